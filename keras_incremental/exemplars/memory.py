@@ -1,0 +1,359 @@
+"""The exemplar memory: a few ranked raw images of each class seen so far."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental.exemplars.selection import (
+    check_features,
+    herding_order,
+    nearest_to_mean_order,
+    random_order,
+)
+from keras_incremental.files import atomic_directory, recover_directory
+from keras_incremental.labels import as_label, distinct_in_order
+from keras_incremental.samples import ArraySamples, Samples
+
+FORMAT_VERSION = 1
+Selection = Callable[[np.ndarray, int, object], np.ndarray]
+Extract = Callable[[tf.data.Dataset], np.ndarray]
+
+for _order in (herding_order, random_order, nearest_to_mean_order):
+    keras.saving.register_keras_serializable("keras_incremental")(_order)
+
+
+class ExemplarMemory:
+    """Keeps a ranked list of raw images for each class, within a budget.
+
+    With `capacity=K`, each of `C` classes has a quota of `floor(K / C)`, and
+    the `K mod C` images left over go to the classes that came first: the
+    total never exceeds K. With `per_class=m`, each class has a quota of m.
+    A class is ranked once, when it is new; when its quota shrinks, the images
+    ranked last are dropped. A class with fewer images than its quota keeps
+    them all. If more data of a known class arrives, its stored exemplars and
+    the new images are ranked again together.
+
+    Source: EEIL (Castro et al., ECCV 2018), section 3.2. The authors' code
+    loses the rank (`build_exemplars_set.m`); the text keeps it, and so does
+    this class.
+
+    Args:
+        capacity: images in all, K. Give either this or `per_class`.
+        per_class: images per class, m.
+        selection: function `(features, count, seed) -> indices`, best first;
+            `herding_order`, `random_order`, `nearest_to_mean_order`, or yours.
+        seed: for selections that draw at random.
+
+    Raises:
+        ValueError: unless exactly one budget is given, 1 or more.
+        TypeError: if `selection` is not callable.
+
+    >>> ExemplarMemory(capacity=10).quotas(3)
+    [4, 3, 3]
+    """
+
+    def __init__(
+        self,
+        capacity: int | None = None,
+        per_class: int | None = None,
+        *,
+        selection: Selection = herding_order,
+        seed: int = 0,
+    ):
+        if (capacity is None) == (per_class is None):
+            raise ValueError(
+                f"Got capacity={capacity} and per_class={per_class}; expected "
+                "exactly one of them, e.g. ExemplarMemory(capacity=2000)."
+            )
+        budget = per_class if capacity is None else capacity
+        if isinstance(budget, bool) or int(budget) != budget or budget < 1:
+            raise ValueError(
+                f"The memory's budget is {budget!r}; expected an integer of 1 "
+                "or more images."
+            )
+        if not callable(selection):
+            raise TypeError(
+                f"selection={selection!r}; expected a function such as "
+                "keras_incremental.exemplars.herding_order."
+            )
+        self.capacity, self.per_class = capacity, per_class
+        self.selection, self.seed = selection, seed
+        self._images: dict[int | str, np.ndarray] = {}
+
+    def __len__(self):
+        return sum(len(images) for images in self._images.values())
+
+    def __contains__(self, label):
+        return label in self._images
+
+    @property
+    def labels(self) -> list[int | str]:
+        """The classes in the memory, in order of arrival."""
+        return list(self._images)
+
+    @property
+    def image_spec(self) -> tf.TensorSpec | None:
+        """Shape and dtype of an exemplar; `None` while there is none."""
+        for images in self._images.values():
+            return tf.TensorSpec(images.shape[1:], images.dtype)
+        return None
+
+    def images(self, label) -> np.ndarray:
+        """Returns a class' exemplars, `(count, h, w, c)`, best first.
+
+        Raises:
+            KeyError: if the memory has no such class.
+        """
+        label = as_label(label)
+        if label not in self._images:
+            raise KeyError(
+                f"The memory holds no class {label!r}; it holds "
+                f"{self.labels[:10]} ({len(self.labels)} in all)."
+            )
+        return self._images[label]
+
+    def quotas(self, num_classes: int) -> list[int]:
+        """Returns how many images each of `num_classes` classes may keep.
+
+        Raises:
+            ValueError: if the capacity is below one image for each class.
+        """
+        if self.per_class is not None:
+            return [self.per_class] * num_classes
+        if num_classes > self.capacity:
+            raise ValueError(
+                f"capacity={self.capacity} holds less than one exemplar for "
+                f"each of {num_classes} classes. Use capacity >= {num_classes}."
+            )
+        share, left = divmod(self.capacity, max(num_classes, 1))
+        return [share + (unit < left) for unit in range(num_classes)]
+
+    def samples(self) -> ArraySamples:
+        """Returns all exemplars, class by class in order of arrival.
+
+        Raises:
+            ValueError: while the memory is empty.
+        """
+        if not self._images:
+            raise ValueError(
+                "The memory is empty. It is filled at the end of a fit with "
+                "an IncrementalCallback."
+            )
+        counts = [len(images) for images in self._images.values()]
+        labels = np.repeat(np.array(self.labels), counts)
+        return ArraySamples(np.concatenate([*self._images.values()]), labels)
+
+    def dataset(self) -> tf.data.Dataset:
+        """Returns the exemplars as an unbatched dataset of (image, label).
+
+        Images are raw, as they were given to `fit`; labels are the user's.
+
+        Raises:
+            ValueError: while the memory is empty.
+        """
+        samples = self.samples()
+        labels = tf.data.Dataset.from_tensor_slices(samples.labels)
+        return tf.data.Dataset.zip(samples.images(), labels)
+
+    def select(
+        self, samples: Samples, extract: Extract, counts: Mapping
+    ) -> dict[int | str, np.ndarray]:
+        """Ranks the images of the classes in `samples`; stores nothing.
+
+        The exemplars that the memory already has of a class compete with the
+        new images.
+
+        Args:
+            samples: new data.
+            extract: maps a dataset of single images to `(samples, dim)`
+                features.
+            counts: how many images to choose, by label.
+
+        Returns:
+            the chosen images of each label in `samples`, best first.
+        """
+        features = check_features(extract(samples.images()))
+        picks, rows = {}, []
+        for label in distinct_in_order(samples.labels):
+            index = samples.of_label(label)
+            stored = self._images.get(label, ())
+            candidates = features[index]
+            if len(stored):
+                old = tf.data.Dataset.from_tensor_slices(stored)
+                candidates = np.concatenate([extract(old), candidates])
+            seed = (self.seed, self._position(label, picks))
+            order = self.selection(candidates, counts[label], seed)
+            picks[label] = np.asarray(order, int) - len(stored)
+            rows.append(index[picks[label][picks[label] >= 0]])
+        taken = samples.take(np.concatenate(rows))
+        return self._assemble(picks, taken)
+
+    def update(self, samples: Samples, extract: Extract) -> None:
+        """Takes in new data and shrinks every class to its quota.
+
+        Either all of it happens or, on an error, nothing.
+
+        Args:
+            samples: new data.
+            extract: as for `select`, with the network as it is now.
+
+        Raises:
+            ValueError: if the capacity is too small for the classes, or the
+                images are of another shape or dtype than the stored ones.
+        """
+        self.check_images(samples.image_spec)
+        arriving = distinct_in_order(samples.labels)
+        classes = list(dict.fromkeys([*self.labels, *arriving]))
+        quota = dict(zip(classes, self.quotas(len(classes)), strict=True))
+        chosen = self.select(samples, extract, quota)
+        merged = {**self._images, **chosen}
+        self._images = {
+            label: merged[label][: quota[label]].copy() for label in classes
+        }
+
+    def check_images(self, spec: tf.TensorSpec) -> None:
+        """Refuses images that differ in shape or dtype from the stored ones.
+
+        Raises:
+            ValueError: with both shapes and dtypes.
+        """
+        mine = self.image_spec
+        if mine is not None and not (
+            mine.shape.is_compatible_with(spec.shape)
+            and mine.dtype == spec.dtype
+        ):
+            raise ValueError(
+                f"The new images are {spec.dtype.name} {tuple(spec.shape)}, "
+                f"the memory's exemplars {mine.dtype.name} "
+                f"{tuple(mine.shape)}. Pass raw images of one kind throughout."
+            )
+
+    def save(self, directory) -> None:
+        """Writes the memory to a folder; the old folder stays until it is done.
+
+        `memory.json` holds budget, selection, labels and counts, `images.npy`
+        the images, class by class.
+        """
+        name = keras.saving.get_registered_name(self.selection)
+        record = {
+            "format_version": FORMAT_VERSION,
+            "capacity": self.capacity,
+            "per_class": self.per_class,
+            "selection": name if isinstance(name, str) else None,
+            "seed": self.seed,
+            "labels": self.labels,
+            "counts": [len(images) for images in self._images.values()],
+        }
+        with atomic_directory(directory) as folder:
+            folder = pathlib.Path(folder)
+            if self._images:
+                images = np.concatenate([*self._images.values()])
+                np.save(folder / "images.npy", images, allow_pickle=False)
+                record["sha256"] = _sha256(folder / "images.npy")
+            text = json.dumps(record, indent=1)
+            (folder / "memory.json").write_text(text, encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory, selection: Selection | None = None):
+        """Reads a memory written by `save`; nothing in it is executed.
+
+        Args:
+            directory: the folder.
+            selection: needed only if the memory was saved with a function that
+                is not registered with `keras.saving`.
+
+        Raises:
+            FileNotFoundError: if the folder or a file in it is missing.
+            ValueError: if a file is damaged or of a newer format; it is named.
+        """
+        folder = pathlib.Path(recover_directory(directory))
+        record = _read_record(folder / "memory.json")
+        if selection is None:
+            selection = _registered_selection(record["selection"])
+        memory = cls(
+            record["capacity"],
+            record["per_class"],
+            selection=selection,
+            seed=record["seed"],
+        )
+        if record["labels"]:
+            images = _read_images(folder / "images.npy", record)
+            stops = np.cumsum(record["counts"])[:-1]
+            parts = np.split(images, stops)
+            memory._images = dict(zip(record["labels"], parts, strict=True))
+        return memory
+
+    def _position(self, label, picked) -> int:
+        order = [*self.labels, *(new for new in picked if new not in self)]
+        return order.index(label) if label in order else len(order)
+
+    def _assemble(self, picks, taken) -> dict[int | str, np.ndarray]:
+        chosen, first = {}, 0
+        for label, pick in picks.items():
+            is_new = pick >= 0
+            images = np.empty((len(pick), *taken.shape[1:]), taken.dtype)
+            last = first + int(is_new.sum())
+            images[is_new] = taken[first:last]
+            if not is_new.all():
+                images[~is_new] = self._images[label][pick[~is_new]]
+            chosen[label], first = images, last
+        return chosen
+
+
+def _registered_selection(name: str | None) -> Selection:
+    selection = keras.saving.get_registered_object(name) if name else None
+    if selection is None:
+        raise ValueError(
+            f"The memory was saved with the selection {name!r}, which is not "
+            "registered. Pass it: ExemplarMemory.load(directory, selection=...)"
+        )
+    return selection
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_record(path: pathlib.Path) -> dict:
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist. Expected a folder that "
+            "ExemplarMemory.save wrote."
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version = record["format_version"]
+        keys = {"capacity", "per_class", "selection", "seed"}
+        complete = {*keys, "labels", "counts"} <= record.keys()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}.") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}; this version of "
+            f"keras_incremental reads {FORMAT_VERSION}. Update the package."
+        )
+    if not complete or len(record["labels"]) != len(record["counts"]):
+        raise ValueError(f"{path} is damaged: it is not complete.")
+    return record
+
+
+def _read_images(path: pathlib.Path, record: dict) -> np.ndarray:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, but memory.json does.")
+    if _sha256(path) != record.get("sha256"):
+        raise ValueError(
+            f"{path} is damaged: its checksum is not the one in memory.json."
+        )
+    images = np.load(path, allow_pickle=False)
+    if len(images) != sum(record["counts"]):
+        raise ValueError(
+            f"{path} holds {len(images)} images, but memory.json counts "
+            f"{sum(record['counts'])}."
+        )
+    return images

@@ -1,0 +1,210 @@
+"""Feeding new data and exemplars to training, through tf.data."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental.exemplars.memory import ExemplarMemory, Extract
+from keras_incremental.labels import distinct_in_order
+from keras_incremental.samples import (
+    DEFAULT_CACHE_BYTES,
+    ArraySamples,
+    Samples,
+)
+
+_STORED_AT_ONCE = 512
+ToUnits = Callable[[np.ndarray], np.ndarray]
+
+
+def balanced_samples(
+    memory: ExemplarMemory, samples: Samples, extract: Extract
+) -> ArraySamples:
+    """Returns the same number of images for each class, old and new.
+
+    The number is the whole share of a class in the memory before it is
+    updated: `floor(K / old classes)`, or `per_class`. Old classes give their
+    exemplars, best first; new classes as many images, chosen by the memory's
+    selection. A class with fewer images repeats them, so that no class weighs
+    more than another.
+
+    Source: EEIL (Castro et al., ECCV 2018), section 3.3.
+
+    Args:
+        memory: as it was before the step; not changed.
+        samples: the step's new data.
+        extract: maps a dataset of single images to `(samples, dim)` features,
+            with the network at the end of the first stage.
+
+    Raises:
+        ValueError: if the memory is empty.
+    """
+    per_class = min(memory.quotas(len(memory.labels)), default=0)
+    if not per_class:
+        raise ValueError(
+            "A balanced set needs exemplars of the old classes, and the "
+            "memory is empty."
+        )
+    counts = dict.fromkeys(distinct_in_order(samples.labels), per_class)
+    chosen = {label: memory.images(label) for label in memory.labels}
+    chosen.update(memory.select(samples, extract, counts))
+    rows = np.arange(per_class)
+    images = [ranked[rows % len(ranked)] for ranked in chosen.values()]
+    labels = np.repeat(np.array([*chosen]), per_class)
+    return ArraySamples(np.concatenate(images), labels)
+
+
+def training_batches(
+    sources: Sequence[Samples],
+    to_units: ToUnits,
+    *,
+    batch_size: int,
+    augment=None,
+    seed: Sequence[int] = (0,),
+    first_epoch: int = 0,
+    cache_bytes: int = DEFAULT_CACHE_BYTES,
+) -> tuple[tf.data.Dataset, int]:
+    """Returns endless batches of all sources mixed, and the steps per epoch.
+
+    Every epoch holds each sample (each stored augmented copy of it) once, in
+    an order drawn from `(seed, epoch)` alone, so that a run can go on at any
+    epoch without the state of an iterator. Sources in host memory are
+    shuffled as a whole; streamed ones through a buffer of `cache_bytes`.
+
+    Args:
+        sources: new data, exemplars, ...; the mixing is uniform.
+        to_units: maps labels `(samples,)` to units.
+        batch_size: images per batch; the last one of an epoch may be smaller.
+        augment: an object of `keras_incremental.augmentation`, or `None`.
+        seed: non-negative integers, e.g. (seed, task, phase).
+        first_epoch: the epoch that the first batches belong to.
+        cache_bytes: bound of the shuffle buffer and of stored augmentation.
+
+    Returns:
+        `(dataset, steps_per_epoch)`; elements are `(images, units)`, images
+        in the dtype of the sources, units int32.
+
+    Raises:
+        ValueError: if stored augmentation would take more than `cache_bytes`.
+    """
+    sources = [source for source in sources if len(source)]
+    base = np.random.SeedSequence([*seed]).generate_state(2)
+    base = tf.constant(base.astype(np.int64))
+    epochs = tf.data.Dataset.counter(first_epoch)
+    if augment is not None and augment.stored:
+        sources = [_augmented(sources, augment, base, cache_bytes)]
+        augment = None
+    if all(isinstance(source, ArraySamples) for source in sources):
+        batches = _gathered(sources, to_units, batch_size, epochs, base)
+    else:
+        batches = _streamed(
+            sources, to_units, batch_size, epochs, base, cache_bytes
+        )
+    if augment is not None:
+        batches = batches.map(
+            lambda images, units, seed: (augment(images, seed), units, seed),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    batches = batches.map(lambda images, units, seed: (images, units))
+    steps = -(-sum(len(source) for source in sources) // batch_size)
+    return batches.prefetch(tf.data.AUTOTUNE), steps
+
+
+def _gathered(sources, to_units, batch_size, epochs, base) -> tf.data.Dataset:
+    """Batches of samples in host memory: whole-epoch permutations."""
+    images = tf.constant(_concatenated_images(sources))
+    labels = np.concatenate([source.labels for source in sources])
+    units = tf.constant(to_units(labels))
+
+    def indices_of_epoch(epoch):
+        seed = tf.random.experimental.stateless_fold_in(base, epoch)
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(labels)), seed
+        )
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return batches.enumerate().map(
+            lambda step, index: (index, _batch_seed(seed, step))
+        )
+
+    return epochs.flat_map(indices_of_epoch).map(
+        lambda index, seed: (
+            tf.gather(images, index),
+            tf.gather(units, index),
+            seed,
+        ),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def _streamed(
+    sources, to_units, batch_size, epochs, base, cache_bytes
+) -> tf.data.Dataset:
+    """Batches of samples too large for memory: buffers, mixed by count."""
+    counts = [len(source) for source in sources]
+    origin = tf.repeat(tf.range(len(sources), dtype=tf.int64), counts)
+    shuffled = [
+        _shuffled_stream(source, to_units, base, cache_bytes)
+        for source in sources
+    ]
+
+    def batches_of_epoch(epoch):
+        seed = tf.random.experimental.stateless_fold_in(base, epoch)
+        order = tf.random.experimental.stateless_shuffle(origin, seed)
+        mixed = tf.data.Dataset.choose_from_datasets(
+            shuffled, tf.data.Dataset.from_tensor_slices(order)
+        )
+        batches = mixed.batch(batch_size).enumerate()
+        return batches.map(
+            lambda step, batch: (*batch, _batch_seed(seed, step))
+        )
+
+    return epochs.flat_map(batches_of_epoch)
+
+
+def _shuffled_stream(source, to_units, base, cache_bytes) -> tf.data.Dataset:
+    units = tf.data.Dataset.from_tensor_slices(to_units(source.labels))
+    rows = max(1, min(len(source), cache_bytes // _image_bytes(source)))
+    # tf.data takes no seed tensor when the global seed is 0, so these orders
+    # are drawn by an iterator's state and not from (seed, epoch).
+    return tf.data.Dataset.zip(source.images(), units).shuffle(
+        rows, seed=int(base[0]), reshuffle_each_iteration=True
+    )
+
+
+def _batch_seed(epoch_seed, step):
+    return tf.random.experimental.stateless_fold_in(epoch_seed, step)
+
+
+def _image_bytes(source: Samples) -> int:
+    spec = source.image_spec
+    return (spec.shape.num_elements() or 1) * spec.dtype.size
+
+
+def _augmented(sources, augment, seed, cache_bytes) -> ArraySamples:
+    """Makes all copies of all images, once."""
+    count = sum(len(source) for source in sources) * augment.copies
+    size = count * _image_bytes(sources[0])
+    if size > cache_bytes or not all(
+        isinstance(source, ArraySamples) for source in sources
+    ):
+        raise ValueError(
+            f"Stored augmentation would keep {count} images, {size} bytes, "
+            f"and cache_bytes is {cache_bytes}. Use the on-line form "
+            "(keras_incremental.augmentation.EEILAugmentation), or raise "
+            "cache_bytes."
+        )
+    images = _concatenated_images(sources)
+    labels = np.concatenate([source.labels for source in sources])
+    copies = [
+        augment(
+            tf.constant(images[start : start + _STORED_AT_ONCE]),
+            _batch_seed(seed, start),
+        ).numpy()
+        for start in range(0, len(images), _STORED_AT_ONCE)
+    ]
+    labels = np.repeat(labels, augment.copies)
+    return ArraySamples(np.concatenate(copies), labels)
+
+
+def _concatenated_images(sources) -> np.ndarray:
+    return np.concatenate([source.all_images() for source in sources])

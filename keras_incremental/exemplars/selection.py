@@ -1,0 +1,112 @@
+"""Which samples of a class to keep: features in, ranking out (NumPy only).
+
+Every function ranks one class' samples, best first, and has the signature
+`(features, count, seed)`. Any prefix of a ranking is the selection of that
+size, so shrinking a memory is slicing. Pass your own function of that
+signature as `ExemplarMemory(selection=...)`.
+"""
+
+import numpy as np
+
+
+def unit_rows(features: np.ndarray) -> np.ndarray:
+    """Returns the rows divided by their Euclidean norm (zero rows stay).
+
+    >>> unit_rows(np.array([[3.0, 4.0]]))
+    array([[0.6, 0.8]])
+    """
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(norms == 0, 1, norms)
+
+
+def herding_order(features, count, seed=0):
+    """Ranks samples so that each prefix' mean is close to the class mean.
+
+    `p_k = argmin_i || m - (f_i + sum_{j<k} f_{p_j}) / k ||`, f of unit
+    length, m their mean, each sample chosen at most once.
+
+    Source: iCaRL (Rebuffi et al., CVPR 2017), Algorithm 4. The norm is
+    expanded into inner products, which are kept up to date from choice to
+    choice: one matrix-vector product each.
+
+    Args:
+        features: `(samples, dim)`, float32 or float64; normalised here.
+        count: how many to rank, clipped to the number of samples.
+        seed: not used; part of the signature of every selection.
+
+    Returns:
+        `(min(count, samples),)` indices, best first.
+
+    >>> herding_order(np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]]), 3)
+    array([1, 0, 2])
+    """
+    features = unit_rows(check_features(features))
+    toward_mean = features @ features.mean(axis=0)
+    squared = np.einsum("ij,ij->i", features, features)
+    toward_chosen = np.zeros_like(toward_mean)
+    order = []
+    for k in range(1, min(count, len(features)) + 1):
+        gap = (squared + 2 * toward_chosen) / k - 2 * toward_mean
+        gap[order] = np.inf
+        best = int(gap.argmin())
+        order.append(best)
+        toward_chosen += features @ features[best]
+    return np.array(order, int)
+
+
+def random_order(features, count, seed=0):
+    """Ranks samples at random, by `seed`.
+
+    Args:
+        features: `(samples, dim)`; only their number matters.
+        count: how many to rank, clipped to the number of samples.
+        seed: anything `numpy.random.default_rng` takes.
+
+    Returns:
+        `(min(count, samples),)` indices.
+
+    >>> random_order(np.zeros((3, 1)), 5, seed=0).tolist()
+    [2, 0, 1]
+    """
+    samples = len(check_features(features))
+    return np.random.default_rng(seed).permutation(samples)[:count]
+
+
+def nearest_to_mean_order(features, count, seed=0):
+    """Ranks samples by the distance of their unit features to their mean.
+
+    Args:
+        features: `(samples, dim)`, float32 or float64; normalised here.
+        count: how many to rank, clipped to the number of samples.
+        seed: not used; part of the signature of every selection.
+
+    Returns:
+        `(min(count, samples),)` indices, nearest first.
+
+    >>> nearest_to_mean_order(np.array([[0.0, 1], [1, 0], [0.9, 0.1]]), 2)
+    array([2, 1])
+    """
+    features = unit_rows(check_features(features))
+    distance = np.linalg.norm(features - features.mean(axis=0), axis=1)
+    return np.argsort(distance, kind="stable")[:count]
+
+
+def check_features(features) -> np.ndarray:
+    """Returns features as a float array, or says what is wrong with them.
+
+    Raises:
+        ValueError: if not `(samples, dim)`, or not finite.
+    """
+    features = np.asarray(features)
+    if features.ndim != 2:
+        raise ValueError(
+            f"Features have shape {features.shape}; expected (samples, dim)."
+        )
+    if features.dtype not in (np.float32, np.float64):
+        features = features.astype(np.float32)
+    if not np.isfinite(features).all():
+        raise ValueError(
+            "Features hold NaN or infinite values: the training diverged. "
+            "Lower the learning rate, or the gradient noise."
+        )
+    return features

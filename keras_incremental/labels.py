@@ -1,0 +1,240 @@
+"""The user's labels outside, units (columns of the head) inside.
+
+Labels are any non-negative integers, or strings, in any order. A unit is the
+position of a class in its order of arrival. `ClassIndex` is the one mapping
+between the two; nothing else in the package renumbers anything.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+UNKNOWN_LABEL_MESSAGE = "Labels that the model has not been taught"
+_MISSING = -1
+
+
+def check_labels(labels) -> np.ndarray:
+    """Checks integer or string labels and returns them as one flat array.
+
+    Args:
+        labels: array-like of shape `(samples,)` or `(samples, 1)`;
+            non-negative integers, or strings (`str` or UTF-8 `bytes`).
+
+    Returns:
+        `(samples,)` array, `int64` or a NumPy string dtype.
+
+    Raises:
+        ValueError: for one-hot, negative, empty-string or missing labels.
+        TypeError: for floats, booleans and other dtypes.
+
+    >>> check_labels([[40], [7]])
+    array([40,  7])
+    """
+    array = np.asarray(labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(
+            f"Labels have shape {array.shape}; expected one label per image, "
+            "shape (samples,) or (samples, 1). Turn one-hot rows into labels "
+            "with `labels.argmax(axis=-1)`."
+        )
+    if array.dtype.kind in "OSU":
+        return _check_strings(array)
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"Labels have dtype {array.dtype}; expected integers or strings. "
+            "If they are whole numbers, pass `labels.astype('int64')`."
+        )
+    if array.size and array.min() < 0:
+        raise ValueError(
+            f"Labels contain {array.min()}; expected non-negative integers. "
+            "Remove the images that have no label."
+        )
+    return array.astype(np.int64)
+
+
+def _check_strings(array: np.ndarray) -> np.ndarray:
+    texts = [
+        item.decode("utf-8") if isinstance(item, bytes) else item
+        for item in array.tolist()
+    ]
+    if any(not isinstance(text, str) for text in texts):
+        kinds = sorted({type(text).__name__ for text in texts})
+        raise TypeError(
+            f"Labels mix or hold {', '.join(kinds)}; expected all integers or "
+            "all strings, none missing."
+        )
+    if "" in texts:
+        raise ValueError(
+            "Labels contain an empty string; every image needs a label."
+        )
+    return np.array(texts, dtype=str)
+
+
+def as_label(value) -> int | str:
+    """Returns one label as a plain `int` or `str`.
+
+    >>> as_label(np.int64(7))
+    7
+    """
+    return check_labels([value])[0].item()
+
+
+def label_names(
+    labels: Iterable[int | str],
+    class_names: Mapping | Sequence[str] | None = None,
+) -> list[str]:
+    """Returns the name of each label.
+
+    Args:
+        labels: labels.
+        class_names: a dict from label to name, or a list indexed by integer
+            label. Without it, or for a label the dict does not hold, the
+            label's own text is its name.
+
+    Raises:
+        ValueError: if `class_names` is a list and too short for a label.
+
+    >>> label_names([7, 40], {7: "plate"})
+    ['plate', '40']
+    """
+    if class_names is None:
+        class_names = {}
+    if isinstance(class_names, Mapping):
+        return [str(class_names.get(label, label)) for label in labels]
+    class_names = list(class_names)
+    names = []
+    for label in labels:
+        if not isinstance(label, int) or label >= len(class_names):
+            raise ValueError(
+                f"class_names is a list of {len(class_names)} names and has "
+                f"none for label {label!r}. Pass a longer list, or a dict "
+                "from label to name."
+            )
+        names.append(str(class_names[label]))
+    return names
+
+
+class ClassIndex:
+    """Labels, their names, and their units, in order of arrival.
+
+    Args:
+        labels: the labels known so far, unit by unit.
+        names: their names, the same number.
+
+    >>> index = ClassIndex([40, 7], ["forty", "seven"])
+    >>> index.to_units([7, 40, 7])
+    array([1, 0, 1], dtype=int32)
+    """
+
+    def __init__(self, labels=(), names=()):
+        self.labels: list[int | str] = []
+        self.names: list[str] = []
+        self.add(labels, names)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __contains__(self, label):
+        return label in self.labels
+
+    def add(self, labels, names=None) -> None:
+        """Appends classes; their units are the next free ones.
+
+        Raises:
+            ValueError: for a label or a name that is already there.
+            TypeError: if strings and integers would be mixed.
+        """
+        new = [as_label(label) for label in labels]
+        names = label_names(new) if names is None else [str(n) for n in names]
+        if len(names) != len(new):
+            raise ValueError(
+                f"{len(names)} class names for {len(new)} labels; expected "
+                "one name for each label."
+            )
+        _check_unique("label", self.labels + new)
+        _check_unique("class name", self.names + names)
+        if len({type(label) for label in self.labels + new}) > 1:
+            raise TypeError(
+                f"New labels {new[:5]} are of another kind than the known "
+                f"ones {self.labels[:5]}. Use integers throughout, or strings."
+            )
+        self.labels += new
+        self.names += names
+
+    def truncate(self, num_classes: int) -> None:
+        """Forgets the classes that came after the first `num_classes`."""
+        del self.labels[num_classes:], self.names[num_classes:]
+
+    def unknown(self, labels) -> list[int | str]:
+        """Returns the labels not in the index, sorted, each once."""
+        distinct = np.unique(check_labels(labels)).tolist()
+        known = set(self.labels)
+        return [label for label in distinct if label not in known]
+
+    def to_units(self, labels) -> np.ndarray:
+        """Returns the unit of each label, `(samples,)` int32.
+
+        Raises:
+            ValueError: naming the labels that are unknown.
+        """
+        array = check_labels(labels)
+        distinct, inverse = np.unique(array, return_inverse=True)
+        unit_of = {label: unit for unit, label in enumerate(self.labels)}
+        units = [unit_of.get(label, _MISSING) for label in distinct.tolist()]
+        if _MISSING in units:
+            raise ValueError(
+                f"{UNKNOWN_LABEL_MESSAGE}: {self.unknown(array)[:10]}. It "
+                f"knows {self.labels[:10]} ({len(self)} in all)."
+            )
+        return np.array(units, np.int32)[inverse.reshape(-1)]
+
+    def map_labels(self, labels: tf.Tensor) -> tf.Tensor:
+        """`to_units` for tensors, inside a tf.data pipeline.
+
+        Raises (when the tensor is computed): `tf.errors.InvalidArgumentError`
+        beginning with `UNKNOWN_LABEL_MESSAGE`.
+        """
+        if labels.dtype != tf.string and not labels.dtype.is_integer:
+            raise TypeError(
+                f"Labels have dtype {labels.dtype.name}; expected integers or "
+                "strings."
+            )
+        if labels.shape.rank == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
+        is_text = labels.dtype == tf.string
+        keys = tf.constant(self.labels, tf.string if is_text else tf.int64)
+        table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                keys, tf.range(len(self), dtype=tf.int64)
+            ),
+            default_value=_MISSING,
+        )
+        units = table.lookup(labels if is_text else tf.cast(labels, tf.int64))
+        missing = tf.boolean_mask(labels, units == _MISSING)
+        check = tf.debugging.Assert(
+            tf.equal(tf.size(missing), 0),
+            [UNKNOWN_LABEL_MESSAGE, missing, "It knows", keys],
+        )
+        with tf.control_dependencies([check]):
+            return tf.cast(units, tf.int32)
+
+
+def _check_unique(what: str, items: list) -> None:
+    if len(set(items)) != len(items):
+        twice = sorted({item for item in items if items.count(item) > 1})
+        raise ValueError(
+            f"Each {what} may occur once, but {twice[:5]} occur more often."
+        )
+
+
+def distinct_in_order(labels) -> list[int | str]:
+    """Returns each label once, in order of first appearance.
+
+    >>> distinct_in_order([40, 7, 40])
+    [40, 7]
+    """
+    distinct, first = np.unique(check_labels(labels), return_index=True)
+    return distinct[np.argsort(first)].tolist()

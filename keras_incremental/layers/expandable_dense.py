@@ -1,0 +1,242 @@
+"""A classification layer that takes new classes without new variables."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class ExpandableDense(keras.layers.Layer):
+    """Dense heads, one for each step, concatenated: `logits = x W + b`.
+
+    Columns are allocated ahead, as a vector reserves capacity: a call
+    multiplies with all of them and returns those in use. `expand` therefore
+    makes no variable, and a compiled function that calls the layer needs no
+    new trace, until the capacity is used up. Then `reserve` adds a block of
+    columns as large as all before it (the capacity doubles). Existing blocks
+    are never touched, so old logits stay equal bit for bit.
+
+    Source: EEIL (Castro et al., ECCV 2018), section 3.1: one classification
+    layer per incremental step, logits concatenated.
+
+    Args:
+        heads: units of each head at the start, in order, e.g. `(50, 10)`.
+        capacity: columns of the first block, at least 1.
+        kernel_initializer: draws a new head's kernel `(features, units)`.
+        bias_initializer: draws a new head's bias `(units,)`.
+        kernel_regularizer: regularizer of the kernel blocks, or `None`.
+        **kwargs: those of `keras.layers.Layer` (`name`, `dtype`, ...).
+
+    Input shape: `(batch, features)`. Output shape: `(batch, units)`, in the
+    layer's compute dtype; inside a `tf.function` the second dimension is
+    dynamic.
+
+    Raises:
+        ValueError: for a head or a capacity below 1.
+
+    >>> head = ExpandableDense((3,))
+    >>> x = np.ones((2, 4), "float32")
+    >>> head(x).shape, head.expand(2), head(x).shape
+    (TensorShape([2, 3]), slice(3, 5, None), TensorShape([2, 5]))
+    """
+
+    def __init__(
+        self,
+        heads=(),
+        capacity=128,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        _check_positive("capacity", capacity)
+        for units in heads:
+            _check_positive("units of a head", units)
+        self._head_sizes = tuple(int(units) for units in heads)
+        self.capacity = int(capacity)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.input_spec = keras.layers.InputSpec(ndim=2)
+        # The number of columns in use is only known when the graph runs.
+        self.supports_jit = False
+        self._kernels, self._biases, self._heads_of_units = [], [], []
+
+    @property
+    def heads(self) -> list[slice]:
+        """The units of each head, in order of arrival."""
+        stops = np.cumsum(self._head_sizes, dtype=int).tolist()
+        return [
+            slice(stop - size, stop)
+            for stop, size in zip(stops, self._head_sizes, strict=True)
+        ]
+
+    @property
+    def units(self) -> int:
+        """Units in use, all heads together."""
+        return sum(self._head_sizes)
+
+    @property
+    def allocated(self) -> int:
+        """Columns for which there are variables."""
+        return self.capacity * 2 ** max(len(self._kernels) - 1, 0)
+
+    def build(self, input_shape):
+        self._dim = input_shape[-1]
+        self._units_in_use = self.add_weight(
+            name="units", shape=(), dtype="int32", initializer="zeros",
+            trainable=False,
+        )  # fmt: skip
+        self._add_block(self.capacity)
+        while self.allocated < self.units:
+            self._add_block(self.allocated)
+        for index, head in enumerate(self.heads):
+            self._initialize_head(index, head)
+
+    def reserve(self, units: int) -> bool:
+        """Makes room for `units` more columns; call it outside `fit`.
+
+        Returns:
+            Whether variables were added. If so, an optimizer built before is
+            out of date and functions that call the layer must be made anew.
+        """
+        needed = self.units + units
+        if needed <= self.allocated:
+            return False
+        with _unlocked(self):
+            while self.allocated < needed:
+                self._add_block(self.allocated)
+        return True
+
+    def expand(self, units: int) -> slice:
+        """Adds a head of `units` new columns, freshly initialised.
+
+        Returns:
+            The slice of the new units.
+
+        Raises:
+            ValueError: if the layer is not built, or `units` is below 1.
+        """
+        _check_positive("units", units)
+        if not self.built:
+            raise ValueError(
+                "ExpandableDense.expand needs a built layer. Call the layer "
+                "on a batch first, or pass `heads=` to the constructor."
+            )
+        self.reserve(units)
+        self._head_sizes += (int(units),)
+        self._initialize_head(len(self._head_sizes) - 1, self.heads[-1])
+        return self.heads[-1]
+
+    def truncate(self, num_heads: int) -> None:
+        """Takes back the heads after the first `num_heads`."""
+        self._head_sizes = self._head_sizes[:num_heads]
+        self._units_in_use.assign(self.units)
+
+    def copy_from(self, other: "ExpandableDense") -> None:
+        """Takes over the heads and values of `other`, of equal capacity."""
+        self.reserve(other.allocated - self.units)
+        self._head_sizes = other._head_sizes
+        for mine, theirs in zip(self.weights, other.weights, strict=True):
+            mine.assign(theirs)
+
+    def head_of_unit(self) -> tf.Tensor:
+        """Returns the index of each unit's head: `(units,)` int32, dynamic."""
+        index = tf.concat(
+            [tf.convert_to_tensor(block) for block in self._heads_of_units], 0
+        )
+        return index[: self._columns()]
+
+    def call(self, inputs):
+        blocks = [
+            keras.ops.matmul(inputs, kernel) + bias
+            for kernel, bias in zip(self._kernels, self._biases, strict=True)
+        ]
+        return tf.concat(blocks, axis=-1)[:, : self._columns()]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.units)
+
+    def get_config(self):
+        initializers, regularizers = keras.initializers, keras.regularizers
+        return {
+            **super().get_config(),
+            "heads": list(self._head_sizes),
+            "capacity": self.capacity,
+            "kernel_initializer": initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(
+                self.kernel_regularizer
+            ),
+        }
+
+    def _columns(self):
+        if tf.executing_eagerly():
+            return self.units
+        return tf.convert_to_tensor(self._units_in_use)
+
+    def _add_block(self, columns: int) -> None:
+        suffix = f"_{len(self._kernels)}" if self._kernels else ""
+        kernel = self.add_weight(
+            name=f"kernel{suffix}", shape=(self._dim, columns),
+            initializer="zeros", regularizer=self.kernel_regularizer,
+        )  # fmt: skip
+        bias = self.add_weight(
+            name=f"bias{suffix}", shape=(columns,), initializer="zeros"
+        )
+        head_of_unit = self.add_weight(
+            name=f"head_of_unit{suffix}", shape=(columns,), dtype="int32",
+            initializer="zeros", trainable=False,
+        )  # fmt: skip
+        self._kernels.append(kernel)
+        self._biases.append(bias)
+        self._heads_of_units.append(head_of_unit)
+
+    def _initialize_head(self, index: int, head: slice) -> None:
+        size = head.stop - head.start
+        kernel = self.kernel_initializer((self._dim, size), "float32")
+        bias = self.bias_initializer((size,), "float32")
+        self._write(self._kernels, head, kernel)
+        self._write(self._biases, head, bias)
+        self._write(self._heads_of_units, head, np.full(size, index, "int32"))
+        self._units_in_use.assign(self.units)
+
+    def _write(self, blocks, columns: slice, values) -> None:
+        """Writes the last axis' `columns` of the blocks laid end to end."""
+        values, first = keras.ops.convert_to_numpy(values), 0
+        for block in blocks:
+            width = block.shape[-1]
+            start = max(columns.start, first)
+            stop = min(columns.stop, first + width)
+            if start < stop:
+                array = keras.ops.convert_to_numpy(block).copy()
+                array[..., start - first : stop - first] = values[
+                    ..., start - columns.start : stop - columns.start
+                ]
+                block.assign(array)
+            first += width
+
+
+def _check_positive(what: str, value) -> None:
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(f"{what}={value!r}; expected an integer of 1 or more.")
+
+
+class _unlocked:
+    """Lets a built layer gain variables; relocks even if the body raises.
+
+    Uses `Layer._tracker`, which is private, as Keras' own
+    `Dense.enable_lora` does: there is no public way.
+    """
+
+    def __init__(self, layer: keras.layers.Layer):
+        self._tracker = layer._tracker
+
+    def __enter__(self):
+        self._tracker.unlock()
+
+    def __exit__(self, *error):
+        self._tracker.lock()

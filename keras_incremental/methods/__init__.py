@@ -1,0 +1,22 @@
+"""Class-incremental methods: what each adds to plain training, a file each.
+
+A method is a frozen dataclass of its knobs. It says which phases a step has;
+the callback runs them. To add one, subclass `Method` and write `phases`.
+"""
+
+from keras_incremental.methods.eeil import EEIL
+from keras_incremental.methods.fine_tune import FineTune
+from keras_incremental.methods.joint import Joint
+from keras_incremental.methods.method import Method, Phase, Step
+from keras_incremental.methods.schedules import GradientNoise, StepDecay
+
+__all__ = [
+    "EEIL",
+    "FineTune",
+    "GradientNoise",
+    "Joint",
+    "Method",
+    "Phase",
+    "Step",
+    "StepDecay",
+]

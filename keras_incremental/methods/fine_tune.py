@@ -1,0 +1,35 @@
+"""The lower bound: train on new data, do nothing against forgetting."""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_incremental.methods.method import Method, Phase, Step
+from keras_incremental.methods.schedules import StepDecay
+
+
+@dataclasses.dataclass(frozen=True)
+class FineTune(Method):
+    """Trains backbone and head on the new data alone.
+
+    Exemplars are not rehearsed, though a memory that is passed to the
+    callback is kept up to date. Use it as the lower bound of a comparison.
+
+    Args:
+        learning_rate_factor: epoch -> factor on the compiled learning rate;
+            the same default as `EEIL`.
+
+    >>> FineTune().keeps_all_data
+    False
+    """
+
+    learning_rate_factor: Callable[[int], float] = StepDecay()
+
+    def phases(self, step: Step) -> list[Phase]:
+        return [
+            Phase(
+                name="training on the new data",
+                epochs=step.epochs,
+                sources=lambda: [step.samples],
+                learning_rate_factor=self.learning_rate_factor,
+            )
+        ]

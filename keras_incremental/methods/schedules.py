@@ -1,0 +1,68 @@
+"""What changes from epoch to epoch: learning rate and gradient noise."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class StepDecay:
+    """A learning rate divided by a constant every few epochs.
+
+    `factor ** (epoch // every)`. Source: EEIL, section 5.1: divided by 10
+    every 10 epochs, in both stages.
+
+    Args:
+        every: epochs, 1 or more.
+        factor: above 0.
+
+    >>> StepDecay(every=10, factor=0.1)(25)
+    0.010000000000000002
+    """
+
+    every: int = 10
+    factor: float = 0.1
+
+    def __post_init__(self):
+        if self.every < 1 or self.factor <= 0:
+            raise ValueError(
+                f"{self}: expected every >= 1 epoch and factor > 0."
+            )
+
+    def __call__(self, epoch: int) -> float:
+        return self.factor ** (epoch // self.every)
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientNoise:
+    """Gaussian noise on the gradients that fades from epoch to epoch.
+
+    `eta / (1 + epoch)^gamma`, epochs counted through both stages.
+
+    Source: Neelakantan et al. 2015 (arXiv:1511.06807), Eq. 1, as used in
+    EEIL, section 5.1. The text calls the value a variance; the authors' code
+    takes it as a standard deviation and adds the noise to the gradient
+    **summed** over the batch (`cnn_train_dag_exemplars.m:367`), so that the
+    mean gradient sees `1 / batch_size` of it. Added to the mean gradient it
+    destroys training, as users of other libraries report.
+
+    Args:
+        eta: the value at epoch 0.
+        gamma: how fast it fades.
+        is_variance: as in the text; `False` as in the authors' code.
+        added_to_sum: the noise belongs to the sum over the batch; `False`
+            adds it to the mean gradient.
+
+    >>> round(GradientNoise(is_variance=False).stddev(0, batch_size=100), 6)
+    0.003
+    """
+
+    eta: float = 0.3
+    gamma: float = 0.55
+    is_variance: bool = True
+    added_to_sum: bool = True
+
+    def stddev(self, epoch: int, batch_size: int) -> float:
+        """Returns the standard deviation seen by the batch-mean gradient."""
+        value = self.eta / (1 + epoch) ** self.gamma
+        if self.is_variance:
+            value **= 0.5
+        return value / batch_size if self.added_to_sum else value

@@ -1,0 +1,220 @@
+"""Backbone, head and teacher with the train step that fuses both losses."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental.layers import ExpandableDense
+from keras_incremental.losses import classification_loss, distillation_loss
+from keras_incremental.models.teacher import Teacher
+from keras_incremental.models.training_settings import (
+    TrainingSettings,
+    add_noise,
+)
+
+
+class DistillingModel(keras.Model):
+    """Trains a backbone and an expandable head on units, not on labels.
+
+    Loss: softmax cross-entropy over all units (or the compiled loss), plus
+    distillation of the first `training_settings.distilled_units` units from
+    the teacher, plus the layers' own regularisation. One trace serves every
+    task: what changes between tasks is held in variables.
+
+    Args:
+        backbone: a built Functional or Sequential model from images to
+            feature vectors.
+        head: the classification layer.
+        name: as in `keras.Model`.
+    """
+
+    def __init__(self, backbone: keras.Model, head: ExpandableDense, name=None):
+        super().__init__(name=name)
+        self.backbone, self.head = backbone, head
+        if not head.built:
+            head.build((None, backbone.output_shape[-1]))
+        self._loss_mean = keras.metrics.Mean("loss")
+        self._accuracy = keras.metrics.Mean("accuracy")
+        self._classification_mean = keras.metrics.Mean("classification_loss")
+        self._distillation_mean = keras.metrics.Mean("distillation_loss")
+        self._untracked = _Untracked(backbone)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        return self.head(self.backbone(inputs, training=training))
+
+    @property
+    def input_shape(self) -> tuple:
+        """Shape of a batch of raw images, `(None, h, w, c)`."""
+        return self.backbone.input_shape
+
+    def extract_features(
+        self, images: tf.data.Dataset, batch_size: int = 256
+    ) -> np.ndarray:
+        """Returns the backbone's features, in inference mode.
+
+        Args:
+            images: a dataset of single raw images.
+            batch_size: images per call of the backbone.
+
+        Returns:
+            `(samples, dim)` float32.
+        """
+        batches = images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        parts = [self._untracked.features(batch).numpy() for batch in batches]
+        empty = np.zeros((0, self.backbone.output_shape[-1]), np.float32)
+        return np.concatenate([empty, *parts]).astype(np.float32, copy=False)
+
+    @property
+    def training_settings(self) -> TrainingSettings:
+        """What a callback sets between steps: distilled units, noise, ..."""
+        return self._untracked.settings
+
+    @property
+    def train_function_traces(self) -> int:
+        """How often the train step has been traced since the model was made."""
+        return self._untracked.train_traces
+
+    @property
+    def test_function_traces(self) -> int:
+        """How often the test step has been traced since the model was made."""
+        return self._untracked.test_traces
+
+    def use_teacher(self, wanted: bool) -> None:
+        """Makes sure that the train step has a teacher, or has none."""
+        if wanted == (self._untracked.teacher is not None):
+            return
+        self._untracked.teacher = (
+            Teacher(self.backbone, self.head) if wanted else None
+        )
+        self.train_function = None
+
+    def update_teacher(self) -> None:
+        """Makes the teacher equal to the network as it is now."""
+        self._untracked.teacher.copy_from(self.backbone, self.head)
+
+    def reserve(self, units: int) -> None:
+        """Makes room for so many more units.
+
+        If the head's capacity is used up, it doubles: then the optimizer is
+        replaced by a fresh one of the same configuration, and the functions of
+        `fit`, `evaluate` and `predict` are traced again.
+        """
+        if self.head.reserve(units) and self.compiled:
+            self.optimizer = fresh_optimizer(self.optimizer)
+            self.train_function = None
+            self.test_function = None
+            self.predict_function = None
+
+    def restart_optimizer(self) -> None:
+        """Sets momentum, moments and step count back to the start."""
+        variables = self.trainable_variables
+        if not self.optimizer.built:
+            self.optimizer.build(variables)
+            return
+        fresh = fresh_optimizer(self.optimizer)
+        fresh.build(variables)
+        pairs = zip(self.optimizer.variables, fresh.variables, strict=True)
+        for mine, started in pairs:
+            mine.assign(started)
+
+    def train_step(self, data):
+        """One optimizer step on the sum of the loss terms."""
+        if not tf.executing_eagerly():
+            self._untracked.train_traces += 1
+        x, units, weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            logits = self(x, training=True)
+            classification = self._classification(x, units, logits, weight)
+            distillation = self._distillation(x, logits)
+            loss = classification + distillation
+            scaled_loss = self.optimizer.scale_loss(loss)
+        variables = self.trainable_variables
+        gradients = self._with_noise(tape.gradient(scaled_loss, variables))
+        self.optimizer.apply(gradients, variables)
+        count = tf.shape(x)[0]
+        self._classification_mean.update_state(classification, count)
+        self._distillation_mean.update_state(distillation, count)
+        return self._results(x, units, logits, weight, loss)
+
+    def test_step(self, data):
+        """Loss and accuracy of one batch, without distillation."""
+        if not tf.executing_eagerly():
+            self._untracked.test_traces += 1
+        x, units, weight = keras.utils.unpack_x_y_sample_weight(data)
+        logits = self(x, training=False)
+        loss = self._classification(x, units, logits, weight)
+        results = self._results(x, units, logits, weight, loss)
+        del results["classification_loss"], results["distillation_loss"]
+        return results
+
+    @property
+    def metrics(self):
+        base = super().metrics  # holds a loss tracker of Keras' own as well
+        return [m for m in base if m.name != "loss" or m is self._loss_mean]
+
+    def _classification(self, x, units, logits, weight):
+        """The compiled loss, or cross-entropy; and regularisation terms."""
+        if self.loss is not None:
+            return self.compute_loss(x, units, logits, weight)
+        losses = classification_loss(units, logits)
+        if weight is not None:
+            losses *= tf.cast(weight, losses.dtype)
+        return tf.reduce_mean(losses) + tf.add_n([0.0, *self.losses])
+
+    def _distillation(self, x, logits):
+        teacher, settings = self._untracked.teacher, self._untracked.settings
+        if teacher is None:
+            return tf.constant(0.0)
+
+        def distilled():
+            return tf.reduce_mean(
+                distillation_loss(
+                    logits,
+                    teacher.logits(x),
+                    self.head.head_of_unit(),
+                    settings.distilled_units,
+                    settings.temperature,
+                )
+            )
+
+        return tf.cond(
+            settings.distilled_units > 0, distilled, lambda: tf.constant(0.0)
+        )
+
+    def _with_noise(self, gradients):
+        settings = self._untracked.settings
+        seed = tf.random.experimental.stateless_fold_in(
+            settings.noise_seed,
+            tf.convert_to_tensor(self.optimizer.iterations),
+        )
+        scale = self.optimizer.scale_loss(tf.constant(1.0))
+        return add_noise(gradients, settings.noise_stddev, seed, scale)
+
+    def _results(self, x, units, logits, weight, loss):
+        self._loss_mean.update_state(loss, tf.shape(x)[0])
+        units = tf.reshape(tf.cast(units, tf.int64), [-1])
+        hits = tf.equal(units, tf.argmax(logits, axis=-1))
+        self._accuracy.update_state(tf.cast(hits, tf.float32), weight)
+        return self.compute_metrics(x, units, logits, weight)
+
+
+class _Untracked:
+    """State that Keras is neither to save nor to train; a plain object."""
+
+    def __init__(self, backbone: keras.Model):
+        self.settings = TrainingSettings()
+        self.teacher: Teacher | None = None
+        self.train_traces = 0
+        self.test_traces = 0
+        self.features = tf.function(
+            lambda images: tf.cast(
+                backbone(images, training=False), tf.float32
+            ),
+            reduce_retracing=True,
+        )
+
+
+def fresh_optimizer(optimizer: keras.optimizers.Optimizer):
+    """Returns an unused optimizer of the same kind and configuration."""
+    return type(optimizer).from_config(optimizer.get_config())

@@ -1,0 +1,71 @@
+"""Replaces the user's labels by units in whatever Keras takes as data."""
+
+import keras
+import tensorflow as tf
+
+from keras_incremental.labels import ClassIndex
+
+
+def to_unit_data(classes: ClassIndex, x, y):
+    """Returns `(x, y)` for Keras, with units in place of labels.
+
+    Args:
+        classes: the mapping.
+        x: arrays, a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+            generator of batches.
+        y: labels beside arrays, else `None`.
+
+    Raises:
+        ValueError: for unknown labels in arrays, at once; in the other kinds
+            of data when they are read.
+    """
+    if isinstance(x, tf.data.Dataset):
+        return x.map(_label_mapper(classes)), y
+    if isinstance(x, keras.utils.PyDataset):
+        return _UnitDataset(classes, x), y
+    if hasattr(x, "__next__"):
+        return (_with_units(classes, batch) for batch in x), y
+    if y is None:
+        raise ValueError(
+            f"Labels are missing: got x of type {type(x).__name__} and no y."
+        )
+    return x, classes.to_units(y)
+
+
+def unit_validation_data(classes: ClassIndex, validation_data):
+    """Does the same for the `validation_data` of `fit`."""
+    if isinstance(validation_data, (tuple, list)):
+        return _with_units(classes, validation_data)
+    if validation_data is None:
+        return None
+    return to_unit_data(classes, validation_data, None)[0]
+
+
+def _label_mapper(classes: ClassIndex):
+    def with_units(images, labels, *weights):
+        return (images, classes.map_labels(labels), *weights)
+
+    return with_units
+
+
+def _with_units(classes: ClassIndex, batch) -> tuple:
+    images, labels, *weights = batch
+    return (images, classes.to_units(labels), *weights)
+
+
+class _UnitDataset(keras.utils.PyDataset):
+    def __init__(self, classes: ClassIndex, dataset):
+        super().__init__(
+            dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size
+        )
+        self._classes, self._dataset = classes, dataset
+
+    def __getitem__(self, index):
+        return _with_units(self._classes, self._dataset[index])
+
+    @property
+    def num_batches(self):
+        return self._dataset.num_batches
+
+    def on_epoch_end(self):
+        self._dataset.on_epoch_end()

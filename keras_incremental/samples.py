@@ -1,0 +1,273 @@
+"""One step's images and labels, checked once, in a fixed order.
+
+`fit` accepts arrays and batched datasets; behind it everything works on
+`Samples`: rows can be counted, looked up by index, and streamed again.
+Data that fits the cache is kept as arrays, so that a dataset is decoded once;
+larger data is streamed anew on each pass.
+"""
+
+import abc
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental.labels import check_labels
+
+DEFAULT_CACHE_BYTES = 2 * 1024**3
+_CHECKED_AT_ONCE = 1024
+
+
+class Samples(abc.ABC):
+    """Raw images with their labels; `labels` is `(samples,)`, in order."""
+
+    labels: np.ndarray
+    image_spec: tf.TensorSpec
+
+    def __len__(self):
+        return len(self.labels)
+
+    @abc.abstractmethod
+    def images(self) -> tf.data.Dataset:
+        """Returns the images one by one, in the order of `labels`."""
+
+    @abc.abstractmethod
+    def take(self, indices) -> np.ndarray:
+        """Returns the images at `indices`, `(len(indices), h, w, c)`."""
+
+    def of_label(self, label) -> np.ndarray:
+        """Returns the indices of the samples with this label."""
+        return np.flatnonzero(self.labels == label)
+
+
+class ArraySamples(Samples):
+    """Samples kept in host memory.
+
+    Args:
+        images: `(samples, height, width, channels)`.
+        labels: `(samples,)`, already checked.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray):
+        self._images, self.labels = images, labels
+        self.image_spec = tf.TensorSpec(images.shape[1:], images.dtype)
+
+    def images(self):
+        return tf.data.Dataset.from_tensor_slices(self._images)
+
+    def take(self, indices):
+        return self._images[np.asarray(indices, int)]
+
+    def all_images(self) -> np.ndarray:
+        """Returns all images, `(samples, h, w, c)`, without a copy."""
+        return self._images
+
+
+class StreamedSamples(Samples):
+    """Samples read anew from a batched dataset on each pass.
+
+    Args:
+        dataset: batches of `(images, labels)`, in the same order every time;
+            a pass that brings other labels than the first is an error.
+        labels: `(samples,)`, as the first pass gave them.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, labels: np.ndarray):
+        self._dataset, self.labels = dataset, labels
+        image_spec = dataset.element_spec[0]
+        self.image_spec = tf.TensorSpec(image_spec.shape[1:], image_spec.dtype)
+
+    def images(self):
+        flat = self._dataset.map(
+            lambda images, labels: (images, _flat_labels(labels))
+        ).unbatch()
+        expected = tf.data.Dataset.from_tensor_slices(self.labels)
+        images = tf.data.Dataset.zip(flat, expected).map(
+            _checked_image, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return images.apply(tf.data.experimental.assert_cardinality(len(self)))
+
+    def take(self, indices):
+        indices = np.asarray(indices, int)
+        wanted = np.zeros(len(self), bool)
+        wanted[indices] = True
+        mask = tf.data.Dataset.from_tensor_slices(wanted)
+        chosen = tf.data.Dataset.zip(self.images(), mask).filter(
+            lambda image, keep: keep
+        )
+        rows = [image for image, _ in chosen.as_numpy_iterator()]
+        if not rows:
+            return np.zeros((0, *self.image_spec.shape), np.uint8)
+        row_of = np.cumsum(wanted) - 1
+        return np.stack(rows)[row_of[indices]]
+
+
+def _flat_labels(labels):
+    if not labels.dtype.is_integer:
+        return tf.reshape(labels, [-1])
+    return tf.cast(tf.reshape(labels, [-1]), tf.int64)
+
+
+def _checked_image(sample, expected):
+    image, label = sample
+    check = tf.debugging.Assert(
+        tf.equal(label, expected),
+        [
+            "The dataset's order changes from pass to pass, which data larger "
+            "than cache_bytes must not. Remove its .shuffle(): the callback "
+            "shuffles. Label now and before:",
+            label,
+            expected,
+        ],
+    )
+    with tf.control_dependencies([check]):
+        return tf.identity(image)
+
+
+def read_samples(
+    x, y=None, *, image_shape, cache_bytes=DEFAULT_CACHE_BYTES, verbose=0
+) -> Samples:
+    """Reads and checks what a user passed to `fit`.
+
+    Args:
+        x: images `(samples, h, w, c)`, or a batched `tf.data.Dataset` of
+            `(images, labels)`.
+        y: labels `(samples,)` or `(samples, 1)`; `None` with a dataset.
+        image_shape: `(h, w, c)` that the model takes; `None` dimensions match
+            any size.
+        cache_bytes: a dataset whose images take more than this is streamed.
+        verbose: 0 silent, else a progress bar while a dataset is read.
+
+    Raises:
+        ValueError: for wrong shapes, NaN or infinite pixels, no samples, bad
+            labels (`check_labels`), an endless or unbatched dataset.
+        TypeError: for a wrong dtype or kind of data.
+    """
+    if isinstance(x, tf.data.Dataset):
+        if y is not None:
+            raise ValueError(
+                "y was passed beside a tf.data.Dataset; expected the labels "
+                "inside the dataset, as (images, labels) batches."
+            )
+        return _read_dataset(x, image_shape, cache_bytes, verbose)
+    if y is None:
+        raise ValueError(
+            f"Labels are missing: fit got x of type {type(x).__name__} and no "
+            "y. Pass fit(images, labels), or a batched tf.data.Dataset of "
+            "(images, labels)."
+        )
+    return _read_arrays(x, y, image_shape)
+
+
+def _read_arrays(x, y, image_shape) -> ArraySamples:
+    if not (hasattr(x, "__array__") or isinstance(x, (list, tuple))):
+        raise TypeError(
+            f"x is a {type(x).__name__}; with an IncrementalCallback fit takes "
+            "arrays, or a batched tf.data.Dataset of (images, labels). Wrap a "
+            "generator in tf.data.Dataset.from_generator(...)."
+        )
+    images = np.asarray(x)
+    labels = check_labels(y)
+    _check_image_spec(tf.TensorShape(images.shape), images.dtype, image_shape)
+    if len(images) != len(labels):
+        raise ValueError(
+            f"{len(images)} images but {len(labels)} labels; expected one "
+            "label for each image."
+        )
+    _check_not_empty(len(images))
+    for start in range(0, len(images), _CHECKED_AT_ONCE):
+        check_pixels(images[start : start + _CHECKED_AT_ONCE], start)
+    return ArraySamples(images, labels)
+
+
+def _read_dataset(dataset, image_shape, cache_bytes, verbose) -> Samples:
+    _check_dataset_spec(dataset, image_shape)
+    batches, labels, count, cached = [], [], 0, 0
+    progress = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
+    for images, batch_labels in dataset.as_numpy_iterator():
+        _check_image_spec(
+            tf.TensorShape(images.shape), images.dtype, image_shape
+        )
+        check_pixels(images, count)
+        labels.append(check_labels(batch_labels))
+        count += len(images)
+        cached += images.nbytes
+        batches.append(images)
+        if cached > cache_bytes:
+            batches.clear()
+            progress.add(1)
+    _check_not_empty(count)
+    labels = np.concatenate(labels)
+    if cached > cache_bytes:
+        return StreamedSamples(dataset, labels)
+    return ArraySamples(np.concatenate(batches), labels)
+
+
+def _check_dataset_spec(dataset, image_shape) -> None:
+    spec = dataset.element_spec
+    if not (isinstance(spec, tuple) and len(spec) == 2):
+        raise ValueError(
+            f"The dataset's elements are {spec}; expected (images, labels) "
+            "batches, without sample weights or dictionaries."
+        )
+    image_spec, label_spec = spec
+    if image_spec.shape.rank == len(image_shape):
+        raise ValueError(
+            f"The dataset yields single images of shape {image_spec.shape}; "
+            "expected batches. Call .batch(batch_size) on it first."
+        )
+    if not (label_spec.dtype.is_integer or label_spec.dtype == tf.string):
+        raise TypeError(
+            f"The dataset's labels have dtype {label_spec.dtype.name}; "
+            "expected integers or strings."
+        )
+    _check_image_spec(image_spec.shape, image_spec.dtype, image_shape)
+    if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "The dataset never ends; expected one pass over the new data. "
+            "Remove its .repeat(): fit repeats it for each epoch."
+        )
+
+
+def _check_image_spec(shape: tf.TensorShape, dtype, image_shape) -> None:
+    expected = tf.TensorShape([None, *image_shape])
+    if not shape.is_compatible_with(expected):
+        raise ValueError(
+            f"Images have shape {tuple(shape)}; the model takes "
+            f"{tuple(expected)}, batch first. Resize the images, or build the "
+            "backbone with their input_shape."
+        )
+    dtype = tf.as_dtype(dtype)
+    if not (dtype.is_integer or dtype.is_floating):
+        raise TypeError(
+            f"Images have dtype {dtype.name}; expected raw pixels, uint8 or "
+            "float."
+        )
+
+
+def check_pixels(images: np.ndarray, first: int = 0) -> None:
+    """Refuses images that hold NaN or infinite pixels.
+
+    Args:
+        images: `(samples, ...)`, any number dtype.
+        first: index of the first of them, for the message.
+
+    Raises:
+        ValueError: naming the first such image.
+    """
+    if images.dtype.kind in "iu":
+        return
+    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"Image {first + int(np.argmin(finite))} holds NaN or infinite "
+            "pixels. Remove such images, or fill them, before fit."
+        )
+
+
+def _check_not_empty(count: int) -> None:
+    if count == 0:
+        raise ValueError(
+            "fit got no images. A step needs at least one image; check how "
+            "the task's data was selected."
+        )
