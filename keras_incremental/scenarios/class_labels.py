@@ -1,0 +1,129 @@
+"""Labels of images: what is accepted, and which images carry which label."""
+
+import numpy as np
+
+
+def as_labels(values, name):
+    """Returns the labels of images as a vector of int64 or of text.
+
+    Args:
+        values: `(images,)` or `(images, 1)` integers >= 0 or strings.
+        name: how the caller calls them, for messages.
+
+    Returns:
+        `(images,)` array of dtype int64 or `str`.
+
+    Raises:
+        TypeError: the labels are neither integers nor strings.
+        ValueError: wrong shape, no labels at all, or a negative integer.
+
+    Example:
+
+    >>> as_labels([[40], [7]], "y_train")
+    array([40,  7])
+    """
+    labels = np.asarray(values)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise ValueError(
+            f"{name} has shape {labels.shape}; expected one label an image, "
+            "(images,) or (images, 1). For one-hot rows pass "
+            f"{name}.argmax(axis=-1)."
+        )
+    if len(labels) == 0:
+        raise ValueError(f"{name} is empty. Pass at least one image a class.")
+    return _as_int64_or_text(labels, name)
+
+
+def _as_int64_or_text(labels, name):
+    if labels.dtype.kind in "iu":
+        labels = labels.astype("int64")
+        if labels.min() < 0:
+            raise ValueError(
+                f"{name} holds the negative label {labels.min()}; expected "
+                "integers >= 0. Negative labels usually mark unlabelled "
+                "images: leave those out."
+            )
+        return labels
+    if labels.dtype.kind == "U":
+        return labels
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8")
+    if labels.dtype.kind == "O":
+        values = labels.tolist()
+        if all(isinstance(value, str) for value in values):
+            return np.array(values)
+        if all(isinstance(value, bytes) for value in values):
+            return np.char.decode(np.array(values), "utf-8")
+    raise TypeError(
+        f"{name} has dtype {labels.dtype}, for example {labels.tolist()[:3]}; "
+        f"expected integers or strings. Use {name}.astype('int64') if they "
+        "are whole numbers."
+    )
+
+
+def check_same_classes(train_labels, test_labels):
+    """Raises unless both label vectors hold the same classes.
+
+    Args:
+        train_labels: labels of the training images, from `as_labels`.
+        test_labels: labels of the test images, from `as_labels`.
+
+    Raises:
+        ValueError: a class has no training or no test image.
+    """
+    train = set(np.unique(train_labels).tolist())
+    test = set(np.unique(test_labels).tolist())
+    if train != test:
+        raise ValueError(
+            "Every class needs training and test images. Only in the test "
+            f"data: {shown(test - train)}; only in the training data: "
+            f"{shown(train - test)}. Remove those images or add the missing "
+            "ones."
+        )
+
+
+def indices_by_label(labels, limit=None):
+    """Maps each label to the ascending indices of its images.
+
+    Args:
+        labels: `(images,)` array, from `as_labels`.
+        limit: keep this many of each class, the first in data set order;
+            `None` keeps all.
+
+    Returns:
+        Dict from label (int or str) to an int64 array, in sorted label order.
+
+    Example:
+
+    >>> indices_by_label(np.array([7, 3, 7]))
+    {3: array([1]), 7: array([0, 2])}
+    """
+    order = np.argsort(labels, kind="stable")
+    values, starts = np.unique(labels[order], return_index=True)
+    groups = np.split(order, starts[1:])
+    return {
+        label: group[:limit]
+        for label, group in zip(values.tolist(), groups, strict=True)
+    }
+
+
+def merged(indices, labels):
+    """Returns the ascending indices of all images of `labels`.
+
+    Args:
+        indices: dict of `indices_by_label`.
+        labels: labels to gather.
+    """
+    return np.sort(np.concatenate([indices[label] for label in labels]))
+
+
+def shown(values, limit=10):
+    """Returns a short text of a collection of labels, for messages."""
+    values = sorted(values, key=lambda value: (str(type(value)), value))
+    if not values:
+        return "none"
+    rest = len(values) - limit
+    text = ", ".join(repr(value) for value in values[:limit])
+    return text + (f", and {rest} more" if rest > 0 else "")

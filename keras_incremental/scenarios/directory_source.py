@@ -1,0 +1,221 @@
+"""Images in a folder of class folders."""
+
+import concurrent.futures
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental.scenarios.class_labels import shown
+from keras_incremental.scenarios.image_files import (
+    decode_image,
+    is_image,
+    resize_and_crop,
+)
+from keras_incremental.scenarios.progress import with_progress
+
+
+class FileImages:
+    """Image files of one split, decoded when they are read.
+
+    Args:
+        paths: `(images,)` text, path of each file.
+        labels: `(images,)` int64.
+        size: `(height, width)` in pixels.
+        channels: 1 (grey) or 3 (RGB).
+    """
+
+    def __init__(self, paths, labels, size, channels):
+        self.labels = labels
+        self.image_shape = (*size, channels)
+        self.dtype = tf.uint8
+        self._paths, self._size, self._channels = paths, size, channels
+
+    def dataset(self, indices):
+        """Returns the unbatched `(image, label)` pairs of `indices`."""
+        files = (self._paths[indices], self.labels[indices])
+        return tf.data.Dataset.from_tensor_slices(files).map(
+            self._read, num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def _read(self, path, label):
+        image = decode_image(tf.io.read_file(path), self._channels)
+        return resize_and_crop(image, self._size), label
+
+
+def train_and_test(path, test_path, test_fraction, seed, size, channels):
+    """Returns the training and the test images of a folder.
+
+    Args:
+        path: folder with one sub-folder a class.
+        test_path: folder of test images, or `None` to split `path`.
+        test_fraction: see `split_folders`.
+        seed: draws the split and the order of the training images.
+        size: `(height, width)` in pixels.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        Two `FileImages`, and the class names: the folder names by label.
+    """
+    if channels not in (1, 3):
+        raise ValueError(
+            f"channels={channels!r}; expected 3 for RGB or 1 for grey."
+        )
+    if test_path is None:
+        _check_fraction(test_fraction)
+    train = class_folders(path)
+    if test_path is None:
+        train, test = split_folders(train, test_fraction, seed)
+    else:
+        test = class_folders(test_path)
+        _check_same_folders(train, test, path, test_path)
+    return (
+        FileImages(*labelled_files(train, seed), size, channels),
+        FileImages(*labelled_files(test), size, channels),
+        list(train),
+    )
+
+
+def class_folders(path):
+    """Lists the images of each class folder of `path`.
+
+    Hidden files and folders are ignored, and so are files beside the class
+    folders. Every file's first bytes are read, so that a file that is no
+    image is found now and not in the middle of training.
+
+    Args:
+        path: folder with one sub-folder a class.
+
+    Returns:
+        Dict from folder name to its sorted file paths, sorted by name.
+
+    Raises:
+        FileNotFoundError: `path` does not exist.
+        NotADirectoryError: `path` is a file.
+        ValueError: no class folders, an empty one, or a file in one of them
+            that is not an image.
+    """
+    path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"There is no folder {path!r}. Pass a folder with one sub-folder "
+            "of images for each class."
+        )
+    if not os.path.isdir(path):
+        raise NotADirectoryError(
+            f"{path!r} is a file; expected a folder with one sub-folder of "
+            "images for each class."
+        )
+    names = [entry.name for entry in _visible(path) if entry.is_dir()]
+    if not names:
+        raise ValueError(
+            f"{path!r} has no sub-folders; expected one for each class, "
+            "named like the class, with its images inside."
+        )
+    folders = {name: _files(os.path.join(path, name)) for name in names}
+    _check_images([file for files in folders.values() for file in files])
+    return folders
+
+
+def split_folders(folders, test_fraction, seed):
+    """Draws the test images of each class.
+
+    A class's draw depends on the seed, its own name and its own files only,
+    so a class folder that is added later changes no other class' split.
+
+    Args:
+        folders: dict of `class_folders`.
+        test_fraction: share of each class' images, in (0, 1); rounded, at
+            least one image and never all.
+        seed: int >= 0.
+
+    Returns:
+        Two dicts like `folders`: training files and test files.
+
+    Raises:
+        ValueError: a class with only one image.
+    """
+    train, test = {}, {}
+    for name, files in folders.items():
+        if len(files) < 2:
+            raise ValueError(
+                f"The class folder {name!r} holds one image, which cannot be "
+                "split into training and test. Add images or pass test_path."
+            )
+        rng = np.random.default_rng([seed, *name.encode("utf-8")])
+        count = round(len(files) * test_fraction)
+        count = min(max(count, 1), len(files) - 1)
+        chosen = set(rng.permutation(len(files))[:count].tolist())
+        test[name] = [f for i, f in enumerate(files) if i in chosen]
+        train[name] = [f for i, f in enumerate(files) if i not in chosen]
+    return train, test
+
+
+def _check_fraction(test_fraction):
+    if not 0 < test_fraction < 1:
+        raise ValueError(
+            f"test_fraction={test_fraction}; expected a share between 0 and "
+            "1, both excluded. For a test set of its own pass test_path."
+        )
+
+
+def _check_same_folders(train, test, path, test_path):
+    if train.keys() != test.keys():
+        raise ValueError(
+            f"{os.fspath(path)!r} and {os.fspath(test_path)!r} must have the "
+            "same class folders. Only in the first: "
+            f"{shown(train.keys() - test.keys())}; only in the second: "
+            f"{shown(test.keys() - train.keys())}."
+        )
+
+
+def labelled_files(folders, seed=None):
+    """Flattens class folders to paths and labels 0, 1, ... by folder order.
+
+    Args:
+        folders: dict from folder name to file paths.
+        seed: shuffles the files, which are sorted by class otherwise.
+
+    Returns:
+        `(images,)` text paths and `(images,)` int64 labels.
+    """
+    counts = [len(files) for files in folders.values()]
+    paths = np.array([file for files in folders.values() for file in files])
+    labels = np.repeat(np.arange(len(counts), dtype="int64"), counts)
+    if seed is None:
+        return paths, labels
+    order = np.random.default_rng(seed).permutation(len(paths))
+    return paths[order], labels[order]
+
+
+def _visible(path):
+    with os.scandir(path) as entries:
+        visible = [e for e in entries if not e.name.startswith(".")]
+    return sorted(visible, key=lambda entry: entry.name)
+
+
+def _files(folder):
+    entries = _visible(folder)
+    for entry in entries:
+        if entry.is_dir():
+            raise ValueError(
+                f"The class folder {folder!r} holds the folder "
+                f"{entry.name!r}; expected images only. If {folder!r} is a "
+                "split, pass it as path or test_path."
+            )
+    if not entries:
+        raise ValueError(
+            f"The class folder {folder!r} is empty. Add images or remove it."
+        )
+    return [entry.path for entry in entries]
+
+
+def _check_images(files):
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        checks = with_progress(pool.map(is_image, files), len(files), "file")
+        wrong = [f for f, ok in zip(files, checks, strict=True) if not ok]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} of {len(files)} files are not JPEG, PNG, GIF or "
+            f"BMP images: {shown(wrong, limit=5)}. Remove or convert them."
+        )

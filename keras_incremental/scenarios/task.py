@@ -1,0 +1,46 @@
+"""One step of a scenario: the classes that arrive and their images."""
+
+import dataclasses
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Task:
+    """The classes that arrive at one step, and the images to learn and test.
+
+    The datasets are unbatched `(image, label)` pairs of known cardinality. The
+    image keeps its own dtype, the label is an int64 or string scalar. Images
+    come in data set order, the same in every pass: shuffle `train` before
+    batching where the data is sorted by class.
+
+    Args:
+        index: position of the task in its scenario, from 0.
+        labels: labels of the new classes, in order of arrival.
+        class_names: their names, in the same order.
+        train: training images of the new classes.
+        test: test images of the new classes.
+        seen_test: test images of every class of this and earlier tasks.
+    """
+
+    index: int
+    labels: list
+    class_names: list
+    train: tf.data.Dataset
+    test: tf.data.Dataset
+    seen_test: tf.data.Dataset
+
+    @property
+    def num_train(self):
+        """Number of training images."""
+        return int(self.train.cardinality())
+
+    @property
+    def num_test(self):
+        """Number of test images of the new classes."""
+        return int(self.test.cardinality())
+
+    @property
+    def num_seen_test(self):
+        """Number of test images of all classes seen so far."""
+        return int(self.seen_test.cardinality())
