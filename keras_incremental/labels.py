@@ -14,12 +14,13 @@ UNKNOWN_LABEL_MESSAGE = "Labels that the model has not been taught"
 _MISSING = -1
 
 
-def check_labels(labels) -> np.ndarray:
+def check_labels(labels, name: str = "labels") -> np.ndarray:
     """Checks integer or string labels and returns them as one flat array.
 
     Args:
         labels: array-like of shape `(samples,)` or `(samples, 1)`;
             non-negative integers, or strings (`str` or UTF-8 `bytes`).
+        name: how the caller calls them, for messages.
 
     Returns:
         `(samples,)` array, `int64` or a NumPy string dtype.
@@ -36,26 +37,28 @@ def check_labels(labels) -> np.ndarray:
         array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(
-            f"Labels have shape {array.shape}; expected one label per image, "
-            "shape (samples,) or (samples, 1). Turn one-hot rows into labels "
-            "with `labels.argmax(axis=-1)`."
+            f"{name} has shape {array.shape}; expected one label an image, "
+            "(samples,) or (samples, 1). Turn one-hot rows into labels with "
+            f"{name}.argmax(axis=-1)."
         )
     if array.dtype.kind in "OSU":
-        return _check_strings(array)
+        return _check_strings(array, name)
     if array.dtype.kind not in "iu":
         raise TypeError(
-            f"Labels have dtype {array.dtype}; expected integers or strings. "
-            "If they are whole numbers, pass `labels.astype('int64')`."
+            f"{name} has dtype {array.dtype}, for example "
+            f"{array[:3].tolist()}; expected integers or strings. If they are "
+            f"whole numbers, pass {name}.astype('int64')."
         )
     if array.size and array.min() < 0:
         raise ValueError(
-            f"Labels contain {array.min()}; expected non-negative integers. "
-            "Remove the images that have no label."
+            f"{name} holds the negative label {array.min()}; expected "
+            "integers >= 0. Negative labels usually mark unlabelled images: "
+            "leave those out."
         )
     return array.astype(np.int64)
 
 
-def _check_strings(array: np.ndarray) -> np.ndarray:
+def _check_strings(array: np.ndarray, name: str) -> np.ndarray:
     texts = [
         item.decode("utf-8") if isinstance(item, bytes) else item
         for item in array.tolist()
@@ -63,12 +66,12 @@ def _check_strings(array: np.ndarray) -> np.ndarray:
     if any(not isinstance(text, str) for text in texts):
         kinds = sorted({type(text).__name__ for text in texts})
         raise TypeError(
-            f"Labels mix or hold {', '.join(kinds)}; expected all integers or "
-            "all strings, none missing."
+            f"{name} holds {', '.join(kinds)}; expected all integers or all "
+            "strings, none missing."
         )
     if "" in texts:
         raise ValueError(
-            "Labels contain an empty string; every image needs a label."
+            f"{name} holds an empty string; every image needs a label."
         )
     return np.array(texts, dtype=str)
 

@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from keras_incremental.labels import check_labels
+
 
 def as_labels(values, name):
-    """Returns the labels of images as a vector of int64 or of text.
+    """Returns the labels of images, at least one, as a vector.
 
     Args:
-        values: `(images,)` or `(images, 1)` integers >= 0 or strings.
+        values: see `keras_incremental.labels.check_labels`.
         name: how the caller calls them, for messages.
 
     Returns:
@@ -22,45 +24,10 @@ def as_labels(values, name):
     >>> as_labels([[40], [7]], "y_train")
     array([40,  7])
     """
-    labels = np.asarray(values)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise ValueError(
-            f"{name} has shape {labels.shape}; expected one label an image, "
-            "(images,) or (images, 1). For one-hot rows pass "
-            f"{name}.argmax(axis=-1)."
-        )
+    labels = check_labels(values, name)
     if len(labels) == 0:
         raise ValueError(f"{name} is empty. Pass at least one image a class.")
-    return _as_int64_or_text(labels, name)
-
-
-def _as_int64_or_text(labels, name):
-    if labels.dtype.kind in "iu":
-        labels = labels.astype("int64")
-        if labels.min() < 0:
-            raise ValueError(
-                f"{name} holds the negative label {labels.min()}; expected "
-                "integers >= 0. Negative labels usually mark unlabelled "
-                "images: leave those out."
-            )
-        return labels
-    if labels.dtype.kind == "U":
-        return labels
-    if labels.dtype.kind == "S":
-        return np.char.decode(labels, "utf-8")
-    if labels.dtype.kind == "O":
-        values = labels.tolist()
-        if all(isinstance(value, str) for value in values):
-            return np.array(values)
-        if all(isinstance(value, bytes) for value in values):
-            return np.char.decode(np.array(values), "utf-8")
-    raise TypeError(
-        f"{name} has dtype {labels.dtype}, for example {labels.tolist()[:3]}; "
-        f"expected integers or strings. Use {name}.astype('int64') if they "
-        "are whole numbers."
-    )
+    return labels
 
 
 def check_same_classes(train_labels, test_labels):
