@@ -24,10 +24,9 @@ def as_labels(values, name):
     >>> as_labels([[40], [7]], "y_train")
     array([40,  7])
     """
-    labels = check_labels(values, name)
-    if len(labels) == 0:
+    if np.size(values) == 0:
         raise ValueError(f"{name} is empty. Pass at least one image a class.")
-    return labels
+    return check_labels(values, name)
 
 
 def check_same_classes(train_labels, test_labels):

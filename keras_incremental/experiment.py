@@ -1,0 +1,204 @@
+"""A scenario from the first task to the last: training, metrics, artefacts."""
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental import metrics, reports
+from keras_incremental.callbacks import IncrementalCallback
+from keras_incremental.models import IncrementalClassifier
+from keras_incremental.scenarios import ClassIncrementalScenario, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Runs one method through one scenario and reports on it.
+
+    Args:
+        scenario: the tasks.
+        model: a compiled classifier that knows no classes yet.
+        incremental: memory, method and augmentation.
+        epochs: of each task's first phase.
+        batch_size: of training.
+        dataset: name of the data set for the report.
+        method: name of the method for the report.
+        seed: for the report.
+        flags: settings to keep with the results; JSON types.
+        verbose: of Keras' `fit`.
+
+    >>> import keras_incremental as ki
+    >>> scenario = ki.ClassIncrementalScenario.from_arrays(
+    ...     *ki.scenarios.load_digits(), classes_per_task=5)
+    >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+    >>> model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+    >>> incremental = ki.IncrementalCallback(method=ki.FineTune())
+    >>> run = Experiment(scenario, model, incremental, epochs=1, verbose=0)
+    >>> len(run()["tasks"])
+    2
+    """
+
+    scenario: ClassIncrementalScenario
+    model: IncrementalClassifier
+    incremental: IncrementalCallback
+    epochs: int
+    batch_size: int = 128
+    dataset: str = ""
+    method: str = ""
+    seed: int = 0
+    flags: Mapping = dataclasses.field(default_factory=dict)
+    verbose: int | str = "auto"
+
+    def __call__(
+        self,
+        output_dir=None,
+        on_task_end: Callable[[dict], None] = lambda entry: None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+    ) -> dict:
+        """Runs all tasks.
+
+        Args:
+            output_dir: where `results.json` (after each task), the pictures,
+                the model, the memory and TensorBoard logs go; `None` writes
+                nothing.
+            on_task_end: called with each task's entry of the results.
+            callbacks: further Keras callbacks for each `fit`.
+
+        Returns:
+            the content of `results.json`.
+
+        Raises:
+            FileExistsError: if `output_dir` holds another run.
+        """
+        if output_dir is not None:
+            output_dir = reports.claim_output_dir(output_dir)
+        matrix, entries, results = metrics.AccuracyMatrix(), [], {}
+        for task in self.scenario:
+            entry, confusion = self._run_task(
+                task, matrix, output_dir, callbacks
+            )
+            entries.append(entry)
+            results = self._results(entries, matrix, confusion)
+            if output_dir is not None:
+                reports.write_results(results, output_dir)
+                _log_summary(entry, output_dir)
+            on_task_end(entry)
+        if output_dir is not None:
+            self._write_artefacts(results, output_dir)
+        return results
+
+    def _run_task(self, task: Task, matrix, output_dir, callbacks):
+        if output_dir is not None:
+            logs = output_dir / "tensorboard" / f"task_{task.index:03}"
+            callbacks = [*callbacks, keras.callbacks.TensorBoard(str(logs))]
+        self.model.fit(
+            task.train.batch(self.batch_size),
+            epochs=self.epochs,
+            verbose=self.verbose,
+            callbacks=[self.incremental, *callbacks],
+        )
+        started = time.perf_counter()
+        logits, units = self._predict(task.seen_test)
+        predictions = logits.argmax(axis=-1)
+        per_task = metrics.per_task_accuracy(
+            predictions, units, self._task_of_unit()
+        )
+        matrix.record(per_task)
+        report = self.incremental.reports[-1]
+        entry = {
+            "task": task.index,
+            "classes": task.class_names,
+            "seen_classes": self.model.num_classes,
+            "accuracy": metrics.accuracy(predictions, units),
+            "top5_accuracy": metrics.top_k_accuracy(logits, units, 5),
+            "per_task_accuracy": list(per_task),
+            "exemplars": report.exemplars,
+            "epochs": report.epochs,
+            "train_seconds": report.train_seconds,
+            "overhead_seconds": report.overhead_seconds,
+            "evaluate_seconds": time.perf_counter() - started,
+        }
+        confusion = metrics.confusion_matrix(
+            units, predictions, self.model.num_classes
+        )
+        return entry, confusion
+
+    def _predict(self, dataset: tf.data.Dataset):
+        """Returns logits and units of all images of a dataset."""
+        logits, labels = [], []
+        for images, batch_labels in dataset.batch(256).prefetch(1):
+            logits.append(self.model.predict_on_batch(images))
+            labels.append(batch_labels.numpy())
+        units = self.model.classes.to_units(np.concatenate(labels))
+        return np.concatenate(logits), units
+
+    def _task_of_unit(self) -> np.ndarray:
+        sizes = [head.stop - head.start for head in self.model.head.heads]
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    def _results(self, entries, matrix, confusion) -> dict:
+        accuracies = [entry["accuracy"] for entry in entries]
+        names = self.scenario.class_names
+        return {
+            "dataset": self.dataset or self.scenario.name,
+            "method": self.method or type(self.incremental.method).__name__,
+            "seed": self.seed,
+            "class_order": self.scenario.class_order,
+            "class_names": [names[k] for k in self.scenario.class_order],
+            "flags": dict(self.flags),
+            "tasks": entries,
+            "accuracy_matrix": matrix.to_list(),
+            "average_incremental_accuracy": (
+                metrics.average_incremental_accuracy(accuracies)
+            ),
+            "average_incremental_accuracy_after_first": (
+                metrics.average_incremental_accuracy_after_first(accuracies)
+            ),
+            "final_accuracy": accuracies[-1],
+            "forgetting": metrics.forgetting(matrix.values),
+            "backward_transfer": metrics.backward_transfer(matrix.values),
+            "train_function_traces": self.model.train_function_traces,
+            "test_function_traces": self.model.test_function_traces,
+            "confusion_matrix": confusion.tolist(),
+            "confusion_classes": self.model.class_names,
+        }
+
+    def _write_artefacts(self, results: dict, output_dir: pathlib.Path):
+        name = f"{results['method']}, {results['dataset']}"
+        reports.plot_accuracy({name: results}, output_dir / "accuracy.png")
+        reports.plot_confusion(
+            np.array(results["confusion_matrix"]),
+            results["confusion_classes"],
+            output_dir / "confusion.png",
+            [entry["seen_classes"] for entry in results["tasks"]],
+        )
+        save_model(self.model, output_dir / "model.keras")
+        if self.incremental.memory is not None:
+            self.incremental.memory.save(output_dir / "memory")
+
+
+def save_model(model: keras.Model, path) -> None:
+    """Saves a `.keras` file under a temporary name, then renames it."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
+    try:
+        model.save(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _log_summary(entry: dict, output_dir: pathlib.Path) -> None:
+    """Writes a task's figures to TensorBoard, over the task index."""
+    writer = tf.summary.create_file_writer(
+        str(output_dir / "tensorboard" / "tasks")
+    )
+    with writer.as_default(step=entry["task"]):
+        for name in ("accuracy", "top5_accuracy", "overhead_seconds"):
+            tf.summary.scalar(name, entry[name])
+    writer.close()

@@ -1,0 +1,66 @@
+"""Accuracy of every task after every task."""
+
+import numpy as np
+
+
+class AccuracyMatrix:
+    """Owns the results of a run: accuracy on task `i` after task `t`.
+
+    `R[t, i]`, `i <= t`, is the accuracy on the test images of task `i` when
+    the tasks `0..t` have been learned (Lopez-Paz and Ranzato 2017,
+    arXiv:1706.08840, section 2, without the entries above the diagonal:
+    a class-incremental model has no output for a class it has not met).
+
+    Example:
+
+    >>> matrix = AccuracyMatrix()
+    >>> matrix.record([0.9])
+    >>> matrix.record([0.6, 0.8])
+    >>> matrix.to_list()
+    [[0.9, None], [0.6, 0.8]]
+    """
+
+    def __init__(self):
+        self._rows = []
+
+    def record(self, per_task_accuracy):
+        """Appends the row of the task just learned.
+
+        Args:
+            per_task_accuracy: Accuracies in [0, 1], shape `(t + 1,)` after
+                task `t`, in the order the tasks were learned.
+
+        Raises:
+            ValueError: If the row has another length, or a value is not in
+                [0, 1].
+        """
+        row = np.array(per_task_accuracy, dtype=np.float64)
+        task = len(self._rows)
+        if row.shape != (task + 1,):
+            raise ValueError(
+                f"per_task_accuracy has shape {row.shape}, expected "
+                f"{(task + 1,)}: after task {task}, one accuracy for each of "
+                f"the tasks 0..{task}. Record once after every task."
+            )
+        if not np.all((row >= 0) & (row <= 1)):
+            raise ValueError(
+                f"per_task_accuracy={row.tolist()} must be in [0, 1]. Divide "
+                "percentages by 100; NaN means a task without test images."
+            )
+        self._rows.append(row)
+
+    @property
+    def values(self):
+        """Float64 array `(tasks, tasks)`, NaN above the diagonal; a copy."""
+        tasks = len(self._rows)
+        values = np.full((tasks, tasks), np.nan)
+        for task, row in enumerate(self._rows):
+            values[task, : task + 1] = row
+        return values
+
+    def to_list(self):
+        """Nested lists for JSON, `None` above the diagonal."""
+        tasks = len(self._rows)
+        return [
+            row.tolist() + [None] * (tasks - len(row)) for row in self._rows
+        ]

@@ -1,0 +1,31 @@
+"""What a run leaves behind for people: results on disk, tables, pictures.
+
+A run writes `results.json` and its pictures into one output folder, each of
+them as a whole or not at all, and never over another run's. The pictures use
+matplotlib's object interface: they need no display and leave the caller's
+backend and open figures alone.
+"""
+
+from keras_incremental.reports.accuracy_curve import (
+    accuracy_figure,
+    plot_accuracy,
+)
+from keras_incremental.reports.comparison import compare, load_runs
+from keras_incremental.reports.confusion import (
+    confusion_figure,
+    plot_confusion,
+)
+from keras_incremental.reports.output_dir import claim_output_dir
+from keras_incremental.reports.results import read_results, write_results
+
+__all__ = [
+    "accuracy_figure",
+    "claim_output_dir",
+    "compare",
+    "confusion_figure",
+    "load_runs",
+    "plot_accuracy",
+    "plot_confusion",
+    "read_results",
+    "write_results",
+]

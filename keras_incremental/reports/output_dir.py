@@ -1,0 +1,73 @@
+"""The folder a run writes into."""
+
+import pathlib
+import tempfile
+
+ARTEFACTS = (
+    "results.json",
+    "accuracy.png",
+    "confusion.png",
+    "model.keras",
+    "memory",
+    "tensorboard",
+)
+
+
+def claim_output_dir(output_dir):
+    """Makes `output_dir`, or checks that it holds no other run's results.
+
+    Call it before training: a mistyped or used folder is then an error at
+    once, not after an afternoon. Files other than a run's are left alone.
+
+    Args:
+        output_dir: `str` or path-like; missing parent folders are made.
+
+    Returns:
+        `pathlib.Path(output_dir)`, a folder that can be written.
+
+    Raises:
+        FileExistsError: If it holds a run's results, a picture, a model, a
+            memory or logs (`ARTEFACTS`).
+        NotADirectoryError: If it, or a parent of it, is a file.
+        PermissionError: If it cannot be made or written.
+
+    Example:
+
+    >>> import tempfile
+    >>> home = pathlib.Path(tempfile.mkdtemp())
+    >>> claim_output_dir(home / "eeil").is_dir()
+    True
+    """
+    folder = pathlib.Path(output_dir)
+    try:
+        _make(folder)
+        found = [name for name in ARTEFACTS if (folder / name).exists()]
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except NotADirectoryError:
+        raise
+    except OSError as error:
+        raise PermissionError(
+            f"The output folder {str(folder)!r} cannot be written "
+            f"({error.strerror}). Choose another --output_dir or change its "
+            "permissions."
+        ) from error
+    if found:
+        raise FileExistsError(
+            f"The output folder {str(folder)!r} already holds "
+            f"{', '.join(found)} of another run. Choose another --output_dir "
+            "or remove the folder."
+        )
+    return folder
+
+
+def _make(folder):
+    """Makes `folder` unless a file is in the way."""
+    for path in (folder, *folder.parents):
+        if path.is_file():
+            raise NotADirectoryError(
+                f"The output folder {str(folder)!r} cannot be made: "
+                f"{str(path)!r} is a file. Choose another --output_dir or "
+                "remove the file."
+            )
+    folder.mkdir(parents=True, exist_ok=True)

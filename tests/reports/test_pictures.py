@@ -1,0 +1,217 @@
+"""The pictures show the data they were given."""
+
+import ast
+import os
+import pathlib
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_incremental import reports
+
+
+def texts(picture):
+    picture.draw_without_rendering()
+    return [text.get_text() for text in picture.findobj(matplotlib.text.Text)]
+
+
+def ticks(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_lines_are_the_accuracies_over_classes_seen(make_results):
+    runs = {
+        "a": make_results(seen=(2, 4, 6), accuracies=(1.0, 0.5, 0.25)),
+        "b": make_results(seen=(50, 60), accuracies=(0.75, 0.5)),
+    }
+    axes = reports.accuracy_figure(runs).axes[0]
+    lines = [np.transpose(line.get_data()).tolist() for line in axes.lines]
+    assert lines == [
+        [[2, 1.0], [4, 0.5], [6, 0.25]],
+        [[50, 0.75], [60, 0.5]],
+    ]
+
+
+def test_accuracy_axis_runs_from_0_to_100_percent(make_results):
+    picture = reports.accuracy_figure({"a": make_results()})
+    low, high = picture.axes[0].get_ylim()
+    assert low == 0 and 1 < high < 1.1
+    assert {"0%", "50%", "100%", "digits"} <= set(texts(picture))
+
+
+def test_legend_has_name_average_and_final_accuracy(make_results):
+    runs = {
+        "eeil": make_results(accuracies=(0.9, 0.6)),
+        "_joint $1": make_results(accuracies=(1.0, 0.902)),
+    }
+    picture = reports.accuracy_figure(runs)
+    legend = [text.get_text() for text in picture.legends[0].get_texts()]
+    assert legend == [
+        "eeil: average 75.0%, final 60.0%",
+        r"_joint \$1: average 95.1%, final 90.2%",
+    ]
+
+
+def test_values_are_written_at_the_points_of_a_single_run(make_results):
+    run = make_results(accuracies=(0.901, 0.602))
+    assert {"90.1", "60.2"} <= set(texts(reports.accuracy_figure({"a": run})))
+    both = reports.accuracy_figure({"a": run, "b": run})
+    assert not {"90.1", "60.2"} & set(texts(both))
+
+
+def test_unknown_accuracy_leaves_a_gap(make_results):
+    run = make_results()
+    run["tasks"][0]["accuracy"] = None
+    run["average_incremental_accuracy"] = None
+    picture = reports.accuracy_figure({"a": run})
+    np.testing.assert_array_equal(
+        picture.axes[0].lines[0].get_ydata(), [np.nan, 0.6]
+    )
+    assert "a: average unknown, final 60.0%" in texts(picture)
+
+
+def test_many_runs_all_look_different(make_results):
+    runs = {str(i): make_results() for i in range(20)}
+    lines = reports.accuracy_figure(runs).axes[0].lines
+    looks = {
+        (line.get_color(), line.get_marker(), line.get_linestyle())
+        for line in lines
+    }
+    assert len(looks) == len(lines) == 20
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ((10,), ["10"]),
+        ((50, 60, 70), ["50", "60", "70"]),
+        (tuple(range(5, 101, 5)), [str(n) for n in range(10, 101, 10)]),
+        ((1, 98, 99, 100), ["1", "100"]),
+    ],
+)
+def test_ticks_are_numbers_of_classes_with_room_between(
+    make_results, seen, expected
+):
+    run = make_results(seen=seen, accuracies=[0.5] * len(seen))
+    axes = reports.accuracy_figure({"a": run}).axes[0]
+    assert ticks(axes.xaxis) == expected
+    assert axes.get_xlim()[0] < seen[0] and seen[-1] < axes.get_xlim()[1]
+
+
+def test_no_run_is_an_error():
+    with pytest.raises(ValueError, match="runs is empty"):
+        reports.accuracy_figure({})
+
+
+def test_confusion_shows_the_share_of_each_row():
+    picture = reports.confusion_figure([[3, 1], [0, 5]], ["cat", "dog"])
+    axes = picture.axes[0]
+    shares = axes.images[0].get_array()
+    np.testing.assert_array_equal(shares, [[0.75, 0.25], [0.0, 1.0]])
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "75", (1, 0): "25", (1, 1): "100"}
+    assert ticks(axes.xaxis) == ticks(axes.yaxis) == ["cat", "dog"]
+
+
+def test_class_without_samples_is_an_empty_row():
+    axes = reports.confusion_figure([[0, 0], [1, 1]], "ab").axes[0]
+    shares = axes.images[0].get_array()
+    np.testing.assert_array_equal(
+        np.ma.getmaskarray(shares), [[True, True], [False, False]]
+    )
+    assert {text.get_position() for text in axes.texts} == {(0, 1), (1, 1)}
+
+
+def test_lines_lie_between_the_tasks():
+    axes = reports.confusion_figure(np.eye(6), "abcdef", [2, 4, 6]).axes[0]
+    horizontal = [line.get_ydata()[0] for line in axes.lines[::2]]
+    vertical = [line.get_xdata()[0] for line in axes.lines[1::2]]
+    assert horizontal == vertical == [1.5, 3.5]
+
+
+@pytest.mark.parametrize(
+    ("classes", "named"), [(1, 1), (20, 20), (40, 40), (100, 34), (1000, 40)]
+)
+def test_as_many_classes_are_named_as_have_room(classes, named):
+    names = [f"class {unit}" for unit in range(classes)]
+    axes = reports.confusion_figure(np.eye(classes), names).axes[0]
+    assert len(ticks(axes.xaxis)) == len(ticks(axes.yaxis)) == named
+    assert len(axes.texts) == (classes if classes <= 20 else 0)
+    step = -(-classes // 40)
+    assert ticks(axes.xaxis) == names[::step]
+    assert ("named" in axes.get_xlabel()) == (step > 1)
+
+
+def test_names_are_cut_and_not_read_as_mathematics():
+    names = ["n" * 25, "$1 and $2"]
+    axes = reports.confusion_figure(np.eye(2), names).axes[0]
+    assert ticks(axes.xaxis) == ["n" * 23 + "…", r"\$1 and \$2"]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "names"),
+    [(np.eye(2), "abc"), (np.ones((2, 3)), "ab"), (np.empty((0, 0)), "")],
+)
+def test_confusion_of_another_shape_is_an_error(matrix, names):
+    with pytest.raises(ValueError, match="matrix has shape"):
+        reports.confusion_figure(matrix, names)
+
+
+@pytest.mark.parametrize("edge", [0, -1, 3])
+def test_boundary_outside_the_classes_is_an_error(edge):
+    with pytest.raises(ValueError, match=f"contains {edge}"):
+        reports.confusion_figure(np.eye(2), "ab", [1, edge])
+
+
+def test_files_have_the_pixels_of_the_figures_at_150_dpi(
+    tmp_path, make_results
+):
+    runs = {"a": make_results(), "b": make_results()}
+    reports.plot_accuracy(runs, tmp_path / "accuracy.png")
+    reports.plot_confusion(np.eye(10), range(10), f"{tmp_path}/confusion.png")
+    for name, picture in (
+        ("accuracy.png", reports.accuracy_figure(runs)),
+        ("confusion.png", reports.confusion_figure(np.eye(10), range(10))),
+    ):
+        with Image.open(tmp_path / name) as image:
+            pixels = np.array(image.convert("L"))
+            size = tuple(
+                int(150 * inches) for inches in picture.get_size_inches()
+            )
+            assert image.size == size
+        assert pixels.min() < 100 and pixels.max() == 255
+    assert sorted(os.listdir(tmp_path)) == ["accuracy.png", "confusion.png"]
+
+
+@pytest.mark.parametrize("suffix", [".svg", ".pdf", ".PNG"])
+def test_suffix_chooses_the_kind_of_file(tmp_path, make_results, suffix):
+    starts = {".svg": b"<?xml", ".pdf": b"%PDF", ".PNG": b"\x89PNG"}
+    path = reports.plot_accuracy({"a": make_results()}, tmp_path / f"a{suffix}")
+    assert path.read_bytes().startswith(starts[suffix])
+
+
+@pytest.mark.parametrize("name", ["a", "a.json", "a.jpeg"])
+def test_other_kinds_of_file_are_an_error(tmp_path, make_results, name):
+    with pytest.raises(ValueError, match=r"\.png, \.svg, \.pdf"):
+        reports.plot_accuracy({"a": make_results()}, tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_settings_of_matplotlib_stay_as_they_are(tmp_path, make_results):
+    before = dict(matplotlib.rcParams)
+    reports.plot_accuracy({"a": make_results()}, tmp_path / "a.png")
+    reports.plot_confusion(np.eye(2), "ab", tmp_path / "b.png")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_no_report_imports_pyplot():
+    for path in pathlib.Path(reports.__file__).parent.glob("*.py"):
+        names = {
+            f"{getattr(node, 'module', '')}.{alias.name}"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        assert not [name for name in names if "pyplot" in name], path
