@@ -125,14 +125,14 @@ class ClassIndex:
 
     Args:
         labels: the labels known so far, unit by unit.
-        names: their names, the same number.
+        names: their names, the same number; by default the labels' text.
 
     >>> index = ClassIndex([40, 7], ["forty", "seven"])
     >>> index.to_units([7, 40, 7])
     array([1, 0, 1], dtype=int32)
     """
 
-    def __init__(self, labels=(), names=()):
+    def __init__(self, labels=(), names=None):
         self.labels: list[int | str] = []
         self.names: list[str] = []
         self.add(labels, names)

@@ -90,9 +90,11 @@ def distillation_loss(
     """
     heads = tf.convert_to_tensor(head_of_unit)[:distilled_units]
     num_heads = heads[-1] + 1
-    student = tf.cast(logits[:, :distilled_units], tf.float32) / temperature
-    teacher = tf.cast(teacher_logits[:, :distilled_units], tf.float32)
+    student, teacher = (
+        tf.cast(z, tf.float32)[:, :distilled_units] / temperature
+        for z in (logits, teacher_logits)
+    )
     log_q = head_log_softmax(student, heads, num_heads)
-    log_p = head_log_softmax(teacher / temperature, heads, num_heads)
+    log_p = head_log_softmax(teacher, heads, num_heads)
     p = tf.stop_gradient(tf.exp(log_p))
     return -tf.reduce_sum(p * log_q, axis=-1)

@@ -1,0 +1,352 @@
+"""Runs a class-incremental experiment from the command line.
+
+    python examples/train.py --dataset=digits --method=eeil \
+        --classes_per_task=2 --memory=100 --seed=0 --output_dir=out
+
+    python examples/train.py --flagfile=examples/configs/eeil_digits.flags \
+        --seed=0 --output_dir=out
+
+The output folder gets results.json, accuracy.png, confusion.png,
+TensorBoard logs, model.keras and memory/.
+"""
+
+import os
+
+# A script may choose this, a library must not. It has to be set before
+# TensorFlow is imported; it speeds up CPUs on which it is off by default.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+from absl import app, flags, logging
+
+import keras_incremental as ki
+from keras_incremental.experiment import Experiment
+
+_EEIL = ki.EEIL()
+_DECAY = ki.methods.StepDecay()
+
+BACKBONES = {
+    "small": ki.backbones.small,
+    "resnet18": ki.backbones.resnet18,
+    "resnet20": ki.backbones.resnet20,
+    "resnet32": ki.backbones.resnet32,
+    "resnet56": ki.backbones.resnet56,
+}
+SELECTIONS = {
+    "herding": ki.exemplars.herding_order,
+    "random": ki.exemplars.random_order,
+    "nearest_to_mean": ki.exemplars.nearest_to_mean_order,
+}
+AUGMENTATIONS = {
+    "none": lambda: None,
+    "crop_flip": ki.augmentation.CropFlip,
+    "eeil": ki.augmentation.EEILAugmentation,
+    "eeil_stored": ki.augmentation.StoredEEILAugmentation,
+}
+METHODS = ("eeil", "finetune", "joint")
+NOISE = {
+    "none": None,
+    "text": ki.methods.GradientNoise(),
+    "code": ki.methods.GradientNoise(is_variance=False),
+}
+# Where a run writes is no part of what it computes.
+_NOT_SETTINGS = {"output_dir"}
+
+_DATASET = flags.DEFINE_string(
+    "dataset", "digits", "`digits` (in scikit-learn), or any TFDS name."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared TFDS data."
+)
+_IMAGE_DIR = flags.DEFINE_string(
+    "image_dir", None, "A folder of class folders, instead of --dataset."
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Resize to this height and width.", lower_bound=1
+)
+_METHOD = flags.DEFINE_enum("method", "eeil", METHODS, "The method.")
+_BACKBONE = flags.DEFINE_enum(
+    "backbone",
+    None,
+    sorted(BACKBONES),
+    "The network; by default small up to 16 pixels, resnet32 up to 64, then "
+    "resnet18.",
+)
+_CLASSES_PER_TASK = flags.DEFINE_list(
+    "classes_per_task", "2", "One number, or one for each task: 50,10,10."
+)
+_CLASS_ORDER = flags.DEFINE_list(
+    "class_order",
+    "random",
+    "`random` by --seed, `label`, or the labels in order: 3,1,...",
+)
+_SAMPLES_PER_CLASS = flags.DEFINE_integer(
+    "samples_per_class", None, "Use so many training images.", lower_bound=1
+)
+_EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
+_FINETUNE_EPOCHS = flags.DEFINE_integer(
+    "finetune_epochs",
+    _EEIL.finetune_epochs,
+    "Of balanced fine-tuning.",
+    lower_bound=0,
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate", 0.1, "Of the first epoch.", lower_bound=0
+)
+_DECAY_EVERY = flags.DEFINE_integer(
+    "learning_rate_decay_every", _DECAY.every, "Epochs.", lower_bound=1
+)
+_DECAY_FACTOR = flags.DEFINE_float(
+    "learning_rate_decay_factor", _DECAY.factor, "", lower_bound=0
+)
+_FINETUNE_LEARNING_RATE = flags.DEFINE_float(
+    "finetune_learning_rate",
+    None,
+    "First learning rate of balanced fine-tuning; by default a tenth of "
+    "--learning_rate.",
+    lower_bound=0,
+)
+_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 1e-4, "", lower_bound=0)
+_TEMPERATURE = flags.DEFINE_float(
+    "temperature", _EEIL.temperature, "Of distillation.", lower_bound=0
+)
+_DISTILLATION = flags.DEFINE_bool(
+    "distillation", _EEIL.distillation, "--nodistillation leaves it out."
+)
+_GRADIENT_NOISE = flags.DEFINE_enum(
+    "gradient_noise",
+    "none",
+    sorted(NOISE),
+    "As in the paper's text (a variance) or in its code (a deviation).",
+)
+_AUGMENT = flags.DEFINE_enum("augment", "none", sorted(AUGMENTATIONS), "")
+_MEMORY = flags.DEFINE_integer(
+    "memory", None, "Exemplars in all.", lower_bound=1
+)
+_MEMORY_PER_CLASS = flags.DEFINE_integer(
+    "memory_per_class", None, "Exemplars of each class.", lower_bound=1
+)
+_SELECTION = flags.DEFINE_enum("selection", "herding", sorted(SELECTIONS), "")
+_SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
+_DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic", False, "Same seed, same results; slower on a GPU."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "A folder without another run in it.", required=True
+)
+
+
+@flags.multi_flags_validator(
+    ["memory", "memory_per_class"],
+    message="Give --memory (in all) or --memory_per_class, not both.",
+)
+def _one_budget(values):
+    return None in (values["memory"], values["memory_per_class"])
+
+
+@flags.multi_flags_validator(
+    ["image_dir", "image_size"],
+    message="--image_dir needs --image_size, e.g. --image_size=224.",
+)
+def _sized_folder(values):
+    return values["image_dir"] is None or values["image_size"] is not None
+
+
+def make_scenario() -> ki.ClassIncrementalScenario:
+    """Returns the scenario that the flags ask for."""
+    common = {
+        "seed": _SEED.value,
+        "samples_per_class": _SAMPLES_PER_CLASS.value,
+        "classes_per_task": _classes_per_task(),
+    }
+    if _IMAGE_DIR.value is not None:
+        return _ordered(
+            lambda order: ki.ClassIncrementalScenario.from_directory(
+                _IMAGE_DIR.value, _IMAGE_SIZE.value, class_order=order, **common
+            )
+        )
+    if _DATASET.value == "digits":
+        arrays = ki.scenarios.load_digits()
+        return _ordered(
+            lambda order: ki.ClassIncrementalScenario.from_arrays(
+                *arrays, class_order=order, **common
+            )
+        )
+    return _ordered(
+        lambda order: ki.ClassIncrementalScenario.from_tfds(
+            _DATASET.value,
+            _DATA_DIR.value,
+            image_size=_IMAGE_SIZE.value,
+            class_order=order,
+            **common,
+        )
+    )
+
+
+def _ordered(make):
+    """Makes a scenario in the class order that --class_order names."""
+    given = _CLASS_ORDER.value
+    if given == ["random"]:
+        return make(None)
+    if given == ["label"]:
+        return make(sorted(make(None).class_order))
+    try:
+        return make([int(label) for label in given])
+    except ValueError as error:
+        raise app.UsageError(f"--class_order={','.join(given)}: {error}")
+
+
+def _classes_per_task() -> int | list[int]:
+    try:
+        sizes = [int(size) for size in _CLASSES_PER_TASK.value]
+    except ValueError:
+        raise app.UsageError(
+            f"--classes_per_task={','.join(_CLASSES_PER_TASK.value)}; expected "
+            "a number, or numbers with commas between."
+        ) from None
+    return sizes if len(sizes) > 1 else sizes[0]
+
+
+def make_backbone(image_shape) -> keras.Model:
+    """Returns the network that the flags ask for."""
+    name = _BACKBONE.value
+    if name is None:
+        size = max(image_shape[:2])
+        name = next(
+            name
+            for name, largest in (
+                ("small", 16),
+                ("resnet32", 64),
+                ("resnet18", float("inf")),
+            )
+            if size <= largest
+        )
+    return BACKBONES[name](input_shape=image_shape)
+
+
+def make_method() -> ki.methods.Method:
+    """Returns the method that the flags ask for."""
+    decay = ki.methods.StepDecay(_DECAY_EVERY.value, _DECAY_FACTOR.value)
+    if _METHOD.value == "finetune":
+        return ki.FineTune(learning_rate_factor=decay)
+    if _METHOD.value == "joint":
+        return ki.Joint(learning_rate_factor=decay)
+    finetune = _EEIL.finetune_learning_rate
+    if _FINETUNE_LEARNING_RATE.value is not None:
+        finetune = _FINETUNE_LEARNING_RATE.value / _LEARNING_RATE.value
+    return ki.EEIL(
+        finetune_epochs=_FINETUNE_EPOCHS.value,
+        temperature=_TEMPERATURE.value,
+        distillation=_DISTILLATION.value,
+        learning_rate_factor=decay,
+        finetune_learning_rate=finetune,
+        gradient_noise=NOISE[_GRADIENT_NOISE.value],
+    )
+
+
+def make_memory() -> ki.ExemplarMemory | None:
+    """Returns the memory that the flags ask for, if the method uses one."""
+    if _MEMORY.value is None and _MEMORY_PER_CLASS.value is None:
+        if _METHOD.value == "eeil":
+            raise app.UsageError(
+                "--method=eeil needs --memory (exemplars in all) or "
+                "--memory_per_class."
+            )
+        return None
+    if _METHOD.value != "eeil":
+        logging.info("--method=%s uses no exemplars.", _METHOD.value)
+        return None
+    return ki.ExemplarMemory(
+        capacity=_MEMORY.value,
+        per_class=_MEMORY_PER_CLASS.value,
+        selection=SELECTIONS[_SELECTION.value],
+        seed=_SEED.value,
+    )
+
+
+def make_experiment() -> Experiment:
+    """Returns the experiment that the flags ask for, ready to run."""
+    memory, method = make_memory(), make_method()
+    scenario = make_scenario()
+    model = ki.IncrementalClassifier(
+        make_backbone(scenario.image_shape), capacity=scenario.num_classes
+    )
+    model.compile(
+        optimizer=keras.optimizers.SGD(
+            _LEARNING_RATE.value, momentum=0.9, weight_decay=_WEIGHT_DECAY.value
+        )
+    )
+    incremental = ki.IncrementalCallback(
+        memory,
+        method=method,
+        class_names=scenario.class_names,
+        augment=AUGMENTATIONS[_AUGMENT.value](),
+        seed=_SEED.value,
+    )
+    return Experiment(
+        scenario,
+        model,
+        incremental,
+        epochs=_EPOCHS.value,
+        batch_size=_BATCH_SIZE.value,
+        dataset=_DATASET.value if not _IMAGE_DIR.value else scenario.name,
+        method=_METHOD.value,
+        seed=_SEED.value,
+        flags=_settings(),
+    )
+
+
+def _settings() -> dict:
+    """The flags of this script, but for where it writes."""
+    own = flags.FLAGS.flags_by_module_dict()[_module_name()]
+    return {
+        flag.name: flag.value for flag in own if flag.name not in _NOT_SETTINGS
+    }
+
+
+def _module_name() -> str:
+    return flags.FLAGS.find_module_defining_flag("output_dir")
+
+
+def _print_task(entry: dict) -> None:
+    print(
+        f"task {entry['task']}: {', '.join(entry['classes'])} | "
+        f"{entry['seen_classes']} classes seen | "
+        f"accuracy {entry['accuracy']:.4f} | "
+        f"top-5 {entry['top5_accuracy']:.4f} | "
+        f"{entry['exemplars']} exemplars | "
+        f"{entry['train_seconds']:.1f} s training, "
+        f"{entry['overhead_seconds']:.1f} s overhead",
+        flush=True,
+    )
+
+
+def _print_results(results: dict, output_dir: str) -> None:
+    print(
+        f"{results['method']} on {results['dataset']}, seed {results['seed']}: "
+        "average incremental accuracy "
+        f"{results['average_incremental_accuracy']:.4f}, "
+        f"final {results['final_accuracy']:.4f}, "
+        f"forgetting {results['forgetting']:.4f}"
+    )
+    print(f"Curve: {os.path.join(output_dir, 'accuracy.png')}")
+
+
+def main(argv) -> None:
+    """Runs the experiment; absl calls it."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+    keras.utils.set_random_seed(_SEED.value)
+    if _DETERMINISTIC.value:
+        tf.config.experimental.enable_op_determinism()
+    ki.reports.claim_output_dir(_OUTPUT_DIR.value)
+    experiment = make_experiment()
+    results = experiment(_OUTPUT_DIR.value, on_task_end=_print_task)
+    _print_results(results, _OUTPUT_DIR.value)
+
+
+if __name__ == "__main__":
+    app.run(main)

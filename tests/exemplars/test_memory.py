@@ -1,0 +1,255 @@
+"""The exemplar memory: quotas, ranks, budget, files."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_incremental.exemplars import ExemplarMemory, random_order
+from keras_incremental.samples import ArraySamples
+
+SHAPE = (2, 2, 1)
+
+
+def make_samples(counts, first=0, dtype="uint8"):
+    """Images that carry their own running number, mixed over the classes."""
+    labels = np.concatenate([[k] * n for k, n in counts.items()])
+    labels = np.random.default_rng(1).permutation(labels)
+    numbers = first + np.arange(len(labels))
+    images = np.zeros((len(labels), *SHAPE), dtype)
+    images[:, 0, 0, 0], images[:, 0, 1, 0] = numbers % 256, numbers // 256
+    return ArraySamples(images, labels)
+
+
+def number_of(images):
+    return images[:, 0, 0, 0].astype(int) + 256 * images[:, 0, 1, 0].astype(int)
+
+
+def extract(images):
+    """Features of a sample that depend on its number alone."""
+    numbers = np.array(
+        [number_of(i[None])[0] for i in images.as_numpy_iterator()]
+    )
+    return np.stack(
+        [np.cos(numbers * 0.7), np.sin(numbers * 0.3), numbers % 7], 1
+    )
+
+
+def first_come(features, count, seed):
+    return np.arange(len(features))[:count]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 200), st.data())
+def test_quotas_share_the_capacity_and_spend_the_remainder(capacity, data):
+    classes = data.draw(st.integers(1, capacity))
+    quotas = ExemplarMemory(capacity).quotas(classes)
+    assert sum(quotas) == capacity
+    assert max(quotas) - min(quotas) <= 1
+    assert quotas == sorted(quotas, reverse=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(6, 60),
+    st.lists(
+        st.lists(st.integers(1, 20), min_size=1, max_size=2),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_memory_is_full_but_never_above_its_budget(capacity, tasks):
+    memory = ExemplarMemory(capacity, selection=random_order)
+    label, seen = 100, {}
+    for sizes in tasks:
+        counts = {label + i: n for i, n in enumerate(sizes)}
+        label += len(sizes)
+        before = {k: memory.images(k) for k in memory.labels}
+        memory.update(make_samples(counts), extract)
+        seen.update(counts)
+        assert len(memory) <= capacity
+        quotas = dict(zip(memory.labels, memory.quotas(len(seen)), strict=True))
+        for k, images in before.items():
+            # The rank is kept: what is left is the head of the old list.
+            np.testing.assert_array_equal(memory.images(k), images[: quotas[k]])
+    for k in counts:
+        assert len(memory.images(k)) == min(quotas[k], seen[k])
+
+
+def test_remainder_goes_to_the_classes_that_came_first():
+    memory = ExemplarMemory(10, selection=first_come)
+    memory.update(make_samples({5: 9, 1: 9, 3: 9}), extract)
+    assert [len(memory.images(k)) for k in memory.labels] == [4, 3, 3]
+    memory.update(make_samples({7: 9}), extract)
+    assert [len(memory.images(k)) for k in memory.labels] == [3, 3, 2, 2]
+
+
+def test_per_class_budget_grows_with_the_classes():
+    memory = ExemplarMemory(per_class=4, selection=first_come)
+    memory.update(make_samples({0: 9, 1: 3}), extract)
+    memory.update(make_samples({2: 9}), extract)
+    assert {k: len(memory.images(k)) for k in (0, 1, 2)} == {0: 4, 1: 3, 2: 4}
+    assert len(memory) == 11
+
+
+def test_images_are_stored_raw_in_the_order_of_the_ranking():
+    samples = make_samples({0: 6}, dtype="uint8")
+
+    def backwards(features, count, seed):
+        return np.arange(len(features))[::-1][:count]
+
+    memory = ExemplarMemory(4, selection=backwards)
+    memory.update(samples, extract)
+    assert memory.images(0).dtype == np.uint8
+    assert number_of(memory.images(0)).tolist() == [5, 4, 3, 2]
+
+
+def test_more_data_of_a_known_class_competes_with_its_exemplars():
+    memory = ExemplarMemory(per_class=3, selection=first_come)
+    memory.update(make_samples({0: 2}), extract)
+    memory.update(make_samples({0: 5}, first=50), extract)
+    # First come: the two stored ones, then the first new one.
+    assert number_of(memory.images(0)).tolist() == [0, 1, 50]
+
+
+def test_selection_sees_each_class_apart_and_a_seed_of_its_own():
+    calls = []
+
+    def spy(features, count, seed):
+        calls.append((len(features), count, tuple(np.ravel(seed))))
+        return np.arange(min(count, len(features)))
+
+    memory = ExemplarMemory(6, selection=spy, seed=3)
+    memory.update(make_samples({0: 4, 1: 5}), extract)
+    assert sorted(call[0] for call in calls) == [4, 5]
+    assert len({call[2] for call in calls}) == 2
+
+
+def test_dataset_gives_the_users_labels_and_raw_images():
+    memory = ExemplarMemory(per_class=2, selection=first_come)
+    memory.update(make_samples({300: 3, 7: 3}), extract)
+    pairs = list(memory.dataset().as_numpy_iterator())
+    assert len(pairs) == len(memory) == int(memory.dataset().cardinality())
+    assert [label for _, label in pairs] == np.repeat(memory.labels, 2).tolist()
+    assert pairs[0][0].shape == SHAPE and pairs[0][0].dtype == np.uint8
+
+
+def test_stored_images_are_copies():
+    samples = make_samples({0: 3})
+    memory = ExemplarMemory(3, selection=first_come)
+    memory.update(samples, extract)
+    samples.all_images()[:] = 99
+    assert number_of(memory.images(0)).tolist() == [0, 1, 2]
+
+
+def test_an_error_in_an_update_changes_nothing():
+    memory = ExemplarMemory(3, selection=first_come)
+    memory.update(make_samples({0: 3}), extract)
+    with pytest.raises(ValueError, match="Use capacity >= 4"):
+        memory.update(make_samples({1: 2, 2: 2, 3: 2}), extract)
+    with pytest.raises(ValueError, match="float32"):
+        memory.update(make_samples({1: 2}, dtype="float32"), extract)
+
+    def diverged(images):
+        return np.full((2, 3), np.nan)
+
+    with pytest.raises(ValueError, match="diverged"):
+        memory.update(make_samples({1: 2}), diverged)
+    assert memory.labels == [0] and len(memory) == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"capacity": 1, "per_class": 1}, {"capacity": 0}, {"per_class": 1.5}],
+)
+def test_a_bad_budget_is_refused(arguments):
+    with pytest.raises(ValueError, match="expected"):
+        ExemplarMemory(**arguments)
+
+
+def test_unknown_class_empty_memory_and_bad_selection_are_errors():
+    memory = ExemplarMemory(3)
+    with pytest.raises(KeyError, match="no class 4"):
+        memory.images(4)
+    with pytest.raises(ValueError, match="empty"):
+        memory.dataset()
+    with pytest.raises(TypeError, match="herding_order"):
+        ExemplarMemory(3, selection="herding")
+
+
+@pytest.mark.parametrize("labels", [(300, 7), ("ram", "été")])
+def test_saved_memory_loads_the_same(tmp_path, labels):
+    memory = ExemplarMemory(5, selection=random_order, seed=4)
+    memory.update(make_samples(dict.fromkeys(labels, 4)), extract)
+    memory.save(tmp_path / "memory")
+    again = ExemplarMemory.load(tmp_path / "memory")
+    assert (again.capacity, again.per_class, again.seed) == (5, None, 4)
+    assert again.selection is random_order
+    assert again.labels == memory.labels
+    for label in labels:
+        np.testing.assert_array_equal(again.images(label), memory.images(label))
+    memory.save(tmp_path / "memory")  # over the old one
+    assert len(ExemplarMemory.load(tmp_path / "memory")) == 5
+
+
+def test_empty_memory_and_own_selection_load(tmp_path):
+    ExemplarMemory(per_class=5, selection=first_come).save(tmp_path / "m")
+    with pytest.raises(ValueError, match="selection="):
+        ExemplarMemory.load(tmp_path / "m")
+    again = ExemplarMemory.load(tmp_path / "m", selection=first_come)
+    assert again.per_class == 5 and len(again) == 0
+
+
+def test_damaged_files_are_named(tmp_path):
+    memory = ExemplarMemory(4)
+    memory.update(make_samples({0: 6}), extract)
+    memory.save(tmp_path / "m")
+    images, record = tmp_path / "m/images.npy", tmp_path / "m/memory.json"
+    good = images.read_bytes()
+    images.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"images.npy is damaged"):
+        ExemplarMemory.load(tmp_path / "m")
+    images.unlink()
+    with pytest.raises(FileNotFoundError, match=r"images.npy"):
+        ExemplarMemory.load(tmp_path / "m")
+    text = record.read_text()
+    record.write_text(
+        text.replace('"format_version": 1', '"format_version": 9')
+    )
+    with pytest.raises(ValueError, match="Update the package"):
+        ExemplarMemory.load(tmp_path / "m")
+    record.write_text(text[: len(text) // 2])
+    with pytest.raises(ValueError, match=r"memory.json is damaged"):
+        ExemplarMemory.load(tmp_path / "m")
+    entries = json.loads(text)
+    del entries["counts"]
+    record.write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="not complete"):
+        ExemplarMemory.load(tmp_path / "m")
+    with pytest.raises(FileNotFoundError, match=r"memory.json"):
+        ExemplarMemory.load(tmp_path / "nothing")
+
+
+def test_a_pickled_array_is_never_loaded(tmp_path):
+    memory = ExemplarMemory(4)
+    memory.update(make_samples({0: 6}), extract)
+    memory.save(tmp_path / "m")
+    import hashlib
+
+    path = tmp_path / "m/images.npy"
+    np.save(path, np.array([{}], object), allow_pickle=True)
+    record = json.loads((tmp_path / "m/memory.json").read_text())
+    record["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / "m/memory.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        ExemplarMemory.load(tmp_path / "m")
+
+
+def test_image_spec_is_that_of_the_exemplars():
+    memory = ExemplarMemory(4)
+    assert memory.image_spec is None
+    memory.update(make_samples({0: 6}), extract)
+    assert memory.image_spec == tf.TensorSpec(SHAPE, tf.uint8)

@@ -1,0 +1,175 @@
+"""Mixing new data and exemplars; the balanced set."""
+
+import collections
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_incremental.augmentation import CropFlip, StoredEEILAugmentation
+from keras_incremental.exemplars import (
+    ExemplarMemory,
+    balanced_samples,
+    training_batches,
+)
+from keras_incremental.samples import ArraySamples, read_samples
+
+SHAPE = (4, 4, 1)
+
+
+def make_samples(counts, first=0):
+    labels = np.concatenate([[k] * n for k, n in counts.items()])
+    images = np.zeros((len(labels), *SHAPE), "uint8")
+    images[:, 1, 1, 0] = first + np.arange(len(labels))
+    return ArraySamples(images, labels)
+
+
+def stream(samples):
+    data = tf.data.Dataset.from_tensor_slices(
+        (samples.all_images(), samples.labels)
+    ).batch(4)
+    return read_samples(data, image_shape=SHAPE, cache_bytes=0)
+
+
+def extract(images):
+    rows = [image[1, 1, 0] for image in images.as_numpy_iterator()]
+    return np.stack([np.cos(rows), np.sin(np.multiply(rows, 1.0))], axis=1)
+
+
+def to_units(labels):
+    return (labels * 10).astype("int32")
+
+
+def epochs_of(dataset, steps, epochs):
+    iterator = dataset.as_numpy_iterator()
+    return [[next(iterator) for _ in range(steps)] for _ in range(epochs)]
+
+
+def numbers(epoch):
+    return [int(i[1, 1, 0]) for images, _ in epoch for i in images]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_every_epoch_holds_every_sample_once_in_a_new_order(streamed):
+    new, old = make_samples({3: 13}), make_samples({1: 6}, first=13)
+    sources = [stream(new) if streamed else new, old]
+    dataset, steps = training_batches(sources, to_units, batch_size=4)
+    assert steps == 5
+    first, second = epochs_of(dataset, steps, 2)
+    assert sorted(numbers(first)) == sorted(numbers(second)) == [*range(19)]
+    assert numbers(first) != numbers(second)
+    for images, units in first:
+        is_new = images[:, 1, 1, 0] < 13
+        assert units.tolist() == np.where(is_new, 30, 10).tolist()
+        assert images.dtype == np.uint8 and units.dtype == np.int32
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_new_data_and_exemplars_are_mixed_throughout_the_epoch(streamed):
+    new, old = make_samples({3: 100}), make_samples({1: 100}, first=100)
+    sources = [stream(new) if streamed else new, old]
+    dataset, steps = training_batches(sources, to_units, batch_size=50)
+    (epoch,) = epochs_of(dataset, steps, 1)
+    for images, _ in epoch:
+        assert 10 <= (images[:, 1, 1, 0] < 100).sum() <= 40
+
+
+def test_order_and_augmentation_depend_on_seed_and_epoch_alone():
+    samples = make_samples({0: 30})
+    options = {"batch_size": 8, "augment": CropFlip(padding=1)}
+
+    def run(seed, first_epoch=0):
+        tf.random.set_seed(np.random.randint(1000))
+        dataset, steps = training_batches(
+            [samples], to_units, seed=seed, first_epoch=first_epoch, **options
+        )
+        return epochs_of(dataset, steps, 3)
+
+    whole, resumed = run((5, 1)), run((5, 1), first_epoch=2)
+    for (a, _), (b, _) in zip(whole[2], resumed[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert numbers(run((5, 2))[0]) != numbers(whole[0])
+
+
+def test_stored_augmentation_makes_its_copies_once():
+    samples = make_samples({0: 5, 1: 4})
+    dataset, steps = training_batches(
+        [samples],
+        to_units,
+        batch_size=9,
+        augment=StoredEEILAugmentation(padding=1),
+    )
+    assert steps == 12
+
+    def images_of(epoch):
+        return sorted(i.tobytes() for images, _ in epoch for i in images)
+
+    first, second = epochs_of(dataset, steps, 2)
+    assert images_of(first) == images_of(second)
+    units = collections.Counter(u for _, units in first for u in units)
+    assert units == {0: 5 * 12, 10: 4 * 12}
+    originals = {i.tobytes() for i in samples.all_images()}
+    assert originals <= set(images_of(first))
+
+
+def test_stored_augmentation_over_the_budget_names_the_way_out():
+    with pytest.raises(ValueError, match="EEILAugmentation"):
+        training_batches(
+            [make_samples({0: 5})],
+            to_units,
+            batch_size=2,
+            augment=StoredEEILAugmentation(),
+            cache_bytes=100,
+        )
+
+
+def test_augmentation_never_reaches_the_stored_images():
+    samples = make_samples({0: 20})
+    before = samples.all_images().copy()
+    dataset, steps = training_batches(
+        [samples], to_units, batch_size=4, augment=CropFlip()
+    )
+    epochs_of(dataset, steps, 2)
+    np.testing.assert_array_equal(samples.all_images(), before)
+
+
+def counts_of(samples):
+    labels, counts = np.unique(samples.labels, return_counts=True)
+    return dict(zip(labels.tolist(), counts.tolist(), strict=True))
+
+
+def test_balanced_set_has_the_same_number_for_each_class():
+    memory = ExemplarMemory(11)
+    memory.update(make_samples({0: 20, 1: 20}), extract)  # quotas 6 and 5
+    balanced = balanced_samples(
+        memory, make_samples({5: 30, 6: 9, 7: 5}, first=50), extract
+    )
+    assert counts_of(balanced) == dict.fromkeys([0, 1, 5, 6, 7], 5)
+    # Balanced per class, not old against new in total.
+    assert len(memory) == 11 and memory.labels == [0, 1]
+
+
+def test_balanced_set_takes_the_best_exemplars_and_selected_new_images():
+    memory = ExemplarMemory(7)
+    memory.update(make_samples({0: 20, 1: 20}), extract)
+    new = make_samples({5: 30}, first=50)
+    balanced = balanced_samples(memory, new, extract)
+    got = balanced.all_images()[balanced.labels == 0]
+    np.testing.assert_array_equal(got, memory.images(0)[:3])
+    chosen = memory.select(new, extract, {5: 3})[5]
+    got = balanced.all_images()[balanced.labels == 5]
+    np.testing.assert_array_equal(got, chosen)
+
+
+def test_a_scarce_class_repeats_its_images_in_the_balanced_set():
+    memory = ExemplarMemory(per_class=4)
+    memory.update(make_samples({0: 9}), extract)
+    balanced = balanced_samples(memory, make_samples({1: 3}, 50), extract)
+    assert counts_of(balanced) == {0: 4, 1: 4}
+    scarce = balanced.all_images()[balanced.labels == 1][:, 1, 1, 0]
+    assert set(scarce.tolist()) == {50, 51, 52}
+
+
+def test_balanced_set_without_exemplars_is_an_error():
+    with pytest.raises(ValueError, match="memory is empty"):
+        balanced_samples(ExemplarMemory(5), make_samples({0: 3}), extract)

@@ -1,0 +1,113 @@
+"""Selection against a slow, plain NumPy version."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_incremental.exemplars.selection import (
+    herding_order,
+    nearest_to_mean_order,
+    random_order,
+)
+
+
+def plain_herding(features, count):
+    """iCaRL Alg. 4 as it is written, a loop over samples for each choice."""
+    unit = [f / np.linalg.norm(f) for f in features]
+    mean = sum(unit) / len(unit)
+    chosen = []
+    while len(chosen) < min(count, len(unit)):
+        best, best_gap = None, np.inf
+        for i, f in enumerate(unit):
+            if i in chosen:
+                continue
+            total = f + sum(unit[j] for j in chosen)
+            gap = np.linalg.norm(mean - total / (len(chosen) + 1))
+            if gap < best_gap - 1e-12:
+                best, best_gap = i, gap
+        chosen.append(best)
+    return chosen
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 25), st.integers(2, 8), st.integers(0, 2**31))
+def test_herding_is_the_plain_algorithm(samples, dim, seed):
+    features = np.random.default_rng(seed).normal(size=(samples, dim))
+    order = herding_order(features, samples)
+    assert order.tolist() == plain_herding(features, samples)
+
+
+def test_herding_by_hand():
+    # Mean direction is [1, 1]: the diagonal sample first, then, of the two
+    # left, both equally far: the lower index; zero-length gaps at the end.
+    features = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+    assert herding_order(features, 3).tolist() == [1, 0, 2]
+
+
+def test_herding_normalises_samples_and_not_features():
+    # The long sample points away; were lengths kept, it would pull the mean
+    # to itself and come first.
+    features = np.array([[1.0, 0.1], [1.0, -0.1], [0.0, 100.0], [1.0, 0.0]])
+    assert herding_order(features, 4).tolist()[-1] != 3
+    scaled = features * np.array([[5.0], [0.2], [1.0], [7.0]])
+    assert (herding_order(scaled, 4) == herding_order(features, 4)).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from([herding_order, random_order, nearest_to_mean_order]),
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(0, 1000),
+)
+def test_any_prefix_is_the_selection_of_that_size(
+    selection, samples, count, seed
+):
+    features = np.random.default_rng(seed).normal(size=(samples, 5))
+    whole = selection(features, samples, seed).tolist()
+    assert sorted(whole) == list(range(samples))
+    assert selection(features, count, seed).tolist() == whole[:count]
+
+
+def test_nearest_to_mean_is_sorted_by_distance():
+    features = np.random.default_rng(0).normal(size=(20, 4))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    distance = np.linalg.norm(unit - unit.mean(axis=0), axis=1)
+    order = nearest_to_mean_order(features, 20)
+    assert (np.diff(distance[order]) >= 0).all()
+
+
+def test_random_order_differs_by_seed_and_repeats_for_one():
+    features = np.zeros((50, 1))
+    one, two = random_order(features, 50, 1), random_order(features, 50, 2)
+    assert (one != two).any()
+    assert (one == random_order(features, 50, 1)).all()
+
+
+def test_herding_of_5000_samples_takes_well_under_a_second():
+    features = np.random.default_rng(0).random((5000, 512), "float32")
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert len(herding_order(features, 200)) == 200
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_zero_features_are_ranked_without_a_nan():
+    assert sorted(herding_order(np.zeros((4, 3)), 4)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.zeros(3), r"\(samples, dim\)"),
+        (np.array([[np.nan, 0.0]]), "training diverged"),
+    ],
+)
+def test_bad_features_are_refused(features, message):
+    with pytest.raises(ValueError, match=message):
+        herding_order(features, 1)
