@@ -11,6 +11,7 @@ TensorBoard logs, model.keras and memory/.
 """
 
 import os
+import sys
 
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
@@ -51,8 +52,8 @@ NOISE = {
     "text": ki.methods.GradientNoise(),
     "code": ki.methods.GradientNoise(is_variance=False),
 }
-# Where a run writes is no part of what it computes.
-_NOT_SETTINGS = {"output_dir"}
+# Where a run reads and writes is no part of what it computes.
+_NOT_SETTINGS = {"output_dir", "data_dir"}
 
 _DATASET = flags.DEFINE_string(
     "dataset", "digits", "`digits` (in scikit-learn), or any TFDS name."
@@ -93,25 +94,22 @@ _FINETUNE_EPOCHS = flags.DEFINE_integer(
     lower_bound=0,
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate", 0.1, "Of the first epoch.", lower_bound=0
-)
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.1, "Of the first epoch.")
 _DECAY_EVERY = flags.DEFINE_integer(
     "learning_rate_decay_every", _DECAY.every, "Epochs.", lower_bound=1
 )
 _DECAY_FACTOR = flags.DEFINE_float(
-    "learning_rate_decay_factor", _DECAY.factor, "", lower_bound=0
+    "learning_rate_decay_factor", _DECAY.factor, "Multiplies it each time."
 )
 _FINETUNE_LEARNING_RATE = flags.DEFINE_float(
     "finetune_learning_rate",
     None,
     "First learning rate of balanced fine-tuning; by default a tenth of "
     "--learning_rate.",
-    lower_bound=0,
 )
 _WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 1e-4, "", lower_bound=0)
 _TEMPERATURE = flags.DEFINE_float(
-    "temperature", _EEIL.temperature, "Of distillation.", lower_bound=0
+    "temperature", _EEIL.temperature, "Of distillation."
 )
 _DISTILLATION = flags.DEFINE_bool(
     "distillation", _EEIL.distillation, "--nodistillation leaves it out."
@@ -139,6 +137,19 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
+for _name in (
+    "learning_rate",
+    "learning_rate_decay_factor",
+    "finetune_learning_rate",
+    "temperature",
+):
+    flags.register_validator(
+        _name,
+        lambda value: value is None or value > 0,
+        message="Expected a number above 0.",
+    )
+
+
 @flags.multi_flags_validator(
     ["memory", "memory_per_class"],
     message="Give --memory (in all) or --memory_per_class, not both.",
@@ -153,6 +164,14 @@ def _one_budget(values):
 )
 def _sized_folder(values):
     return values["image_dir"] is None or values["image_size"] is not None
+
+
+@flags.multi_flags_validator(
+    ["image_dir", "dataset"],
+    message="Give --image_dir (a folder) or --dataset (by name), not both.",
+)
+def _one_source(values):
+    return values["image_dir"] is None or not flags.FLAGS["dataset"].present
 
 
 def make_scenario() -> ki.ClassIncrementalScenario:
@@ -175,6 +194,8 @@ def make_scenario() -> ki.ClassIncrementalScenario:
                 *arrays, class_order=order, **common
             )
         )
+    # TFDS reports each file that it opens, which would drown the progress bar.
+    logging.set_verbosity(logging.WARNING)
     return _ordered(
         lambda order: ki.ClassIncrementalScenario.from_tfds(
             _DATASET.value,
@@ -193,21 +214,21 @@ def _ordered(make):
         return make(None)
     if given == ["label"]:
         return make(sorted(make(None).class_order))
-    try:
-        return make([int(label) for label in given])
-    except ValueError as error:
-        raise app.UsageError(f"--class_order={','.join(given)}: {error}")
+    return make(_integers("class_order", given))
 
 
 def _classes_per_task() -> int | list[int]:
-    try:
-        sizes = [int(size) for size in _CLASSES_PER_TASK.value]
-    except ValueError:
-        raise app.UsageError(
-            f"--classes_per_task={','.join(_CLASSES_PER_TASK.value)}; expected "
-            "a number, or numbers with commas between."
-        ) from None
+    sizes = _integers("classes_per_task", _CLASSES_PER_TASK.value)
     return sizes if len(sizes) > 1 else sizes[0]
+
+
+def _integers(flag: str, texts: list[str]) -> list[int]:
+    if not texts or not all(text.strip().isdecimal() for text in texts):
+        raise ValueError(
+            f"--{flag}={','.join(texts)}; expected one or more whole numbers "
+            "with commas between."
+        )
+    return [int(text) for text in texts]
 
 
 def make_backbone(image_shape) -> keras.Model:
@@ -251,7 +272,7 @@ def make_memory() -> ki.ExemplarMemory | None:
     """Returns the memory that the flags ask for, if the method uses one."""
     if _MEMORY.value is None and _MEMORY_PER_CLASS.value is None:
         if _METHOD.value == "eeil":
-            raise app.UsageError(
+            raise ValueError(
                 "--method=eeil needs --memory (exemplars in all) or "
                 "--memory_per_class."
             )
@@ -268,9 +289,16 @@ def make_memory() -> ki.ExemplarMemory | None:
 
 
 def make_experiment() -> Experiment:
-    """Returns the experiment that the flags ask for, ready to run."""
+    """Returns the experiment that the flags ask for, ready to run.
+
+    Raises:
+        ValueError, OSError, ImportError: before any training, for settings
+            or data that cannot be had.
+    """
     memory, method = make_memory(), make_method()
     scenario = make_scenario()
+    if memory is not None:
+        memory.quotas(scenario.num_classes)  # refuses too small a memory
     model = ki.IncrementalClassifier(
         make_backbone(scenario.image_shape), capacity=scenario.num_classes
     )
@@ -338,12 +366,15 @@ def _print_results(results: dict, output_dir: str) -> None:
 def main(argv) -> None:
     """Runs the experiment; absl calls it."""
     if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+        sys.exit(f"train.py: unknown arguments: {' '.join(argv[1:])}")
     keras.utils.set_random_seed(_SEED.value)
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
-    ki.reports.claim_output_dir(_OUTPUT_DIR.value)
-    experiment = make_experiment()
+    try:
+        experiment = make_experiment()
+        ki.reports.claim_output_dir(_OUTPUT_DIR.value)
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"train.py: {error}")
     results = experiment(_OUTPUT_DIR.value, on_task_end=_print_task)
     _print_results(results, _OUTPUT_DIR.value)
 

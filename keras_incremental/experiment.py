@@ -98,6 +98,7 @@ class Experiment:
             callbacks = [*callbacks, keras.callbacks.TensorBoard(str(logs))]
         self.model.fit(
             task.train.batch(self.batch_size),
+            batch_size=self.batch_size,  # also where a task has fewer images
             epochs=self.epochs,
             verbose=self.verbose,
             callbacks=[self.incremental, *callbacks],

@@ -19,10 +19,17 @@ _CHECKED_AT_ONCE = 1024
 
 
 class Samples(abc.ABC):
-    """Raw images with their labels; `labels` is `(samples,)`, in order."""
+    """Raw images with their labels, in a fixed order.
+
+    Attributes:
+        labels: `(samples,)` int64 or strings.
+        image_spec: shape and dtype of one image.
+        batch_size: of the dataset they were read from, or `None`.
+    """
 
     labels: np.ndarray
     image_spec: tf.TensorSpec
+    batch_size: int | None = None
 
     def __len__(self):
         return len(self.labels)
@@ -197,10 +204,13 @@ def _read_dataset(dataset, image_shape, cache_bytes, verbose) -> Samples:
             batches.clear()
             progress.add(1)
     _check_not_empty(count)
-    labels = np.concatenate(labels)
+    flat = np.concatenate(labels)
     if cached > cache_bytes:
-        return StreamedSamples(dataset, labels)
-    return ArraySamples(np.concatenate(batches), labels)
+        samples = StreamedSamples(dataset, flat)
+    else:
+        samples = ArraySamples(np.concatenate(batches), flat)
+    samples.batch_size = len(labels[0])
+    return samples
 
 
 def _check_dataset_spec(dataset, image_shape) -> None:

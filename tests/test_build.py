@@ -11,6 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_incremental"
+KINDS = ("filegroup", "py_binary", "py_library", "py_test")
 RUNNER = "tests/pytest_main.py"
 BUILDIFIER = "@bazel/buildifier@8.2.1"
 
@@ -28,15 +29,15 @@ class Build:
 
     def __init__(self, text):
         self.targets, self.kinds = {}, {}
-        for node in ast.parse(text).body:
-            if not isinstance(node, ast.Expr) or node.value.func.id == "load":
+        for statement in ast.parse(text).body:
+            call = statement.value
+            if not isinstance(call, ast.Call) or call.func.id not in KINDS:
                 continue
-            fields = {k.arg: _value(k.value) for k in node.value.keywords}
-            if "name" in fields:
-                name = fields["name"]
-                assert name not in self.targets, f"{name} is there twice"
-                self.targets[name] = fields
-                self.kinds[name] = node.value.func.id
+            fields = {k.arg: _value(k.value) for k in call.keywords}
+            name = fields["name"]
+            assert name not in self.targets, f"{name} is there twice"
+            self.targets[name] = fields
+            self.kinds[name] = call.func.id
 
     def of_kind(self, kind):
         return [name for name, rule in self.kinds.items() if rule == kind]
@@ -46,12 +47,15 @@ class Build:
         return [
             name
             for name, fields in self.targets.items()
-            if self.kinds[name] != "py_test" and file in fields["srcs"]
+            if self.kinds[name] in ("py_library", "py_binary")
+            and file in fields["srcs"]
         ]
 
 
 def _value(node):
-    """Evaluates a literal, or a `glob` of one list of patterns."""
+    """Evaluates a literal, a `glob` of a list of patterns, or a sum."""
+    if isinstance(node, ast.BinOp):
+        return _value(node.left) + _value(node.right)
     if isinstance(node, ast.Call):
         assert node.func.id == "glob"
         patterns = ast.literal_eval(node.args[0])
@@ -91,6 +95,12 @@ def true_deps(name, files):
     return labels - {None, f":{name}"}
 
 
+def loaded_by_test(name):
+    """Returns the scripts among a test's data, which it loads by path."""
+    data = BUILD.targets.get(name, {}).get("data", [])
+    return [file for file in data if file.endswith(".py")]
+
+
 def sources_of_test(file):
     """Returns a test file, the runner and the conftest files above it."""
     folders = pathlib.PurePath(file).parents
@@ -101,7 +111,10 @@ def sources_of_test(file):
 def stanza_of_test(file):
     """Returns the `py_test` that a test file needs, as text."""
     sources = sources_of_test(file)
-    deps = sorted(true_deps("", sources), key=lambda d: (d[0] == "@", d))
+    loaded = loaded_by_test(file.removesuffix(".py"))
+    deps = sorted(
+        true_deps("", sources + loaded), key=lambda d: (d[0] == "@", d)
+    )
     lines = [
         "py_test(",
         f'    name = "{file.removesuffix(".py")}",',
@@ -156,7 +169,8 @@ def test_every_test_file_has_its_py_test(file):
     assert BUILD.kinds.get(name) == "py_test", wanted
     fields = BUILD.targets[name]
     assert sorted(fields["srcs"]) == sorted(sources_of_test(file)), wanted
-    assert set(fields["deps"]) == true_deps("", fields["srcs"]), wanted
+    files = fields["srcs"] + loaded_by_test(name)
+    assert set(fields["deps"]) == true_deps("", files), wanted
     assert (fields["main"], fields["args"]) == (RUNNER, [file]), wanted
 
 
@@ -173,7 +187,8 @@ def test_every_label_exists():
     }
     for name, fields in BUILD.targets.items():
         assert set(fields.get("deps", [])) <= known, name
-        assert all((ROOT / f).is_file() for f in fields.get("data", [])), name
+        for item in fields.get("data", []):
+            assert item in known or (ROOT / item).is_file(), (name, item)
 
 
 def test_no_library_depends_on_itself_through_others():

@@ -1,16 +1,21 @@
 """One `fit` as one step of class-incremental learning."""
 
 import dataclasses
-import time
 
 import keras
 
+from keras_incremental.callbacks.clock import Clock
+from keras_incremental.callbacks.fit_options import (
+    batch_size_of,
+    check_options,
+)
 from keras_incremental.callbacks.learning_rate import LearningRate
 from keras_incremental.callbacks.one_run import OneRun
 from keras_incremental.callbacks.rollback import undone_on_error
+from keras_incremental.callbacks.running_phase import RunningPhase
 from keras_incremental.exemplars import ExemplarMemory, training_batches
 from keras_incremental.labels import distinct_in_order, label_names
-from keras_incremental.methods import EEIL, Method, Phase, Step
+from keras_incremental.methods import EEIL, Method, Step
 from keras_incremental.models import (
     FitRequest,
     IncrementalClassifier,
@@ -22,8 +27,6 @@ from keras_incremental.samples import (
     Samples,
     read_samples,
 )
-
-_DEFAULT_BATCH_SIZE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     A step is all or nothing: if anything raises, or the user interrupts, the
     model's weights and classes and the memory are what they were before.
+    Batches have the size of the dataset's first one, or `fit`'s `batch_size`.
     `model.stop_training` (`EarlyStopping`) ends the phase it is set in.
 
     Args:
@@ -93,15 +97,15 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self.seed, self.cache_bytes = seed, cache_bytes
         self.reports: list[StepReport] = []
         self._past: list[Samples] = []
-        self._phase: _RunningPhase | None = None
-        self._clock = _Clock()
+        self._phase: RunningPhase | None = None
+        self._clock = Clock()
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
 
     def run_fit(self, model: IncrementalClassifier, request: FitRequest):
         """Runs one step; `IncrementalClassifier.fit` calls it."""
-        self._clock = _Clock()
-        _check_options(request)
+        self._clock = Clock()
+        check_options(request)
         samples = read_samples(
             request.x,
             request.y,
@@ -126,7 +130,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 tuple(self._past),
                 known,
                 request.epochs,
-                _batch_size(request),
+                batch_size_of(request, samples),
             )
             history = self._train(step, request)
             if self.memory is not None:
@@ -177,7 +181,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         try:
             first = 0
             for index, phase in enumerate(phases):
-                self._phase = _RunningPhase(phase, first, step.model, rate)
+                self._phase = RunningPhase(phase, first, step.model, rate)
                 self._run_phase(index, step, run, validation)
                 first += phase.epochs
         finally:
@@ -229,101 +233,6 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self.reports.append(
             StepReport(new_labels, epochs, exemplars, training, overhead)
         )
-
-
-class _RunningPhase:
-    """A phase while it is trained."""
-
-    def __init__(self, phase: Phase, first_epoch: int, model, rate):
-        self.phase, self.first_epoch, self.rate = phase, first_epoch, rate
-        self._model, self._settings = model, model.training_settings
-
-    def begin(self, seed) -> None:
-        if self.phase.distilled_units:
-            self._model.update_teacher()
-        self._settings.distilled_units.assign(self.phase.distilled_units)
-        self._settings.temperature.assign(self.phase.temperature)
-        base, *rest = seed
-        self._settings.noise_seed.assign(
-            [base, sum(part << (8 * i) for i, part in enumerate(rest))]
-        )
-        self._model.restart_optimizer()
-        self.rate.restart()
-
-    def begin_epoch(self, epoch: int) -> None:
-        epoch -= self.first_epoch
-        self.rate.apply(self.phase.learning_rate_factor(epoch))
-        self._settings.noise_stddev.assign(self.phase.noise_stddev(epoch))
-
-
-class _Clock:
-    """Splits the seconds of a step into training, validation and the rest."""
-
-    def __init__(self):
-        self._start = self._epoch = self._test = time.perf_counter()
-        self._in_epochs = self._in_tests = 0.0
-
-    def begin_epoch(self) -> None:
-        self._epoch = time.perf_counter()
-
-    def end_epoch(self) -> None:
-        self._in_epochs += time.perf_counter() - self._epoch
-
-    def begin_test(self) -> None:
-        self._test = time.perf_counter()
-
-    def end_test(self) -> None:
-        self._in_tests += time.perf_counter() - self._test
-
-    def read(self) -> tuple[float, float]:
-        """Returns the seconds of training, and of all but validation."""
-        total = time.perf_counter() - self._start
-        return self._in_epochs - self._in_tests, total - self._in_epochs
-
-
-def _batch_size(request: FitRequest) -> int:
-    if request.batch_size is not None:
-        return request.batch_size
-    element_spec = getattr(request.x, "element_spec", None)
-    if element_spec is None:
-        return _DEFAULT_BATCH_SIZE
-    if element_spec[0].shape[0] is not None:
-        return element_spec[0].shape[0]
-    return int(next(iter(request.x))[0].shape[0])
-
-
-_REFUSED = {
-    "sample_weight": "every image weighs the same in the loss",
-    "class_weight": "the balanced fine-tuning weighs classes alike",
-    "initial_epoch": "a step starts at its first epoch",
-    "steps_per_epoch": "an epoch is one pass over new data and exemplars",
-    "validation_split": "pass validation_data=(images, labels)",
-}
-_ACCEPTED = {
-    "validation_data",
-    "validation_steps",
-    "validation_batch_size",
-    "validation_freq",
-    "shuffle",
-}
-
-
-def _check_options(request: FitRequest) -> None:
-    for name, value in request.options.items():
-        if name in _REFUSED and not (value is None or value == 0):
-            raise ValueError(
-                f"fit got {name}={value!r} beside an IncrementalCallback: "
-                f"{_REFUSED[name]}. Leave it out."
-            )
-        if name not in _ACCEPTED and name not in _REFUSED:
-            raise TypeError(f"fit got an unknown argument {name!r}.")
-    if request.options.get("shuffle") not in (None, True):
-        raise ValueError(
-            "fit got shuffle=False beside an IncrementalCallback; new data "
-            "and exemplars are always shuffled together. Leave it out."
-        )
-    if request.epochs < 1:
-        raise ValueError(f"epochs={request.epochs}; expected 1 or more.")
 
 
 def _check_kind(name: str, value, kind: type) -> None:

@@ -1,25 +1,21 @@
 """The exemplar memory: a few ranked raw images of each class seen so far."""
 
-import hashlib
-import json
-import pathlib
 from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.exemplars import storage
 from keras_incremental.exemplars.selection import (
     check_features,
     herding_order,
     nearest_to_mean_order,
     random_order,
 )
-from keras_incremental.files import atomic_directory, recover_directory
 from keras_incremental.labels import as_label, distinct_in_order
 from keras_incremental.samples import ArraySamples, Samples
 
-FORMAT_VERSION = 1
 Selection = Callable[[np.ndarray, int, object], np.ndarray]
 Extract = Callable[[tf.data.Dataset], np.ndarray]
 
@@ -178,15 +174,20 @@ class ExemplarMemory:
             the chosen images of each label in `samples`, best first.
         """
         features = check_features(extract(samples.images()))
+        arriving = distinct_in_order(samples.labels)
+        position = {
+            label: index
+            for index, label in enumerate(dict.fromkeys(self.labels + arriving))
+        }
         picks, rows = {}, []
-        for label in distinct_in_order(samples.labels):
+        for label in arriving:
             index = samples.of_label(label)
             stored = self._images.get(label, ())
             candidates = features[index]
             if len(stored):
                 old = tf.data.Dataset.from_tensor_slices(stored)
                 candidates = np.concatenate([extract(old), candidates])
-            seed = (self.seed, self._position(label, picks))
+            seed = (self.seed, position[label])
             order = self.selection(candidates, counts[label], seed)
             picks[label] = np.asarray(order, int) - len(stored)
             rows.append(index[picks[label][picks[label] >= 0]])
@@ -239,24 +240,13 @@ class ExemplarMemory:
         `memory.json` holds budget, selection, labels and counts, `images.npy`
         the images, class by class.
         """
-        name = keras.saving.get_registered_name(self.selection)
-        record = {
-            "format_version": FORMAT_VERSION,
+        settings = {
             "capacity": self.capacity,
             "per_class": self.per_class,
-            "selection": name if isinstance(name, str) else None,
+            "selection": keras.saving.get_registered_name(self.selection),
             "seed": self.seed,
-            "labels": self.labels,
-            "counts": [len(images) for images in self._images.values()],
         }
-        with atomic_directory(directory) as folder:
-            folder = pathlib.Path(folder)
-            if self._images:
-                images = np.concatenate([*self._images.values()])
-                np.save(folder / "images.npy", images, allow_pickle=False)
-                record["sha256"] = _sha256(folder / "images.npy")
-            text = json.dumps(record, indent=1)
-            (folder / "memory.json").write_text(text, encoding="utf-8")
+        storage.write(directory, settings, self._images)
 
     @classmethod
     def load(cls, directory, selection: Selection | None = None):
@@ -271,26 +261,17 @@ class ExemplarMemory:
             FileNotFoundError: if the folder or a file in it is missing.
             ValueError: if a file is damaged or of a newer format; it is named.
         """
-        folder = pathlib.Path(recover_directory(directory))
-        record = _read_record(folder / "memory.json")
+        settings, images = storage.read(directory)
         if selection is None:
-            selection = _registered_selection(record["selection"])
+            selection = _registered_selection(settings["selection"])
         memory = cls(
-            record["capacity"],
-            record["per_class"],
+            settings["capacity"],
+            settings["per_class"],
             selection=selection,
-            seed=record["seed"],
+            seed=settings["seed"],
         )
-        if record["labels"]:
-            images = _read_images(folder / "images.npy", record)
-            stops = np.cumsum(record["counts"])[:-1]
-            parts = np.split(images, stops)
-            memory._images = dict(zip(record["labels"], parts, strict=True))
+        memory._images = images
         return memory
-
-    def _position(self, label, picked) -> int:
-        order = [*self.labels, *(new for new in picked if new not in self)]
-        return order.index(label) if label in order else len(order)
 
     def _assemble(self, picks, taken) -> dict[int | str, np.ndarray]:
         chosen, first = {}, 0
@@ -305,55 +286,11 @@ class ExemplarMemory:
         return chosen
 
 
-def _registered_selection(name: str | None) -> Selection:
-    selection = keras.saving.get_registered_object(name) if name else None
+def _registered_selection(name: str) -> Selection:
+    selection = keras.saving.get_registered_object(name)
     if selection is None:
         raise ValueError(
             f"The memory was saved with the selection {name!r}, which is not "
             "registered. Pass it: ExemplarMemory.load(directory, selection=...)"
         )
     return selection
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_record(path: pathlib.Path) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist. Expected a folder that "
-            "ExemplarMemory.save wrote."
-        )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version = record["format_version"]
-        keys = {"capacity", "per_class", "selection", "seed"}
-        complete = {*keys, "labels", "counts"} <= record.keys()
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error!r}.") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format version {version}; this version of "
-            f"keras_incremental reads {FORMAT_VERSION}. Update the package."
-        )
-    if not complete or len(record["labels"]) != len(record["counts"]):
-        raise ValueError(f"{path} is damaged: it is not complete.")
-    return record
-
-
-def _read_images(path: pathlib.Path, record: dict) -> np.ndarray:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, but memory.json does.")
-    if _sha256(path) != record.get("sha256"):
-        raise ValueError(
-            f"{path} is damaged: its checksum is not the one in memory.json."
-        )
-    images = np.load(path, allow_pickle=False)
-    if len(images) != sum(record["counts"]):
-        raise ValueError(
-            f"{path} holds {len(images)} images, but memory.json counts "
-            f"{sum(record['counts'])}."
-        )
-    return images

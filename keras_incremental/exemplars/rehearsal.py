@@ -23,10 +23,11 @@ def balanced_samples(
     """Returns the same number of images for each class, old and new.
 
     The number is the whole share of a class in the memory before it is
-    updated: `floor(K / old classes)`, or `per_class`. Old classes give their
-    exemplars, best first; new classes as many images, chosen by the memory's
-    selection. A class with fewer images repeats them, so that no class weighs
-    more than another.
+    updated, `floor(K / old classes)` or `per_class`, or the size of the
+    largest class there is, if that is less. Old classes give their exemplars,
+    best first; new classes as many images, chosen by the memory's selection.
+    A class with fewer images repeats them, so that no class weighs more than
+    another.
 
     Source: EEIL (Castro et al., ECCV 2018), section 3.3.
 
@@ -48,6 +49,7 @@ def balanced_samples(
     counts = dict.fromkeys(distinct_in_order(samples.labels), per_class)
     chosen = {label: memory.images(label) for label in memory.labels}
     chosen.update(memory.select(samples, extract, counts))
+    per_class = min(per_class, max(map(len, chosen.values())))
     rows = np.arange(per_class)
     images = [ranked[rows % len(ranked)] for ranked in chosen.values()]
     labels = np.repeat(np.array([*chosen]), per_class)

@@ -1,0 +1,32 @@
+"""Where the seconds of a step go."""
+
+import time
+
+
+class Clock:
+    """Splits the seconds of a step into training, validation and the rest."""
+
+    def __init__(self):
+        self._start = self._epoch = self._test = time.perf_counter()
+        self._in_epochs = self._in_tests = 0.0
+
+    def begin_epoch(self) -> None:
+        """An epoch begins."""
+        self._epoch = time.perf_counter()
+
+    def end_epoch(self) -> None:
+        """An epoch ends, its validation included."""
+        self._in_epochs += time.perf_counter() - self._epoch
+
+    def begin_test(self) -> None:
+        """Validation begins."""
+        self._test = time.perf_counter()
+
+    def end_test(self) -> None:
+        """Validation ends."""
+        self._in_tests += time.perf_counter() - self._test
+
+    def read(self) -> tuple[float, float]:
+        """Returns the seconds of training, and of all but validation."""
+        total = time.perf_counter() - self._start
+        return self._in_epochs - self._in_tests, total - self._in_epochs

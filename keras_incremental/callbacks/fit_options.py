@@ -1,0 +1,56 @@
+"""The arguments of Keras' `fit` that an incremental step takes or refuses."""
+
+import numpy as np
+
+from keras_incremental.models import FitRequest
+from keras_incremental.samples import Samples
+
+_DEFAULT_BATCH_SIZE = 32
+_REFUSED = {
+    "sample_weight": "every image weighs the same in the loss",
+    "class_weight": "the balanced fine-tuning weighs classes alike",
+    "initial_epoch": "a step starts at its first epoch",
+    "steps_per_epoch": "an epoch is one pass over new data and exemplars",
+    "validation_split": "pass validation_data=(images, labels)",
+}
+_ACCEPTED = {
+    "validation_data",
+    "validation_steps",
+    "validation_batch_size",
+    "validation_freq",
+    "shuffle",
+}
+
+
+def batch_size_of(request: FitRequest, samples: Samples) -> int:
+    """Returns the batch size: as passed, as the dataset's, or Keras' 32."""
+    return request.batch_size or samples.batch_size or _DEFAULT_BATCH_SIZE
+
+
+def check_options(request: FitRequest) -> None:
+    """Refuses what has no meaning in an incremental step.
+
+    Raises:
+        ValueError: for a Keras option that cannot be honoured.
+        TypeError: for an argument that Keras' `fit` does not have.
+    """
+    for name, value in request.options.items():
+        if name not in _ACCEPTED and name not in _REFUSED:
+            raise TypeError(f"fit got an unknown argument {name!r}.")
+        is_default = value is None or (np.isscalar(value) and value == 0)
+        if name in _REFUSED and not is_default:
+            raise ValueError(
+                f"fit got {name} beside an IncrementalCallback: "
+                f"{_REFUSED[name]}. Leave {name} out."
+            )
+    if request.options.get("shuffle") not in (None, True):
+        raise ValueError(
+            "fit got shuffle=False beside an IncrementalCallback; new data "
+            "and exemplars are always shuffled together. Leave it out."
+        )
+    if request.epochs < 1:
+        raise ValueError(f"epochs={request.epochs}; expected 1 or more.")
+    if request.batch_size is not None and request.batch_size < 1:
+        raise ValueError(
+            f"batch_size={request.batch_size}; expected 1 or more."
+        )

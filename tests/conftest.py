@@ -1,0 +1,44 @@
+"""What several test files share."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def tiny_backbone():
+    """A backbone of a few hundred weights, with batch normalisation."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.8),
+            keras.layers.ReLU(),
+        ]
+    )
+
+
+@pytest.fixture
+def blobs():
+    """Returns a function from labels to easy images of these classes."""
+
+    def make(labels, per_class=12, seed=0):
+        random = np.random.default_rng(seed)
+        images, targets = [], []
+        for label in labels:
+            centre = np.random.default_rng(list(str(label).encode()))
+            mean = centre.uniform(40, 215, (4, 4, 1))
+            noise = random.normal(0, 12, (per_class, 4, 4, 1))
+            images.append((mean + noise).clip(0, 255).astype("uint8"))
+            targets += [label] * per_class
+        order = random.permutation(len(targets))
+        return np.concatenate(images)[order], np.array(targets)[order]
+
+    return make

@@ -1,0 +1,291 @@
+"""`examples/train.py` as a user runs it, and what it refuses."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+from absl import app, flags
+
+import keras_incremental as ki
+
+ROOT = pathlib.Path(__file__).parents[2]
+SMALL = [
+    "--dataset=digits",
+    "--method=eeil",
+    "--classes_per_task=4",
+    "--memory=40",
+    "--samples_per_class=30",
+    "--epochs=2",
+    "--finetune_epochs=1",
+    "--seed=3",
+]
+RESULT_KEYS = {
+    "dataset",
+    "method",
+    "seed",
+    "class_order",
+    "flags",
+    "tasks",
+    "accuracy_matrix",
+    "average_incremental_accuracy",
+    "average_incremental_accuracy_after_first",
+    "final_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "train_function_traces",
+}
+TASK_KEYS = {
+    "task",
+    "classes",
+    "seen_classes",
+    "accuracy",
+    "top5_accuracy",
+    "per_task_accuracy",
+    "exemplars",
+    "train_seconds",
+    "overhead_seconds",
+}
+
+
+def run(output_dir, *args):
+    """Runs the script in a process of its own."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [
+            sys.executable,
+            str(ROOT / "examples" / "train.py"),
+            f"--output_dir={output_dir}",
+            *args,
+        ],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+def without_seconds(value):
+    """Returns results without the keys that are measured times."""
+    if isinstance(value, dict):
+        return {
+            key: without_seconds(item)
+            for key, item in value.items()
+            if not key.endswith("_seconds")
+        }
+    if isinstance(value, list):
+        return [without_seconds(item) for item in value]
+    return value
+
+
+@pytest.fixture(scope="module")
+def output_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("train") / "digits"
+
+
+@pytest.fixture(scope="module")
+def finished(output_dir):
+    """A finished run on digits: tasks of 4, 4 and 2 classes."""
+    process = run(output_dir, *SMALL)
+    assert process.returncode == 0, process.stderr
+    return process
+
+
+@pytest.fixture(scope="module")
+def results(finished, output_dir):
+    del finished
+    return json.loads((output_dir / "results.json").read_text())
+
+
+def test_results_have_the_keys_of_the_contract(results):
+    assert results.keys() >= RESULT_KEYS
+    for task in results["tasks"]:
+        assert task.keys() >= TASK_KEYS
+
+
+def test_results_describe_the_run(results):
+    assert results["dataset"] == "digits"
+    assert results["method"] == "eeil"
+    assert results["seed"] == 3
+    assert sorted(results["class_order"]) == list(range(10))
+    assert results["flags"]["memory"] == 40
+    assert results["flags"]["batch_size"] == 128
+    assert "output_dir" not in results["flags"]
+
+
+def test_results_of_tasks_agree_with_one_another(results):
+    tasks = results["tasks"]
+    classes = [name for task in tasks for name in task["classes"]]
+    assert classes == [str(label) for label in results["class_order"]]
+    assert [task["task"] for task in tasks] == [0, 1, 2]
+    assert [task["seen_classes"] for task in tasks] == [4, 8, 10]
+    assert [task["exemplars"] for task in tasks] == [40, 40, 40]
+    for index, task in enumerate(tasks):
+        row = results["accuracy_matrix"][index]
+        assert [x for x in row if x is not None] == task["per_task_accuracy"]
+        assert 0 <= task["accuracy"] <= task["top5_accuracy"] <= 1
+    accuracies = [task["accuracy"] for task in tasks]
+    assert results["final_accuracy"] == accuracies[-1]
+    assert results["average_incremental_accuracy"] == pytest.approx(
+        sum(accuracies) / 3
+    )
+    assert results["average_incremental_accuracy_after_first"] == pytest.approx(
+        sum(accuracies[1:]) / 2
+    )
+    assert results["train_function_traces"] <= 2
+
+
+@pytest.mark.usefixtures("finished")
+def test_pictures_are_png_files(output_dir):
+    for name in ("accuracy.png", "confusion.png"):
+        picture = tf.io.decode_png((output_dir / name).read_bytes())
+        assert picture.shape[0] > 200, name
+        assert picture.shape[1] > 200, name
+
+
+def test_saved_model_and_memory_belong_together(results, output_dir):
+    model = tf.keras.models.load_model(output_dir / "model.keras")
+    memory = ki.ExemplarMemory.load(output_dir / "memory")
+    assert sorted(model.labels) == sorted(results["class_order"])
+    assert sorted(memory.labels) == sorted(model.labels)
+    assert len(memory) == 40
+    images = memory.samples().take(range(3))
+    assert len(model.classify(images, verbose=0)) == 3
+
+
+@pytest.mark.usefixtures("finished")
+def test_tensorboard_logs_of_tasks_and_of_epochs_are_written(output_dir):
+    logs = [
+        path.relative_to(output_dir / "tensorboard").parts[0]
+        for path in (output_dir / "tensorboard").rglob("events.out.*")
+    ]
+    assert set(logs) >= {"task_000", "task_001", "task_002", "tasks"}
+
+
+def test_one_line_a_task_is_printed_and_then_the_figures(finished, results):
+    lines = finished.stdout.splitlines()
+    of_tasks = [line for line in lines if re.match(r"task \d+:", line)]
+    assert len(of_tasks) == 3
+    for line, task in zip(of_tasks, results["tasks"], strict=True):
+        assert f"accuracy {task['accuracy']:.4f}" in line
+        assert ", ".join(task["classes"]) in line
+    (figures,) = [line for line in lines if "average incremental" in line]
+    assert f"{results['average_incremental_accuracy']:.4f}" in figures
+    assert f"final {results['final_accuracy']:.4f}" in figures
+
+
+@pytest.mark.usefixtures("finished")
+def test_second_run_into_a_folder_fails_and_leaves_the_first(output_dir):
+    before = (output_dir / "results.json").read_bytes()
+    process = run(output_dir, *SMALL)
+    assert process.returncode != 0
+    last = process.stderr.strip().splitlines()[-1]
+    assert str(output_dir) in last
+    assert "results.json" in last
+    assert "Epoch" not in process.stdout
+    assert (output_dir / "results.json").read_bytes() == before
+
+
+CONTRADICTIONS = {
+    "two budgets": (
+        ["--memory=100", "--memory_per_class=10"],
+        "--memory .* or --memory_per_class",
+    ),
+    "folder without size": (
+        ["--image_dir=photos", "--memory=100"],
+        "--image_dir needs --image_size",
+    ),
+    "method that does not exist": (["--method=icarl"], "icarl.*eeil"),
+    "backbone that does not exist": (["--backbone=vgg"], "vgg.*resnet32"),
+    "no epochs": (["--epochs=0"], "epochs"),
+    "text for a number": (["--memory=many"], "memory.*many"),
+}
+
+
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_parsing_refuses(case, parse):
+    args, message = CONTRADICTIONS[case]
+    with pytest.raises(flags.IllegalFlagValueError, match=message):
+        parse(*args)
+
+
+def test_output_folder_has_to_be_given(parse):
+    parse("--memory=100")
+    flags.FLAGS["output_dir"].value = None
+    with pytest.raises(flags.IllegalFlagValueError, match="output_dir"):
+        flags.FLAGS.validate_all_flags()
+
+
+BAD_INPUT = {
+    "eeil without a memory": ([], "--memory.*--memory_per_class"),
+    "unknown data set": (
+        ["--dataset=cifar1000", "--memory=100"],
+        "no data set 'cifar1000'.*cifar100",
+    ),
+    "missing folder": (
+        ["--image_dir=/no/such/folder", "--image_size=8", "--memory=100"],
+        "/no/such/folder",
+    ),
+    "class order of other labels": (
+        ["--class_order=3,1,77", "--memory=100"],
+        "77",
+    ),
+    "class order of words": (["--class_order=three,one", "--memory=9"], "thre"),
+    "task sizes of words": (["--classes_per_task=a,b", "--memory=9"], "a,b"),
+    "task sizes that do not add up": (
+        ["--classes_per_task=3,3", "--memory=100"],
+        "10",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_running_refuses_in_one_line_before_training(
+    case, parse, train, monkeypatch
+):
+    args, message = BAD_INPUT[case]
+    monkeypatch.setattr(train.Experiment, "__call__", _never)
+    arguments = parse(*args)
+    with pytest.raises((app.UsageError, ValueError, OSError)) as refused:
+        train.main(arguments)
+    text = str(refused.value)
+    assert re.search(message, text), text
+    assert "\n" not in text
+
+
+def _never(*args, **kwargs):
+    pytest.fail("training began")
+
+
+def test_arguments_that_are_no_flags_are_refused(parse, train):
+    arguments = parse("digits", "--memory=100")
+    with pytest.raises(app.UsageError, match="digits"):
+        train.main(arguments)
+
+
+def test_used_output_folder_is_refused_before_data_is_read(
+    parse, train, tmp_path, monkeypatch
+):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.json").write_text("{}")
+    monkeypatch.setattr(train, "make_experiment", _never)
+    arguments = parse("--memory=100")
+    with pytest.raises(
+        (app.UsageError, OSError), match=f"{tmp_path / 'out'}.*another run"
+    ):
+        train.main(arguments)
+
+
+@pytest.mark.slow
+def test_deterministic_runs_give_the_same_results(tmp_path):
+    texts = []
+    for name in ("first", "second"):
+        process = run(tmp_path / name, *SMALL, "--deterministic")
+        assert process.returncode == 0, process.stderr
+        text = (tmp_path / name / "results.json").read_text()
+        texts.append(without_seconds(json.loads(text)))
+    assert texts[0] == texts[1]

@@ -1,0 +1,232 @@
+"""IncrementalClassifier: labels, Keras' own fit, saving."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_incremental as ki
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def model(tiny_backbone):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+    return model
+
+
+def test_predict_has_a_column_for_each_class_and_classify_gives_names(model):
+    model.add_classes([40, 7], ["forty", "seven"])
+    model.add_classes([300])
+    x = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 1), "uint8")
+    logits = model.predict(x, verbose=0)
+    assert logits.shape == (9, 3) == (9, model.num_classes)
+    assert model.class_names == ["forty", "seven", "300"]
+    names = model.classify(x, verbose=0)
+    expected = np.array(model.class_names)[logits.argmax(1)]
+    assert names.tolist() == expected.tolist()
+
+
+def test_old_logits_are_bit_equal_after_new_classes(model):
+    x = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 1), "uint8")
+    model.add_classes([1, 2, 3])
+    before = model.predict(x, verbose=0)
+    for label in range(10, 200):  # beyond the capacity of 128
+        model.add_classes([label])
+    after = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(after[:, :3], before)
+    assert after.shape == (9, 193)
+
+
+def test_fit_without_the_callback_is_keras_own_fit(tiny_backbone, blobs):
+    """The same weights as a plain model of the same layers and seed."""
+    x, y = blobs([40, 7])
+    units = np.where(y == 40, 0, 1)
+    ours = ki.IncrementalClassifier(tiny_backbone, capacity=2)
+    ours.add_classes([40, 7])
+    plain_backbone = keras.models.clone_model(tiny_backbone)
+    dense = keras.layers.Dense(2)
+    plain = keras.Sequential([plain_backbone, dense])
+    plain.build((None, 4, 4, 1))
+    plain_backbone.set_weights(tiny_backbone.get_weights())
+    dense.set_weights([w.numpy() for w in ours.head.trainable_weights])
+    for model, targets in ((ours, y), (plain, units)):
+        model.compile(
+            optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        model.fit(x, targets, epochs=3, batch_size=8, shuffle=False, verbose=0)
+    np.testing.assert_allclose(
+        ours.predict(x, verbose=0), plain.predict(x, verbose=0), atol=1e-4
+    )
+
+
+def test_default_loss_is_cross_entropy_over_all_classes(model, blobs):
+    x, y = blobs([40, 7])
+    model.add_classes([40, 7])
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    expected = keras.losses.sparse_categorical_crossentropy(
+        np.where(y == 40, 0, 1), model.predict(x, verbose=0), from_logits=True
+    )
+    assert logs["loss"] == pytest.approx(float(np.mean(expected)), rel=1e-5)
+    assert set(logs) == {"loss", "accuracy"}
+
+
+def test_evaluate_and_fit_take_arrays_datasets_and_pydatasets(model, blobs):
+    x, y = blobs([40, 7])
+    model.add_classes([40, 7])
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            rows = slice(8 * index, 8 * index + 8)
+            return x[rows], y[rows]
+
+    def generator():
+        for start in range(0, 24, 8):
+            yield x[start : start + 8], y[start : start + 8]
+
+    expected = model.evaluate(x, y, verbose=0)
+    for source in (data, Batches(), generator()):
+        actual = model.evaluate(source, verbose=0)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    history = model.fit(Batches(), epochs=5, verbose=0, validation_data=data)
+    assert history.history["val_accuracy"][-1] > 0.9
+
+
+def test_validation_data_uses_the_users_labels(model, blobs):
+    x, y = blobs([40, 7])
+    model.add_classes([40, 7])
+    history = model.fit(
+        x, y, epochs=1, verbose=0, validation_data=(x, y), batch_size=8
+    )
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert history.history["val_loss"][-1] == pytest.approx(
+        logs["loss"], rel=1e-4
+    )
+
+
+def test_users_metrics_and_loss_are_honoured(tiny_backbone, blobs):
+    x, y = blobs([40, 7])
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.add_classes([40, 7])
+    model.compile(
+        optimizer="sgd",
+        loss=lambda units, logits: 0 * tf.reduce_sum(logits, -1) + 3.0,
+        metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+    )
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["loss"] == pytest.approx(3.0)
+    assert logs["sparse_top_k_categorical_accuracy"] == 1.0
+
+
+def test_regularisation_of_the_users_layers_is_part_of_the_loss(blobs):
+    x, y = blobs([0, 1])
+    backbone = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, kernel_regularizer=keras.regularizers.L2(1)),
+        ]
+    )
+    model = ki.IncrementalClassifier(backbone)
+    model.add_classes([0, 1])
+    model.compile(optimizer="sgd")
+    loss = model.evaluate(x, y, verbose=0)[0]
+    penalty = float(np.sum(backbone.layers[1].kernel.numpy() ** 2))
+    bare = keras.losses.sparse_categorical_crossentropy(
+        y, model.predict(x, verbose=0), from_logits=True
+    )
+    assert penalty > 0.1
+    assert loss == pytest.approx(float(np.mean(bare)) + penalty, rel=1e-4)
+
+
+@pytest.mark.parametrize("as_dataset", [False, True])
+def test_unknown_labels_are_a_clear_error(model, blobs, as_dataset):
+    x, y = blobs([40, 7])
+    model.add_classes([40, 8])
+    data = (x, y)
+    if as_dataset:
+        data = (tf.data.Dataset.from_tensor_slices((x, y)).batch(8),)
+    with pytest.raises(ValueError, match=r"not been taught.*7"):
+        model.evaluate(*data, verbose=0)
+
+
+def test_a_model_without_classes_says_so(model, blobs):
+    x, y = blobs([1])
+    for action in (
+        lambda: model.predict(x),
+        lambda: model.evaluate(x, y),
+        lambda: model.fit(x, y),
+    ):
+        with pytest.raises(ValueError, match="knows no classes"):
+            action()
+    with pytest.raises(ValueError, match="no labels"):
+        model.add_classes([])
+
+
+def test_fit_before_compile_says_so(tiny_backbone, blobs):
+    x, y = blobs([1])
+    model = ki.IncrementalClassifier(tiny_backbone)
+    with pytest.raises(ValueError, match="compile"):
+        model.fit(x, y, callbacks=[ki.IncrementalCallback()])
+
+
+def test_keras_file_round_trip_keeps_everything_and_growth(
+    model, blobs, tmp_path
+):
+    x, y = blobs([40, 7, 300])
+    model.add_classes([40, 7], ["forty", "seven"])
+    model.add_classes([300])
+    model.fit(x, y, epochs=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        again.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    assert again.class_names == ["forty", "seven", "300"]
+    assert again.labels == [40, 7, 300]
+    assert again.head.heads == model.head.heads
+    incremental = ki.IncrementalCallback(ki.ExemplarMemory(20))
+    again.fit(*blobs([9]), epochs=1, verbose=0, callbacks=[incremental])
+    assert again.num_classes == 4
+
+
+def test_a_saved_model_loads_in_a_fresh_process_by_importing_the_package(
+    model, blobs, tmp_path
+):
+    x, _ = blobs([1, 2])
+    model.add_classes([1, 2])
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", model.predict(x, verbose=0))
+    code = (
+        "import keras, numpy as np, keras_incremental\n"
+        "model = keras.models.load_model('model.keras')\n"
+        "y = model.predict(np.load('x.npy'), verbose=0)\n"
+        "np.testing.assert_array_equal(y, np.load('y.npy'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True
+    )
+
+
+def test_the_teacher_is_neither_saved_nor_trained(model, blobs, tmp_path):
+    weights = len(model.weights)
+    incremental = ki.IncrementalCallback(ki.ExemplarMemory(20))
+    model.fit(*blobs([1, 2]), epochs=1, verbose=0, callbacks=[incremental])
+    assert len(model.weights) == weights
+    path = tmp_path / "model.keras"
+    model.save(path)
+    assert len(keras.models.load_model(path).weights) == weights
