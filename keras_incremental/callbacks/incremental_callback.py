@@ -101,6 +101,11 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self._clock = Clock()
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
+        if not (augment is None or callable(augment)):
+            raise TypeError(
+                f"augment={augment!r}; expected an object such as "
+                "keras_incremental.augmentation.CropFlip(), or None."
+            )
 
     def run_fit(self, model: IncrementalClassifier, request: FitRequest):
         """Runs one step; `IncrementalClassifier.fit` calls it."""

@@ -1,0 +1,419 @@
+"""`fit` with an IncrementalCallback, as a user would use it."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_incremental as ki
+from keras_incremental.methods import StepDecay
+
+
+@pytest.fixture
+def make(tiny_backbone):
+    """Returns a function that makes a compiled model and a callback."""
+
+    def pair(memory=None, method=None, **options):
+        model = ki.IncrementalClassifier(tiny_backbone)
+        model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+        method = method or ki.EEIL(finetune_epochs=2)
+        return model, ki.IncrementalCallback(memory, method=method, **options)
+
+    return pair
+
+
+def fit(model, incremental, x, y=None, epochs=3, callbacks=(), **options):
+    return model.fit(
+        x,
+        y,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[incremental, *callbacks],
+        **options,
+    )
+
+
+def test_classes_learned_one_task_after_another_are_all_known(make, blobs):
+    model, incremental = make(
+        ki.ExemplarMemory(20), ki.EEIL(finetune_epochs=10)
+    )
+    tasks = [[40, 7], [300], [5, 6, 1]]  # a task of one class, sizes differ
+    for labels in tasks:
+        fit(model, incremental, *blobs(labels), epochs=15, batch_size=8)
+    x, y = blobs([40, 7, 300, 5, 6, 1], seed=9)
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["accuracy"] > 0.9
+    assert [h.stop - h.start for h in model.head.heads] == [2, 1, 3]
+    assert sorted(model.labels[:2]) == [7, 40] and model.labels[2] == 300
+    assert len(incremental.memory) <= 20
+    assert model.train_function_traces <= 2
+    names = model.classify(x, verbose=0)
+    assert (names == y.astype(str)).mean() > 0.9
+
+
+def test_forgetting_without_rehearsal_is_what_the_memory_prevents(make, blobs):
+    model, incremental = make(None, ki.FineTune())
+    for labels in ([0, 1], [2, 3]):
+        fit(model, incremental, *blobs(labels), epochs=15, batch_size=8)
+    logs = model.evaluate(*blobs([0, 1]), verbose=0, return_dict=True)
+    assert logs["accuracy"] < 0.5
+
+
+def test_units_follow_the_first_appearance_in_the_data(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(9), class_names={7: "seven"})
+    x, y = blobs([40, 7, 300])
+    order = np.argsort([{300: 0, 7: 1, 40: 2}[k] for k in y.tolist()])
+    fit(model, incremental, x[order], y[order])
+    assert model.labels == [300, 7, 40]
+    assert model.class_names == ["300", "seven", "40"]
+    assert incremental.memory.labels == model.labels
+
+
+def test_arrays_and_datasets_train_the_same(make, blobs):
+    x, y = blobs([0, 1, 2])
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    results = []
+    for source in ((x, y), (data,)):
+        keras.utils.set_random_seed(3)
+        model, incremental = make(ki.ExemplarMemory(9))
+        model.set_weights([np.ones(w.shape) * 0.01 for w in model.weights])
+        options = {"batch_size": 8} if len(source) == 2 else {}
+        fit(model, incremental, *source, **options)
+        results.append(model.predict(x, verbose=0))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-4)
+
+
+def test_string_labels_work_in_arrays_and_datasets(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(9))
+    x, y = blobs(["ram", "ewe"])
+    fit(model, incremental, x, y)
+    x2, y2 = blobs(["lamb"])
+    fit(
+        model,
+        incremental,
+        tf.data.Dataset.from_tensor_slices((x2, y2)).batch(4),
+    )
+    assert sorted(model.class_names) == ["ewe", "lamb", "ram"]
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
+    assert set(model.evaluate(data, verbose=0, return_dict=True)) == {
+        "loss",
+        "accuracy",
+    }
+
+
+class Recorder(keras.callbacks.Callback):
+    """Writes down what a user's callback sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.batches, self.rates, self.logs = [], {}, [], []
+
+    def on_train_begin(self, logs=None):
+        self.calls.append("begin")
+        self.epochs = self.params["epochs"]
+
+    def on_train_end(self, logs=None):
+        self.calls.append("end")
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.calls.append(epoch)
+        self.rates.append(float(self.model.optimizer.learning_rate))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.logs.append(logs)
+        self.batches[epoch] = self.params["steps"]
+
+
+def test_callbacks_see_one_run_of_all_epochs(make, blobs):
+    model, incremental = make(
+        ki.ExemplarMemory(8),
+        ki.EEIL(finetune_epochs=2, learning_rate_factor=StepDecay(2, 0.1)),
+    )
+    fit(model, incremental, *blobs([0, 1]), batch_size=8)
+    recorder = Recorder()
+    history = fit(
+        model,
+        incremental,
+        *blobs([2, 3]),
+        batch_size=8,
+        callbacks=[recorder],
+    )
+    assert recorder.calls == ["begin", 0, 1, 2, 3, 4, "end"]
+    assert recorder.epochs == 5
+    # 24 new images and 8 exemplars, then 4 for each of 4 classes.
+    assert recorder.batches == {0: 4, 1: 4, 2: 4, 3: 2, 4: 2}
+    np.testing.assert_allclose(recorder.rates, [0.1, 0.1, 0.01, 0.01, 0.01])
+    assert history.epoch == [0, 1, 2, 3, 4]
+    terms = {"loss", "classification_loss", "distillation_loss", "accuracy"}
+    assert terms | {"learning_rate"} == set(recorder.logs[0])
+    for logs in recorder.logs:
+        assert logs["loss"] == pytest.approx(
+            logs["classification_loss"] + logs["distillation_loss"], rel=1e-3
+        )
+        assert logs["distillation_loss"] > 0
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_progress_bar_shows_the_loss_terms_and_all_epochs(make, blobs, capsys):
+    model, incremental = make(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    model.fit(
+        *blobs([2]), epochs=2, verbose=2, callbacks=[incremental], batch_size=4
+    )
+    text = capsys.readouterr().out
+    assert "Epoch 1/4" in text and "Epoch 4/4" in text
+    assert "classification_loss" in text and "distillation_loss" in text
+
+
+def test_keras_callbacks_work_along(make, blobs, tmp_path):
+    model, incremental = make(ki.ExemplarMemory(8))
+    x, y = blobs([0, 1])
+    fit(
+        model,
+        incremental,
+        x,
+        y,
+        epochs=4,
+        validation_data=(x, y),
+        callbacks=[
+            keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
+            keras.callbacks.TensorBoard(str(tmp_path / "logs")),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=1),
+            keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras")),
+        ],
+    )
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2, 3]
+    assert "val_accuracy" in rows[0] and "classification_loss" in rows[0]
+    assert list((tmp_path / "logs").rglob("events*"))
+    assert keras.models.load_model(tmp_path / "best.keras").num_classes == 2
+
+
+def test_a_users_learning_rate_scheduler_wins(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.03)
+    recorder = Recorder()
+    fit(model, incremental, *blobs([0]), callbacks=[scheduler, recorder])
+    np.testing.assert_allclose(recorder.rates, [0.03] * 3)
+
+
+def test_early_stopping_ends_its_phase_and_restores_before_selection(
+    make, blobs
+):
+    model, incremental = make(ki.ExemplarMemory(8), ki.EEIL(finetune_epochs=3))
+    fit(model, incremental, *blobs([0, 1]))
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    history = fit(model, incremental, *blobs([2]), epochs=9, callbacks=[Stop()])
+    assert history.epoch == [0, 1, 9, 10, 11]
+
+
+def test_validation_data_may_hold_new_and_old_classes(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    data = tf.data.Dataset.from_tensor_slices(blobs([0, 1, 2])).batch(8)
+    history = fit(model, incremental, *blobs([2]), validation_data=data)
+    logs = model.evaluate(data, verbose=0, return_dict=True)
+    assert history.history["val_accuracy"][-1] == pytest.approx(
+        logs["accuracy"]
+    )
+    with pytest.raises(ValueError, match=r"not been taught: \[77\]"):
+        fit(model, incremental, *blobs([3]), validation_data=blobs([77]))
+
+
+def test_more_data_of_known_classes_grows_nothing(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    history = fit(model, incremental, *blobs([1], seed=5))
+    assert model.num_classes == 2 and len(model.head.heads) == 1
+    assert incremental.reports[-1].new_labels == []
+    assert history.history["distillation_loss"][0] > 0
+    assert len(incremental.memory) == 8
+
+
+def test_a_learning_rate_schedule_of_the_optimizer_is_left_alone(
+    tiny_backbone, blobs
+):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 50)
+    model.compile(optimizer=keras.optimizers.SGD(schedule))
+    incremental = ki.IncrementalCallback(ki.ExemplarMemory(8))
+    history = fit(model, incremental, *blobs([0, 1]))
+    rates = history.history["learning_rate"]
+    assert rates[0] > rates[-1] > 0.09
+
+
+@pytest.mark.parametrize("method", ["eeil", "finetune", "joint"])
+def test_traces_do_not_grow_with_the_tasks(make, blobs, method):
+    methods = {
+        "eeil": ki.EEIL(finetune_epochs=1),
+        "finetune": ki.FineTune(),
+        "joint": ki.Joint(),
+    }
+    memory = ki.ExemplarMemory(60) if method == "eeil" else None
+    model, incremental = make(memory, methods[method])
+    x, y = blobs(range(60), per_class=3)
+    for task in range(30):
+        rows = np.isin(y, [2 * task, 2 * task + 1])
+        fit(model, incremental, x[rows], y[rows], epochs=1, batch_size=4)
+        seen = y < 2 * task + 2
+        model.evaluate(x[seen], y[seen], verbose=0)
+    assert model.num_classes == 60
+    assert model.train_function_traces <= 2
+    assert model.test_function_traces <= 2
+    assert len(incremental.reports) == 30
+
+
+def test_same_seed_same_weights_another_seed_others(blobs, tiny_backbone):
+    def run(seed):
+        keras.utils.set_random_seed(7)
+        backbone = keras.models.clone_model(tiny_backbone)
+        model = ki.IncrementalClassifier(backbone)
+        model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+        incremental = ki.IncrementalCallback(
+            ki.ExemplarMemory(8),
+            method=ki.EEIL(
+                finetune_epochs=2, gradient_noise=ki.methods.GradientNoise()
+            ),
+            augment=ki.augmentation.CropFlip(1),
+            seed=seed,
+        )
+        for labels in ([0, 1], [2]):
+            fit(model, incremental, *blobs(labels), batch_size=8)
+        return model.get_weights()
+
+    first, again, other = run(1), run(1), run(2)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != c).any() for a, c in zip(first, other, strict=True))
+
+
+def test_streamed_data_trains_like_cached_data(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8), cache_bytes=100)
+    for labels in ([0, 1], [2]):
+        data = tf.data.Dataset.from_tensor_slices(blobs(labels)).batch(8)
+        fit(model, incremental, data, epochs=15)
+    logs = model.evaluate(*blobs([0, 1, 2]), verbose=0, return_dict=True)
+    assert logs["accuracy"] > 0.7
+    assert len(incremental.memory) == 8
+
+
+def test_joint_remembers_without_a_memory(make, blobs):
+    model, incremental = make(None, ki.Joint())
+    for labels in ([0, 1], [2, 3]):
+        fit(model, incremental, *blobs(labels), epochs=15, batch_size=8)
+    logs = model.evaluate(*blobs([0, 1, 2, 3]), verbose=0, return_dict=True)
+    assert logs["accuracy"] > 0.9
+
+
+class Interrupt(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+
+def test_a_step_that_fails_changes_nothing(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    before = [w.numpy() for w in model.weights]
+    stored = incremental.memory.images(0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, incremental, *blobs([2, 3]), callbacks=[Interrupt()])
+    assert model.labels == incremental.memory.labels
+    assert len(model.head.heads) == 1
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+    np.testing.assert_array_equal(incremental.memory.images(0), stored)
+    assert int(model.training_settings.distilled_units) == 0
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
+    fit(model, incremental, *blobs([2, 3]))
+    assert model.num_classes == 4
+
+
+X, Y = np.zeros((6, 4, 4, 1), "uint8"), np.array([0, 1] * 3)
+NAN = np.full(X.shape, np.nan, "float32")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"x": X[:, :3], "y": Y}, ValueError, "the model takes"),
+        ({"x": X.astype(str), "y": Y}, TypeError, "raw pixels"),
+        ({"x": NAN, "y": Y}, ValueError, "NaN"),
+        ({"x": X, "y": Y * 1.0}, TypeError, "astype"),
+        ({"x": X, "y": Y - 1}, ValueError, "negative label -1"),
+        ({"x": X, "y": None}, ValueError, "missing"),
+        ({"x": X[:0], "y": Y[:0]}, ValueError, "no images"),
+        ({"x": X, "y": Y, "epochs": 0}, ValueError, "epochs=0"),
+        ({"x": X, "y": Y, "batch_size": 0}, ValueError, "batch_size=0"),
+        ({"x": X, "y": Y, "sample_weight": Y}, ValueError, "sample_weight"),
+        ({"x": X, "y": Y, "class_weight": {}}, ValueError, "class_weight"),
+        ({"x": X, "y": Y, "steps_per_epoch": 3}, ValueError, "steps_per"),
+        ({"x": X, "y": Y, "validation_split": 0.5}, ValueError, "pass valid"),
+        ({"x": X, "y": Y, "shuffle": False}, ValueError, "shuffle=False"),
+        ({"x": X, "y": Y, "workers": 3}, TypeError, "'workers'"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_changes(
+    make, arguments, error, message
+):
+    model, incremental = make(ki.ExemplarMemory(8))
+    with pytest.raises(error, match=message):
+        fit(model, incremental, **arguments)
+    assert model.num_classes == 0 and len(incremental.memory) == 0
+
+
+def test_a_memory_too_small_for_the_classes_is_refused_first(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(2))
+    fit(model, incremental, *blobs([0, 1]))
+    with pytest.raises(ValueError, match="Use capacity >= 3"):
+        fit(model, incremental, *blobs([2]))
+    assert model.num_classes == 2
+
+
+def test_memory_and_model_that_disagree_are_refused(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    other, _ = make()
+    with pytest.raises(ValueError, match=r"memory holds classes \[.*not know"):
+        fit(other, incremental, *blobs([2]))
+    floats = blobs([2])[0].astype("float32")
+    with pytest.raises(ValueError, match="float32"):
+        fit(model, incremental, floats, np.full(len(floats), 2))
+
+
+def test_wrong_arguments_of_the_callback_are_refused(make, blobs):
+    with pytest.raises(TypeError, match="ExemplarMemory"):
+        ki.IncrementalCallback(memory=2000)
+    with pytest.raises(TypeError, match="Method"):
+        ki.IncrementalCallback(method="eeil")
+    with pytest.raises(TypeError, match="augment"):
+        ki.IncrementalCallback(augment="crop_flip")
+    model, incremental = make()
+    with pytest.raises(ValueError, match="expected one"):
+        fit(
+            model,
+            incremental,
+            *blobs([0]),
+            callbacks=[ki.IncrementalCallback()],
+        )
+
+
+def test_a_class_name_list_too_short_is_refused_before_growth(make, blobs):
+    model, incremental = make(class_names=["zero"])
+    with pytest.raises(ValueError, match="list of 1 names"):
+        fit(model, incremental, *blobs([0, 1]))
+    assert model.num_classes == 0
+
+
+def test_seconds_are_split_into_training_and_the_rest(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    report = incremental.reports[0]
+    assert report.train_seconds > 0 and report.overhead_seconds > 0
+    assert report.epochs == 3 and report.exemplars == 8
