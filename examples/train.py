@@ -371,8 +371,8 @@ def main(argv) -> None:
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     try:
-        experiment = make_experiment()
         ki.reports.claim_output_dir(_OUTPUT_DIR.value)
+        experiment = make_experiment()
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"train.py: {error}")
     results = experiment(_OUTPUT_DIR.value, on_task_end=_print_task)

@@ -10,11 +10,20 @@ class LearningRate:
     `ReduceLROnPlateau` does in between is kept. An optimizer with a
     `LearningRateSchedule` of its own is left alone.
 
+    Keras' SGD keeps the learning rate inside its velocity,
+    `v = momentum * v - rate * gradient`. After a drop of the rate the old
+    velocity would run on for many steps with gradients too small to steer it,
+    which on small sets undoes epochs of training; it is therefore scaled by
+    the same factor (Goyal et al. 2017, arXiv:1706.02677, section 3, "momentum
+    correction").
+
     Args:
         optimizer: the compiled one.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
+        # A LossScaleOptimizer (mixed_float16) has the rate inside.
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
         self._optimizer = optimizer
         rate = optimizer.get_config().get("learning_rate")
         self._fixed = isinstance(rate, (int, float))
@@ -35,5 +44,15 @@ class LearningRate:
     def apply(self, factor: float) -> None:
         """Moves the rate from the last factor to this one."""
         if self._fixed and factor != self._factor:
-            self._optimizer.learning_rate = self.now * factor / self._factor
+            change = factor / self._factor
+            self._optimizer.learning_rate = self.now * change
+            for velocity in _velocities(self._optimizer):
+                velocity.assign(velocity * change)
             self._factor = factor
+
+
+def _velocities(optimizer: keras.optimizers.Optimizer) -> list:
+    """The variables that hold products with the learning rate."""
+    if isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum:
+        return optimizer.momentums
+    return []

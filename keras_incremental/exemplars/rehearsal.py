@@ -14,6 +14,7 @@ from keras_incremental.samples import (
 )
 
 _STORED_AT_ONCE = 512
+_PREFETCHED = 4
 ToUnits = Callable[[np.ndarray], np.ndarray]
 
 
@@ -109,7 +110,9 @@ def training_batches(
         )
     batches = batches.map(lambda images, units, seed: (images, units))
     steps = -(-sum(len(source) for source in sources) // batch_size)
-    return batches.prefetch(tf.data.AUTOTUNE), steps
+    return batches.prefetch(_PREFETCHED).with_options(
+        _fixed_parallelism()
+    ), steps
 
 
 def _gathered(sources, to_units, batch_size, epochs, base) -> tf.data.Dataset:
@@ -171,6 +174,17 @@ def _shuffled_stream(source, to_units, base, cache_bytes) -> tf.data.Dataset:
     return tf.data.Dataset.zip(source.images(), units).shuffle(
         rows, seed=int(base[0]), reshuffle_each_iteration=True
     )
+
+
+def _fixed_parallelism() -> tf.data.Options:
+    """Turns tf.data's tuning thread off.
+
+    The thread sleeps for up to a minute at a time, and now and then the end
+    of an epoch's iterator waits for it to wake.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _batch_seed(epoch_seed, step):

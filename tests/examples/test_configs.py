@@ -180,7 +180,8 @@ def test_flagfile_on_tfds_starts_on_mocked_data(name, parse, train):
     parse(flagfile(name), *SMALL)
     settings = values(["dataset", "classes_per_task"])
     (per_task,) = map(int, settings["classes_per_task"])
-    flags.FLAGS["memory"].value = 2 * per_task
+    classes, _ = MOCKED_IMAGES[settings["dataset"]]
+    flags.FLAGS["memory"].value = classes
     if settings["dataset"] == "imagenet2012":
         flags.FLAGS["image_size"].value = 32
     with mocked(*MOCKED_IMAGES[settings["dataset"]]):

@@ -1,0 +1,46 @@
+"""Every benchmark runs at a small size, so that none rots."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run(name, *flags):
+    result = subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), *flags],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout
+
+
+def test_every_benchmark_is_in_the_table_and_in_this_file():
+    names = {path.name for path in BENCHMARKS.glob("*.py")}
+    table = (BENCHMARKS / "README.md").read_text()
+    tests = pathlib.Path(__file__).read_text()
+    assert names
+    assert all(f"`python benchmarks/{name}`" in table for name in names)
+    assert all(f'"{name}"' in tests for name in names)
+
+
+def test_herding_is_far_faster_than_loops():
+    output = run(
+        "herding.py", "--samples=300", "--features=16", "--loop_samples=150"
+    )
+    assert float(re.search(r"ratio (\d+)", output)[1]) > 10
+
+
+@pytest.mark.slow
+def test_growth_needs_two_traces_at_most():
+    output = run("growth.py", "--tasks=12", "--per_class=4")
+    traces = re.search(r"traces: (\d+) .* (\d+) of the test", output)
+    assert int(traces[1]) <= 2 and int(traces[2]) <= 2
