@@ -74,7 +74,9 @@ def main(argv):
         )
         for _ in range(3)
     ]
-    loop, ours = (statistics.median(column) for column in zip(*pairs, strict=True))
+    loop, ours = (
+        statistics.median(column) for column in zip(*pairs, strict=True)
+    )
     print(
         f"{len(small)} samples: loops {loop:.3f} s, vectorised {ours:.5f} s, "
         f"ratio {loop / ours:.0f}"

@@ -3,6 +3,8 @@
 python examples/compare.py --output=compare.png out/eeil out/finetune
 """
 
+import statistics
+
 from absl import app, flags
 
 from keras_incremental import reports
@@ -32,6 +34,40 @@ def table(runs):
     return ["  ".join(align(row, widths)).rstrip() for row in rows]
 
 
+def spread(runs):
+    """Returns a line for each setting that was run with several seeds.
+
+    The mean over seeds, and the sample standard deviation.
+    """
+    groups = {}
+    for results in runs.values():
+        settings = {
+            k: v for k, v in results.get("flags", {}).items() if k != "seed"
+        }
+        key = (results["dataset"], results["method"], str(settings))
+        groups.setdefault(key, []).append(results)
+    lines = []
+    for (dataset, method, _), group in groups.items():
+        if len(group) > 1:
+            columns = [
+                f"{name} {mean_and_deviation([r.get(key) for r in group])}"
+                for name, key in COLUMNS.items()
+            ]
+            lines.append(
+                f"{method} on {dataset}, {len(group)} seeds: "
+                + ", ".join(columns)
+            )
+    return lines
+
+
+def mean_and_deviation(values):
+    """Returns fractions as `mean ± deviation` in %, or a dash."""
+    if None in values:
+        return "-"
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+
+
 def percent(value):
     """Returns a fraction in %, or a dash if it is not known."""
     return "-" if value is None else f"{100 * value:.1f}"
@@ -45,6 +81,7 @@ def align(row, widths):
 
 
 def main(argv):
+    """Compares the runs in the folders given; absl calls it."""
     output_dirs = argv[1:]
     if not output_dirs:
         raise app.UsageError(
@@ -55,7 +92,7 @@ def main(argv):
         runs = reports.compare(output_dirs, FLAGS.output)
     except (OSError, ValueError) as error:
         raise app.UsageError(str(error)) from error
-    print("\n".join(table(runs)))
+    print("\n".join([*table(runs), *spread(runs)]))
     print(f"Accuracies in %. Picture: {FLAGS.output}")
 
 

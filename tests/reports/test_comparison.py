@@ -127,3 +127,28 @@ def test_script_names_the_picture_it_cannot_write(script, write_runs):
         pytest.raises(app.UsageError, match=r"table\.csv"),
     ):
         script.main(["compare.py", str(folder)])
+
+
+def test_seeds_of_one_setting_are_averaged_with_their_deviation(script):
+    def run(seed, average, **flags):
+        return {
+            "dataset": "digits",
+            "method": "eeil",
+            "seed": seed,
+            "flags": {"seed": seed, **flags},
+            "average_incremental_accuracy": average,
+            "average_incremental_accuracy_after_first": None,
+            "final_accuracy": 0.5,
+            "forgetting": 0.25,
+        }
+
+    runs = {
+        "a": run(0, 0.90),
+        "b": run(1, 0.92),
+        "c": run(2, 0.94),
+        "other": run(0, 0.1, finetune_epochs=0),
+    }
+    # Mean 0.92, deviation sqrt((0.02^2 + 0 + 0.02^2) / 2) = 0.02.
+    (line,) = script.spread(runs)
+    assert line.startswith("eeil on digits, 3 seeds: average 92.0 ± 2.0, ")
+    assert "after first -, final 50.0 ± 0.0, forgetting 25.0 ± 0.0" in line
