@@ -417,3 +417,56 @@ def test_seconds_are_split_into_training_and_the_rest(make, blobs):
     report = incremental.reports[0]
     assert report.train_seconds > 0 and report.overhead_seconds > 0
     assert report.epochs == 3 and report.exemplars == 8
+
+
+def test_teacher_is_the_network_at_the_start_of_each_stage(make, blobs):
+    """Before the step in stage 1, at the end of stage 1 in stage 2."""
+    model, incremental = make(ki.ExemplarMemory(8), ki.EEIL(finetune_epochs=2))
+    fit(model, incremental, *blobs([0, 1]))
+    probe = blobs([0, 1, 2], per_class=3)[0]
+    before = model(probe).numpy()
+    seen = {}
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            teacher = model._untracked.teacher.logits(probe).numpy()
+            seen[epoch] = (teacher, model(probe, training=False).numpy())
+
+    fit(model, incremental, *blobs([2]), callbacks=[Watch()])
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+    for epoch in (0, 1, 2):  # stage 1
+        np.testing.assert_array_equal(seen[epoch][0][:, :2], before)
+    end_of_stage_1 = seen[3][1]
+    assert np.abs(end_of_stage_1[:, :2] - before).max() > 1e-3
+    for epoch in (3, 4):  # stage 2
+        np.testing.assert_array_equal(seen[epoch][0], end_of_stage_1)
+    assert np.abs(seen[4][1] - end_of_stage_1).max() > 1e-6
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [ki.augmentation.CropFlip(1), ki.augmentation.StoredEEILAugmentation()],
+)
+def test_exemplars_are_raw_images_whatever_the_augmentation(
+    make, blobs, augment
+):
+    model, incremental = make(ki.ExemplarMemory(8), augment=augment)
+    raw = set()
+    for labels in ([0, 1], [2]):
+        x, y = blobs(labels)
+        raw |= {image.tobytes() for image in x}
+        fit(model, incremental, x, y, epochs=1, batch_size=16)
+    stored = incremental.memory.samples().all_images()
+    assert len(stored) == 8
+    assert {image.tobytes() for image in stored} <= raw
+    assert stored.dtype == np.uint8
+
+
+def test_memory_is_updated_with_the_final_network(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8), ki.EEIL(finetune_epochs=2))
+    fit(model, incremental, *blobs([0, 1]))
+    x, y = blobs([2])
+    fit(model, incremental, x, y)
+    images = tf.data.Dataset.from_tensor_slices(x)
+    order = ki.exemplars.herding_order(model.extract_features(images), 2)
+    np.testing.assert_array_equal(incremental.memory.images(2), x[order])
