@@ -167,6 +167,18 @@ def _sized_folder(values):
 
 
 @flags.multi_flags_validator(
+    ["image_dir", "dataset", "data_dir", "image_size"],
+    message="--data_dir and --image_size belong to a TFDS --dataset, and "
+    "--image_size to --image_dir; digits are 8x8 and inside scikit-learn.",
+)
+def _digits_are_as_they_are(values):
+    if values["image_dir"] is not None:
+        return values["data_dir"] is None
+    given = (values["data_dir"], values["image_size"])
+    return values["dataset"] != "digits" or given == (None, None)
+
+
+@flags.multi_flags_validator(
     ["image_dir", "dataset"],
     message="Give --image_dir (a folder) or --dataset (by name), not both.",
 )

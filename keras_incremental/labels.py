@@ -41,6 +41,11 @@ def check_labels(labels, name: str = "labels") -> np.ndarray:
             "(samples,) or (samples, 1). Turn one-hot rows into labels with "
             f"{name}.argmax(axis=-1)."
         )
+    if array.dtype.kind == "O" and all(
+        isinstance(item, (int, np.integer)) and not isinstance(item, bool)
+        for item in array
+    ):
+        array = array.astype(np.int64)
     if array.dtype.kind in "OSU":
         return _check_strings(array, name)
     if array.dtype.kind not in "iu":
@@ -208,6 +213,11 @@ class ClassIndex:
         if labels.shape.rank == 2 and labels.shape[1] == 1:
             labels = labels[:, 0]
         is_text = labels.dtype == tf.string
+        if self.labels and is_text != isinstance(self.labels[0], str):
+            raise ValueError(
+                f"{UNKNOWN_LABEL_MESSAGE}: they are {labels.dtype.name}, the "
+                f"model's are {self.labels[:5]}."
+            )
         keys = tf.constant(self.labels, tf.string if is_text else tf.int64)
         table = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(

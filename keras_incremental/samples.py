@@ -143,7 +143,8 @@ def read_samples(
         image_shape: `(h, w, c)` that the model takes; `None` dimensions match
             any size.
         cache_bytes: a dataset whose images take more than this is streamed.
-        verbose: 0 silent, else a progress bar while a dataset is read.
+        verbose: 0 silent, else a progress bar once a dataset is found to be
+            too large to cache.
 
     Raises:
         ValueError: for wrong shapes, NaN or infinite pixels, no samples, bad
@@ -221,6 +222,11 @@ def _check_dataset_spec(dataset, image_shape) -> None:
             "batches, without sample weights or dictionaries."
         )
     image_spec, label_spec = spec
+    if not all(isinstance(part, tf.TensorSpec) for part in spec):
+        raise ValueError(
+            f"The dataset's elements are {spec}; expected one dense image "
+            "tensor and one label tensor, no dictionaries or ragged tensors."
+        )
     if image_spec.shape.rank == len(image_shape):
         raise ValueError(
             f"The dataset yields single images of shape {image_spec.shape}; "

@@ -88,3 +88,8 @@ def test_names_come_from_a_dict_a_list_or_the_text():
 
 def test_distinct_labels_keep_the_order_of_appearance():
     assert distinct_in_order([40, 7, 40, 300, 7]) == [40, 7, 300]
+
+
+def test_integers_of_an_object_column_are_integers():
+    column = np.array([3, np.int64(1)], dtype=object)
+    assert check_labels(column).dtype == np.int64

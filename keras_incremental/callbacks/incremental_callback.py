@@ -7,6 +7,7 @@ import keras
 from keras_incremental.callbacks.clock import Clock
 from keras_incremental.callbacks.fit_options import (
     batch_size_of,
+    check_model,
     check_options,
 )
 from keras_incremental.callbacks.learning_rate import LearningRate
@@ -60,7 +61,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     A step is all or nothing: if anything raises, or the user interrupts, the
     model's weights and classes and the memory are what they were before.
     Batches have the size of the dataset's first one, or `fit`'s `batch_size`.
-    `model.stop_training` (`EarlyStopping`) ends the phase it is set in.
+    `model.stop_training` ends the phase it is set in; `EarlyStopping` starts
+    anew with each phase, and restores the best weights of a phase at its end.
 
     Args:
         memory: the exemplar memory, or `None` to keep no old data.
@@ -69,7 +71,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         augment: an object of `keras_incremental.augmentation`, or `None`; it
             never touches the stored exemplars.
         seed: shuffles, augmentation and gradient noise are drawn from
-            (seed, heads, phase, epoch).
+            (seed, heads, phase, epoch); the order of streamed data from the
+            iterator's state as well.
         cache_bytes: new data that takes more than this is streamed.
 
     Raises:
@@ -98,9 +101,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self.reports: list[StepReport] = []
         self._past: list[Samples] = []
         self._phase: RunningPhase | None = None
+        self._running = False
         self._clock = Clock()
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
+        if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+            raise ValueError(f"seed={seed!r}; expected an integer >= 0.")
         if not (augment is None or callable(augment)):
             raise TypeError(
                 f"augment={augment!r}; expected an object such as "
@@ -118,9 +124,10 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             cache_bytes=self.cache_bytes,
             verbose=int(request.verbose != 0),
         )
-        new = model.classes.unknown(samples.labels)
+        check_model(model)
+        unknown = set(model.classes.unknown(samples.labels))
+        new = [k for k in distinct_in_order(samples.labels) if k in unknown]
         self._check_memory(model, samples, len(new))
-        new = [n for n in distinct_in_order(samples.labels) if n in set(new)]
         names = label_names(new, self.class_names)
         model.reserve(len(new))
         model.use_teacher(self.method.needs_teacher)
@@ -146,6 +153,14 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         return history
 
     # What Keras calls within the run.
+
+    def on_train_begin(self, logs=None):
+        if not self._running:
+            raise TypeError(
+                f"IncrementalCallback got a {type(self.model).__name__}; it "
+                "works in the fit of a keras_incremental.IncrementalClassifier "
+                "alone. Wrap the network: IncrementalClassifier(backbone)."
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._clock.begin_epoch()
@@ -182,15 +197,18 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             ),
         }
         rate = LearningRate(step.model.optimizer)
+        self._running = True
         run.begin()
         try:
             first = 0
             for index, phase in enumerate(phases):
+                if index:
+                    run.begin_phase()
                 self._phase = RunningPhase(phase, first, step.model, rate)
                 self._run_phase(index, step, run, validation)
                 first += phase.epochs
         finally:
-            self._phase = None
+            self._phase, self._running = None, False
             rate.restart()
             step.model.training_settings.reset()
         run.end()
@@ -228,6 +246,13 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 f"The memory holds classes {strangers[:10]} that the model "
                 f"does not know; it knows {model.labels[:10]}. Pass the "
                 "memory that was saved with this model."
+            )
+        missing = [k for k in model.labels if k not in self.memory]
+        if len(self.memory) and missing:
+            raise ValueError(
+                f"The memory has no exemplar of classes {missing[:10]} that "
+                f"the model knows; it holds {self.memory.labels[:10]}. Pass "
+                "the memory that was saved with this model, or an empty one."
             )
         self.memory.check_images(samples.image_spec)
         self.memory.quotas(model.num_classes + new_classes)

@@ -43,6 +43,11 @@ class LearningRate:
 
     def apply(self, factor: float) -> None:
         """Moves the rate from the last factor to this one."""
+        if factor <= 0:
+            raise ValueError(
+                f"learning_rate_factor gave {factor}; expected a number above "
+                "0. For a warm-up, start at a small one."
+            )
         if self._fixed and factor != self._factor:
             change = factor / self._factor
             self._optimizer.learning_rate = self.now * change

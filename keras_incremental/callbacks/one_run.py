@@ -20,6 +20,17 @@ class OneRun(keras.callbacks.CallbackList):
         """Ends the run."""
         super().on_train_end(logs)
 
+    def begin_phase(self) -> None:
+        """Starts `EarlyStopping` anew.
+
+        It compares epochs of one objective and one set of data; what it saw
+        in the phase before, and the weights it kept there, say nothing here.
+        """
+        for callback in self.callbacks:
+            if isinstance(callback, keras.callbacks.EarlyStopping):
+                callback.on_train_end()
+                callback.on_train_begin()
+
     def expect_steps(self, steps: int) -> None:
         """Tells callbacks how many steps the next epochs have."""
         self.set_params({**self.params, "steps": steps})

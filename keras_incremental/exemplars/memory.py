@@ -77,7 +77,8 @@ class ExemplarMemory:
                 f"selection={selection!r}; expected a function such as "
                 "keras_incremental.exemplars.herding_order."
             )
-        self.capacity, self.per_class = capacity, per_class
+        self.capacity = None if capacity is None else int(capacity)
+        self.per_class = None if per_class is None else int(per_class)
         self.selection, self.seed = selection, seed
         self._images: dict[int | str, np.ndarray] = {}
 

@@ -70,9 +70,10 @@ def training_batches(
     """Returns endless batches of all sources mixed, and the steps per epoch.
 
     Every epoch holds each sample (each stored augmented copy of it) once, in
-    an order drawn from `(seed, epoch)` alone, so that a run can go on at any
-    epoch without the state of an iterator. Sources in host memory are
-    shuffled as a whole; streamed ones through a buffer of `cache_bytes`.
+    a new order. Sources in host memory are shuffled as a whole, in an order
+    drawn from `(seed, epoch)` alone, so that a run can go on at any epoch
+    without the state of an iterator; streamed ones through a buffer of
+    `cache_bytes`, by an iterator's state.
 
     Args:
         sources: new data, exemplars, ...; the mixing is uniform.
@@ -117,7 +118,8 @@ def training_batches(
 
 def _gathered(sources, to_units, batch_size, epochs, base) -> tf.data.Dataset:
     """Batches of samples in host memory: whole-epoch permutations."""
-    images = tf.constant(_concatenated_images(sources))
+    with tf.device("CPU:0"):  # a data set need not fit a GPU
+        images = tf.constant(_concatenated_images(sources))
     labels = np.concatenate([source.labels for source in sources])
     units = tf.constant(to_units(labels))
 

@@ -22,6 +22,8 @@ class ExpandableDense(keras.layers.Layer):
     Args:
         heads: units of each head at the start, in order, e.g. `(50, 10)`.
         capacity: columns of the first block, at least 1.
+        blocks: how many blocks to allocate at first; a saved layer comes back
+            with those it had.
         kernel_initializer: draws a new head's kernel `(features, units)`.
         bias_initializer: draws a new head's bias `(units,)`.
         kernel_regularizer: regularizer of the kernel blocks, or `None`.
@@ -44,6 +46,7 @@ class ExpandableDense(keras.layers.Layer):
         self,
         heads=(),
         capacity=128,
+        blocks=1,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         kernel_regularizer=None,
@@ -51,10 +54,11 @@ class ExpandableDense(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         _check_positive("capacity", capacity)
+        _check_positive("blocks", blocks)
         for units in heads:
             _check_positive("units of a head", units)
         self._head_sizes = tuple(int(units) for units in heads)
-        self.capacity = int(capacity)
+        self.capacity, self._first_blocks = int(capacity), int(blocks)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
@@ -89,7 +93,10 @@ class ExpandableDense(keras.layers.Layer):
             trainable=False,
         )  # fmt: skip
         self._add_block(self.capacity)
-        while self.allocated < self.units:
+        while (
+            self.allocated < self.units
+            or len(self._kernels) < self._first_blocks
+        ):
             self._add_block(self.allocated)
         for index, head in enumerate(self.heads):
             self._initialize_head(index, head)
@@ -164,6 +171,7 @@ class ExpandableDense(keras.layers.Layer):
             **super().get_config(),
             "heads": list(self._head_sizes),
             "capacity": self.capacity,
+            "blocks": max(len(self._kernels), self._first_blocks),
             "kernel_initializer": initializers.serialize(
                 self.kernel_initializer
             ),

@@ -26,7 +26,10 @@ class EEIL(Method):
 
     Nothing is frozen, and momentum starts anew in each stage. Without a
     memory, or while the memory lacks one of the old classes, the second stage
-    is left out. A step that brings more data of known classes and no new
+    is left out. If the optimizer was compiled with a `LearningRateSchedule`, it
+    starts anew in each stage, and the factors below do not apply.
+
+    A step that brings more data of known classes and no new
     class distils all heads in both stages.
 
     Source: Castro et al., ECCV 2018 (arXiv:1807.09536), sections 3 and 5.1.
@@ -59,9 +62,10 @@ class EEIL(Method):
     gradient_noise: GradientNoise | None = None
 
     def __post_init__(self):
-        if self.finetune_epochs < 0:
+        epochs = self.finetune_epochs
+        if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 0:
             raise ValueError(
-                f"finetune_epochs={self.finetune_epochs}; expected 0 or more."
+                f"finetune_epochs={epochs!r}; expected an integer >= 0."
             )
         if self.temperature <= 0 or self.finetune_learning_rate <= 0:
             raise ValueError(

@@ -1,10 +1,13 @@
 """The upper bound: at every step, train on all data so far."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 
 from keras_incremental.methods.method import Method, Phase, Step
 from keras_incremental.methods.schedules import StepDecay
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +30,12 @@ class Joint(Method):
     keeps_all_data = True
 
     def phases(self, step: Step) -> list[Phase]:
+        if step.known_classes and not step.past:
+            _logger.warning(
+                "Joint has no data of the %d classes learned before: it was "
+                "with another callback, or in another process.",
+                step.known_classes,
+            )
         return [
             Phase(
                 name="training on all data",

@@ -100,23 +100,32 @@ class DistillingModel(keras.Model):
         replaced by a fresh one of the same configuration, and the functions of
         `fit`, `evaluate` and `predict` are traced again.
         """
-        if self.head.reserve(units) and self.compiled:
+        if not self.head.reserve(units):
+            return
+        if self._untracked.teacher is not None:
+            self.update_teacher()
+        if self.compiled:
             self.optimizer = fresh_optimizer(self.optimizer)
-            self.train_function = None
-            self.test_function = None
-            self.predict_function = None
+        self.train_function = None
+        self.test_function = None
+        self.predict_function = None
 
     def restart_optimizer(self) -> None:
         """Sets momentum, moments and step count back to the start."""
         variables = self.trainable_variables
         if not self.optimizer.built:
             self.optimizer.build(variables)
+            self._untracked.remember_start(self.optimizer)
             return
-        fresh = fresh_optimizer(self.optimizer)
-        fresh.build(variables)
-        pairs = zip(self.optimizer.variables, fresh.variables, strict=True)
-        for mine, started in pairs:
-            mine.assign(started)
+        start = self._untracked.start_of(self.optimizer)
+        if start is None:  # built by a plain fit, or loaded
+            fresh = fresh_optimizer(self.optimizer)
+            fresh.build(variables)
+            start = fresh.variables
+        for variable, value in zip(
+            self.optimizer.variables, start, strict=True
+        ):
+            variable.assign(value)
 
     def train_step(self, data):
         """One optimizer step on the sum of the loss terms."""
@@ -156,6 +165,7 @@ class DistillingModel(keras.Model):
     def _classification(self, x, units, logits, weight):
         """The compiled loss, or cross-entropy; and regularisation terms."""
         if self.loss is not None:
+            _check_takes_logits(self.loss)
             return self.compute_loss(x, units, logits, weight)
         losses = classification_loss(units, logits)
         if weight is not None:
@@ -207,11 +217,33 @@ class _Untracked:
         self.teacher: Teacher | None = None
         self.train_traces = 0
         self.test_traces = 0
+        self._started, self._start = None, None
         self.features = tf.function(
             lambda images: tf.cast(
                 backbone(images, training=False), tf.float32
             ),
             reduce_retracing=True,
+        )
+
+    def remember_start(self, optimizer: keras.optimizers.Optimizer) -> None:
+        """Keeps the values of an optimizer that has just been built."""
+        self._started = optimizer
+        self._start = [variable.numpy() for variable in optimizer.variables]
+
+    def start_of(self, optimizer: keras.optimizers.Optimizer) -> list | None:
+        """Returns the values kept of this optimizer, if any."""
+        return self._start if self._started is optimizer else None
+
+
+def _check_takes_logits(loss) -> None:
+    """Refuses a compiled loss that would take the logits for probabilities."""
+    config = loss.get_config() if isinstance(loss, keras.Loss) else {}
+    by_name = isinstance(loss, str) and "crossentropy" in loss
+    if by_name or config.get("from_logits") is False:
+        raise ValueError(
+            f"compile got loss={loss!r}, which takes probabilities; the model "
+            "gives logits. Leave loss out, or pass "
+            "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
         )
 
 

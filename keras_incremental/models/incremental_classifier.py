@@ -1,5 +1,7 @@
 """A Keras model that learns new classes from `fit` to `fit`."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,7 @@ from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.unit_data import (
     to_unit_data,
     unit_validation_data,
+    unit_weights,
 )
 
 
@@ -77,6 +80,10 @@ class IncrementalClassifier(DistillingModel):
 
     def add_classes(self, labels, names=None) -> None:
         """Adds a head for new classes, untrained; nothing else changes.
+
+        An `IncrementalCallback` does this by itself. Classes added here count
+        as known to it, so that a distilling method distils their head as well:
+        train them by a plain `fit` first.
 
         Args:
             labels: the new labels, integers or strings.
@@ -152,6 +159,10 @@ class IncrementalClassifier(DistillingModel):
             )
         self._check_taught("fit without an IncrementalCallback")
         x, y = to_unit_data(self._classes, x, y)
+        if options.get("class_weight"):
+            options["class_weight"] = unit_weights(
+                self._classes, options["class_weight"]
+            )
         options["validation_data"] = unit_validation_data(
             self._classes, options.get("validation_data")
         )
@@ -167,7 +178,8 @@ class IncrementalClassifier(DistillingModel):
 
     def fit_units(self, *args, **kwargs):
         """Keras' own `fit`, unchanged: `y` are units, not labels."""
-        return super().fit(*args, **kwargs)
+        with _clear_label_errors():
+            return super().fit(*args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As Keras' `evaluate`, on the user's labels.
@@ -179,15 +191,8 @@ class IncrementalClassifier(DistillingModel):
             return super().evaluate(x, y, *args, **kwargs)
         self._check_taught("evaluate")
         x, y = to_unit_data(self._classes, x, y)
-        try:
+        with _clear_label_errors():
             return super().evaluate(x, y, *args, **kwargs)
-        except tf.errors.InvalidArgumentError as error:
-            if UNKNOWN_LABEL_MESSAGE not in error.message:
-                raise
-            message = error.message[
-                error.message.index(UNKNOWN_LABEL_MESSAGE) :
-            ]
-            raise ValueError(message) from None
 
     def get_config(self):
         return {
@@ -215,6 +220,18 @@ class IncrementalClassifier(DistillingModel):
                 f"{action}: the model knows no classes yet. Teach it by a fit "
                 "with an IncrementalCallback, or call add_classes(labels)."
             )
+
+
+@contextlib.contextmanager
+def _clear_label_errors():
+    """Turns what a label mapping raises in a graph into a ValueError."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        start = error.message.find(UNKNOWN_LABEL_MESSAGE)
+        if start < 0:
+            raise
+        raise ValueError(error.message[start:]) from None
 
 
 def _is_validation_of_fit(kwargs) -> bool:

@@ -41,6 +41,16 @@ def unit_validation_data(classes: ClassIndex, validation_data):
     return to_unit_data(classes, validation_data, None)[0]
 
 
+def unit_weights(classes: ClassIndex, class_weight: dict) -> dict:
+    """Returns the `class_weight` of `fit` by unit in place of by label.
+
+    Raises:
+        ValueError: for unknown labels.
+    """
+    units = classes.to_units(list(class_weight)).tolist()
+    return dict(zip(units, class_weight.values(), strict=True))
+
+
 def _label_mapper(classes: ClassIndex):
     def with_units(images, labels, *weights):
         return (images, classes.map_labels(labels), *weights)

@@ -470,3 +470,104 @@ def test_memory_is_updated_with_the_final_network(make, blobs):
     images = tf.data.Dataset.from_tensor_slices(x)
     order = ki.exemplars.herding_order(model.extract_features(images), 2)
     np.testing.assert_array_equal(incremental.memory.images(2), x[order])
+
+
+def test_a_model_saved_after_a_failed_growth_loads(
+    tiny_backbone, blobs, tmp_path
+):
+    model = ki.IncrementalClassifier(tiny_backbone, capacity=2)
+    model.compile(optimizer="sgd")
+    incremental = ki.IncrementalCallback(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, incremental, *blobs([2, 3]), callbacks=[Interrupt()])
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    x = blobs([0, 1])[0]
+    np.testing.assert_array_equal(
+        again.predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+
+
+def test_plain_fits_and_growth_between_steps_keep_the_teacher_in_step(
+    tiny_backbone, blobs
+):
+    model = ki.IncrementalClassifier(tiny_backbone, capacity=2)
+    model.compile(optimizer="sgd")
+    incremental = ki.IncrementalCallback(method=ki.EEIL())
+    fit(model, incremental, *blobs([0, 1]))
+    model.add_classes([2, 3, 4])  # beyond the capacity
+    model.fit(*blobs([2, 3, 4]), verbose=0)
+    history = fit(model, incremental, *blobs([5]))
+    assert np.isfinite(history.history["loss"]).all()
+    assert model.num_classes == 6
+
+
+def test_early_stopping_starts_anew_with_each_phase(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8), ki.EEIL(finetune_epochs=4))
+    fit(model, incremental, *blobs([0, 1]))
+    stopping = keras.callbacks.EarlyStopping(
+        "learning_rate", mode="min", patience=2, restore_best_weights=True
+    )
+    history = fit(
+        model, incremental, *blobs([2]), epochs=9, callbacks=[stopping]
+    )
+    # A constant never improves: the first epoch and two more, in each phase.
+    assert history.epoch == [0, 1, 2, 9, 10, 11]
+
+
+def test_optimizers_that_cannot_be_rebuilt_work_in_every_step(
+    tiny_backbone, blobs
+):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.compile(optimizer=keras.optimizers.SGD(lambda: 0.1))
+    incremental = ki.IncrementalCallback(ki.ExemplarMemory(8))
+    for labels in ([0, 1], [2]):
+        fit(model, incremental, *blobs(labels))
+    assert model.num_classes == 3
+
+
+def test_the_callback_on_another_model_says_where_it_works(
+    tiny_backbone, blobs
+):
+    plain = keras.Sequential([tiny_backbone, keras.layers.Dense(2)])
+    plain.compile(loss="mse")
+    with pytest.raises(TypeError, match="IncrementalClassifier"):
+        plain.fit(*blobs([0, 1]), callbacks=[ki.IncrementalCallback()])
+
+
+def test_steps_per_execution_other_than_one_is_refused(tiny_backbone, blobs):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.compile(optimizer="sgd", steps_per_execution=4)
+    with pytest.raises(ValueError, match="steps_per_execution=4"):
+        fit(model, ki.IncrementalCallback(), *blobs([0]))
+
+
+def test_a_memory_that_lacks_known_classes_is_refused(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    fit(model, incremental, *blobs([0, 1]))
+    model.add_classes([2])
+    with pytest.raises(ValueError, match=r"no exemplar of classes \[2\]"):
+        fit(model, incremental, *blobs([3]))
+
+
+def test_unknown_labels_in_a_validation_dataset_are_a_clear_error(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(8))
+    data = tf.data.Dataset.from_tensor_slices(blobs([0, 77])).batch(8)
+    with pytest.raises(ValueError, match=r"not been taught.*77"):
+        fit(model, incremental, *blobs([0]), validation_data=data)
+    assert model.num_classes == 0
+
+
+def test_joint_without_its_past_warns(make, blobs, caplog):
+    model, _ = make()
+    for labels in ([0], [1]):
+        incremental = ki.IncrementalCallback(method=ki.Joint())
+        fit(model, incremental, *blobs(labels))
+    assert "no data of the 1 classes" in caplog.text
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5])
+def test_a_bad_seed_is_refused(seed):
+    with pytest.raises(ValueError, match="seed="):
+        ki.IncrementalCallback(seed=seed)

@@ -121,3 +121,14 @@ def test_a_failing_growth_leaves_the_layer_locked(monkeypatch):
     monkeypatch.undo()
     with pytest.raises(ValueError, match="cannot add new elements"):
         head.new_weight = keras.Variable([1.0])
+
+
+def test_allocated_blocks_come_back_with_the_config():
+    head = ExpandableDense((2,), capacity=2)
+    head(X)
+    head.reserve(5)
+    again = ExpandableDense.from_config(head.get_config())
+    again(X)
+    assert again.allocated == head.allocated == 8
+    again.set_weights(head.get_weights())
+    np.testing.assert_array_equal(again(X).numpy(), head(X).numpy())

@@ -230,3 +230,42 @@ def test_the_teacher_is_neither_saved_nor_trained(model, blobs, tmp_path):
     path = tmp_path / "model.keras"
     model.save(path)
     assert len(keras.models.load_model(path).weights) == weights
+
+
+def test_class_weight_of_a_plain_fit_is_by_label(tiny_backbone, blobs):
+    x, y = blobs([40, 0])
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.add_classes([40, 0])
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    history = model.fit(
+        x, y, verbose=0, batch_size=len(x), class_weight={40: 0.0, 0: 1.0}
+    )
+    logits = model(x, training=True)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        np.where(y == 40, 0, 1), logits, from_logits=True
+    )
+    expected = float(np.sum(losses * (y == 0)) / len(y))
+    assert history.history["loss"][0] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "sparse_categorical_crossentropy",
+        keras.losses.SparseCategoricalCrossentropy(),
+    ],
+)
+def test_a_loss_that_takes_probabilities_is_refused(tiny_backbone, blobs, loss):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.add_classes([0, 1])
+    model.compile(optimizer="sgd", loss=loss)
+    with pytest.raises(ValueError, match="from_logits=True"):
+        model.evaluate(*blobs([0, 1]), verbose=0)
+
+
+def test_string_labels_for_an_integer_model_are_a_clear_error(model, blobs):
+    x, y = blobs([1, 2])
+    model.add_classes([1, 2])
+    data = tf.data.Dataset.from_tensor_slices((x, y.astype(str))).batch(8)
+    with pytest.raises(ValueError, match="not been taught"):
+        model.evaluate(data, verbose=0)
