@@ -60,7 +60,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     A step is all or nothing: if anything raises, or the user interrupts, the
     model's weights and classes and the memory are what they were before.
-    Batches have the size of the dataset's first one, or `fit`'s `batch_size`.
+    Batches have at most the size of the dataset's first one, or `fit`'s
+    `batch_size`; those of an epoch are equally large.
     `model.stop_training` ends the phase it is set in; `EarlyStopping` starts
     anew with each phase, and restores the best weights of a phase at its end.
 

@@ -78,7 +78,9 @@ def training_batches(
     Args:
         sources: new data, exemplars, ...; the mixing is uniform.
         to_units: maps labels `(samples,)` to units.
-        batch_size: images per batch; the last one of an epoch may be smaller.
+        batch_size: images per batch at most. An epoch is cut into batches of
+            equal size, so that none is so small that its batch statistics
+            mean nothing.
         augment: an object of `keras_incremental.augmentation`, or `None`.
         seed: non-negative integers, e.g. (seed, task, phase).
         first_epoch: the epoch that the first batches belong to.
@@ -98,6 +100,9 @@ def training_batches(
     if augment is not None and augment.stored:
         sources = [_augmented(sources, augment, base, cache_bytes)]
         augment = None
+    count = sum(len(source) for source in sources)
+    steps = -(-count // batch_size)
+    batch_size = -(-count // steps)
     if all(isinstance(source, ArraySamples) for source in sources):
         batches = _gathered(sources, to_units, batch_size, epochs, base)
     else:
@@ -110,10 +115,8 @@ def training_batches(
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     batches = batches.map(lambda images, units, seed: (images, units))
-    steps = -(-sum(len(source) for source in sources) // batch_size)
-    return batches.prefetch(_PREFETCHED).with_options(
-        _fixed_parallelism()
-    ), steps
+    batches = batches.prefetch(_PREFETCHED)
+    return batches.with_options(_fixed_parallelism()), steps
 
 
 def _gathered(sources, to_units, batch_size, epochs, base) -> tf.data.Dataset:

@@ -64,6 +64,16 @@ def test_every_epoch_holds_every_sample_once_in_a_new_order(streamed):
         assert images.dtype == np.uint8 and units.dtype == np.int32
 
 
+def test_batches_of_an_epoch_are_of_equal_size():
+    # 33 images at most 8 at a time: five batches of 7, 7, 7, 7 and 5, where
+    # the plain cut would end on a batch of one.
+    dataset, steps = training_batches(
+        [make_samples({0: 33})], to_units, batch_size=8
+    )
+    (epoch,) = epochs_of(dataset, steps, 1)
+    assert [len(images) for images, _ in epoch] == [7, 7, 7, 7, 5]
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 def test_new_data_and_exemplars_are_mixed_throughout_the_epoch(streamed):
     new, old = make_samples({3: 100}), make_samples({1: 100}, first=100)
