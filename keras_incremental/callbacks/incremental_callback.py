@@ -199,8 +199,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         }
         rate = LearningRate(step.model.optimizer)
         self._running = True
-        run.begin()
         try:
+            run.begin()
             first = 0
             for index, phase in enumerate(phases):
                 if index:
