@@ -90,6 +90,7 @@ def run_two_tasks(experiment):
 def test_there_is_a_flagfile_for_each_experiment():
     assert set(NAMES) >= {
         *CIFAR100,
+        "eeil_cifar10",
         "eeil_cifar10_small",
         "eeil_digits",
         "eeil_imagenet",
