@@ -20,9 +20,11 @@ def read_version():
 # Lower bounds are the oldest versions that the tests have been run with.
 INSTALL_REQUIRES = [
     "absl-py>=2.5",
+    "importlib_resources>=7.1",  # tensorflow-datasets needs it unasked
     "keras>=3.15",
     "matplotlib>=3.11",
     "numpy>=2.4",
+    "scipy>=1.17",
     "tensorboard>=2.21",  # for tf.summary; tensorflow does not bring it
     "tensorflow>=2.21",
     "tensorflow-datasets>=4.9.10",

@@ -26,6 +26,7 @@ import keras_incremental as ki
 from keras_incremental.experiment import Experiment
 
 _EEIL = ki.EEIL()
+_SHARING = ki.PartialSharing()
 _DECAY = ki.methods.StepDecay()
 
 BACKBONES = {
@@ -46,7 +47,7 @@ AUGMENTATIONS = {
     "eeil": ki.augmentation.EEILAugmentation,
     "eeil_stored": ki.augmentation.StoredEEILAugmentation,
 }
-METHODS = ("eeil", "finetune", "joint")
+METHODS = ("eeil", "partial_sharing", "finetune", "joint")
 NOISE = {
     "none": None,
     "text": ki.methods.GradientNoise(),
@@ -128,6 +129,26 @@ _MEMORY_PER_CLASS = flags.DEFINE_integer(
     "memory_per_class", None, "Exemplars of each class.", lower_bound=1
 )
 _SELECTION = flags.DEFINE_enum("selection", "herding", sorted(SELECTIONS), "")
+_BRANCH_AT = flags.DEFINE_string(
+    "branch_at",
+    None,
+    "Partial sharing: the last layer to share, by name, or the fraction of "
+    "the layers to share, 0 to 1.",
+)
+_WIDTH = flags.DEFINE_float(
+    "width",
+    _SHARING.width,
+    "Partial sharing: channels of a branch, as a fraction.",
+    lower_bound=0,
+    upper_bound=1,
+)
+_COPIES = flags.DEFINE_integer(
+    "copies",
+    _SHARING.copies,
+    "Partial sharing with --augment: keep the shared part's outputs of so "
+    "many variants of each image; 0 runs it on every augmented batch.",
+    lower_bound=0,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Same seed, same results; slower on a GPU."
@@ -156,6 +177,26 @@ for _name in (
 )
 def _one_budget(values):
     return None in (values["memory"], values["memory_per_class"])
+
+
+@flags.multi_flags_validator(
+    ["method", "branch_at"],
+    message="--branch_at belongs to --method=partial_sharing, which needs it: "
+    "a layer name such as stage2, or a fraction such as 0.5.",
+)
+def _branch_point_where_it_belongs(values):
+    is_sharing = values["method"] == "partial_sharing"
+    return is_sharing == (values["branch_at"] is not None)
+
+
+@flags.multi_flags_validator(
+    ["method", "width", "copies"],
+    message="--width and --copies belong to --method=partial_sharing.",
+)
+def _branches_where_they_belong(values):
+    given = (values["width"], values["copies"])
+    is_default = given == (_SHARING.width, _SHARING.copies)
+    return values["method"] == "partial_sharing" or is_default
 
 
 @flags.multi_flags_validator(
@@ -267,6 +308,12 @@ def make_method() -> ki.methods.Method:
         return ki.FineTune(learning_rate_factor=decay)
     if _METHOD.value == "joint":
         return ki.Joint(learning_rate_factor=decay)
+    if _METHOD.value == "partial_sharing":
+        return ki.PartialSharing(
+            width=_WIDTH.value,
+            copies=_COPIES.value,
+            learning_rate_factor=decay,
+        )
     finetune = _EEIL.finetune_learning_rate
     if _FINETUNE_LEARNING_RATE.value is not None:
         finetune = _FINETUNE_LEARNING_RATE.value / _LEARNING_RATE.value
@@ -289,13 +336,47 @@ def make_memory() -> ki.ExemplarMemory | None:
                 "--memory_per_class."
             )
         return None
-    if _METHOD.value != "eeil":
+    if _METHOD.value not in ("eeil", "partial_sharing"):
         logging.info("--method=%s uses no exemplars.", _METHOD.value)
         return None
     return ki.ExemplarMemory(
         capacity=_MEMORY.value,
         per_class=_MEMORY_PER_CLASS.value,
         selection=SELECTIONS[_SELECTION.value],
+        seed=_SEED.value,
+    )
+
+
+def make_model(scenario) -> ki.IncrementalClassifier:
+    """Returns the compiled model that the flags ask for."""
+    model = ki.IncrementalClassifier(
+        make_backbone(scenario.image_shape),
+        capacity=scenario.num_classes,
+        branch_at=branch_point(_BRANCH_AT.value),
+    )
+    model.compile(
+        optimizer=keras.optimizers.SGD(
+            _LEARNING_RATE.value, momentum=0.9, weight_decay=_WEIGHT_DECAY.value
+        )
+    )
+    return model
+
+
+def branch_point(text: str | None) -> str | float | None:
+    """Returns a flag's branch point: a layer name, or a fraction."""
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text
+
+
+def make_callback(scenario, memory, method) -> ki.IncrementalCallback:
+    """Returns the callback that the flags ask for."""
+    return ki.IncrementalCallback(
+        memory,
+        method=method,
+        class_names=scenario.class_names,
+        augment=AUGMENTATIONS[_AUGMENT.value](),
         seed=_SEED.value,
     )
 
@@ -311,25 +392,12 @@ def make_experiment() -> Experiment:
     scenario = make_scenario()
     if memory is not None:
         memory.quotas(scenario.num_classes)  # refuses too small a memory
-    model = ki.IncrementalClassifier(
-        make_backbone(scenario.image_shape), capacity=scenario.num_classes
-    )
-    model.compile(
-        optimizer=keras.optimizers.SGD(
-            _LEARNING_RATE.value, momentum=0.9, weight_decay=_WEIGHT_DECAY.value
-        )
-    )
-    incremental = ki.IncrementalCallback(
-        memory,
-        method=method,
-        class_names=scenario.class_names,
-        augment=AUGMENTATIONS[_AUGMENT.value](),
-        seed=_SEED.value,
-    )
+    model = make_model(scenario)
+    method.check(model, memory)
     return Experiment(
         scenario,
         model,
-        incremental,
+        make_callback(scenario, memory, method),
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
         dataset=_DATASET.value if not _IMAGE_DIR.value else scenario.name,

@@ -18,6 +18,7 @@ check_backend()
 from keras_incremental import (
     augmentation,
     backbones,
+    cost,
     exemplars,
     layers,
     losses,
@@ -25,12 +26,13 @@ from keras_incremental import (
     metrics,
     reports,
     scenarios,
+    sharing,
 )
 from keras_incremental._version import __version__
 from keras_incremental.callbacks import IncrementalCallback
 from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.methods import EEIL, FineTune, Joint
+from keras_incremental.methods import EEIL, FineTune, Joint, PartialSharing
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.scenarios import ClassIncrementalScenario
 
@@ -43,9 +45,11 @@ __all__ = [
     "IncrementalCallback",
     "IncrementalClassifier",
     "Joint",
+    "PartialSharing",
     "__version__",
     "augmentation",
     "backbones",
+    "cost",
     "exemplars",
     "layers",
     "losses",
@@ -53,4 +57,5 @@ __all__ = [
     "metrics",
     "reports",
     "scenarios",
+    "sharing",
 ]

@@ -104,11 +104,12 @@ class Experiment:
             callbacks=[self.incremental, *callbacks],
         )
         started = time.perf_counter()
-        logits, units = self._predict(task.seen_test)
+        raw, units = self._predict(task.seen_test)
+        scales, biases = self.model.calibration()
+        logits = raw * scales + biases
         predictions = logits.argmax(axis=-1)
-        per_task = metrics.per_task_accuracy(
-            predictions, units, self._task_of_unit()
-        )
+        task_of_unit = self._task_of_unit()
+        per_task = metrics.per_task_accuracy(predictions, units, task_of_unit)
         matrix.record(per_task)
         report = self.incremental.reports[-1]
         entry = {
@@ -118,6 +119,17 @@ class Experiment:
             "accuracy": metrics.accuracy(predictions, units),
             "top5_accuracy": metrics.top_k_accuracy(logits, units, 5),
             "per_task_accuracy": list(per_task),
+            "uncalibrated_accuracy": metrics.accuracy(
+                raw.argmax(axis=-1), units
+            ),
+            "task_aware_accuracy": list(
+                metrics.per_task_accuracy(
+                    metrics.task_aware_predictions(raw, units, task_of_unit),
+                    units,
+                    task_of_unit,
+                )
+            ),
+            **report.details,
             "exemplars": report.exemplars,
             "epochs": report.epochs,
             "train_seconds": report.train_seconds,
@@ -130,16 +142,16 @@ class Experiment:
         return entry, confusion
 
     def _predict(self, dataset: tf.data.Dataset):
-        """Returns logits and units of all images of a dataset."""
+        """Returns uncalibrated logits and units of all images of a dataset."""
         logits, labels = [], []
         for images, batch_labels in dataset.batch(256).prefetch(1):
-            logits.append(self.model.predict_on_batch(images))
+            logits.append(self.model.uncalibrated_logits(images).numpy())
             labels.append(batch_labels.numpy())
         units = self.model.classes.to_units(np.concatenate(labels))
         return np.concatenate(logits), units
 
     def _task_of_unit(self) -> np.ndarray:
-        sizes = [head.stop - head.start for head in self.model.head.heads]
+        sizes = [head.stop - head.start for head in self.model.heads]
         return np.repeat(np.arange(len(sizes)), sizes)
 
     def _results(self, entries, matrix, confusion) -> dict:
@@ -165,6 +177,7 @@ class Experiment:
             "backward_transfer": metrics.backward_transfer(matrix.values),
             "train_function_traces": self.model.train_function_traces,
             "test_function_traces": self.model.test_function_traces,
+            "branch_at": self.model.branch_at,
             "confusion_matrix": confusion.tolist(),
             "confusion_classes": self.model.class_names,
         }

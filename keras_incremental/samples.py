@@ -109,6 +109,56 @@ class StreamedSamples(Samples):
         return np.stack(rows)[row_of[indices]]
 
 
+class KeptSamples(Samples):
+    """Rows computed once from other samples, several variants of each.
+
+    Epoch `e` of training sees variant `e mod copies` of every sample.
+
+    Args:
+        rows: `(copies, samples, ...)`, in host memory or mapped from a file.
+        labels: `(samples,)`, already checked.
+        owner: kept for as long as the rows, e.g. the folder of the file.
+    """
+
+    def __init__(self, rows: np.ndarray, labels: np.ndarray, owner=None):
+        self.rows, self.labels = rows, labels
+        self.image_spec = tf.TensorSpec(rows.shape[2:], rows.dtype)
+        self._owner = owner
+
+    @property
+    def copies(self) -> int:
+        """Variants of each sample."""
+        return len(self.rows)
+
+    def images(self):
+        return tf.data.Dataset.range(len(self)).map(
+            lambda index: tf.ensure_shape(
+                tf.numpy_function(
+                    lambda i: self.rows[0, i], [index], self.image_spec.dtype
+                ),
+                self.image_spec.shape,
+            )
+        )
+
+    def take(self, indices):
+        return self.rows[0, np.asarray(indices, int)]
+
+    def batch(self, copy, indices) -> tf.Tensor:
+        """Returns rows of one variant, `(len(indices), ...)`, in a graph.
+
+        Args:
+            copy: scalar integer tensor.
+            indices: `(batch,)` integer tensor.
+        """
+        rows = tf.numpy_function(
+            lambda c, i: self.rows[c, i],
+            [copy, indices],
+            self.image_spec.dtype,
+            stateful=False,
+        )
+        return tf.ensure_shape(rows, [None, *self.image_spec.shape])
+
+
 def _flat_labels(labels):
     if not labels.dtype.is_integer:
         return tf.reshape(labels, [-1])

@@ -20,14 +20,17 @@ RANK = {
     "layers": 1,
     "losses": 1,
     "metrics": 1,
+    "networks": 1,
     "samples": 1,
     "scenarios": 1,
     "exemplars": 2,
     "models": 2,
     "reports": 2,
+    "cost": 3,
     "methods": 3,
     "callbacks": 4,
     "experiment": 5,
+    "sharing": 5,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = [path for path in FILES if path.name == "__init__.py"]

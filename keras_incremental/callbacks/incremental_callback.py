@@ -16,7 +16,7 @@ from keras_incremental.callbacks.rollback import undone_on_error
 from keras_incremental.callbacks.running_phase import RunningPhase
 from keras_incremental.exemplars import ExemplarMemory, training_batches
 from keras_incremental.labels import distinct_in_order, label_names
-from keras_incremental.methods import EEIL, Method, Step
+from keras_incremental.methods import EEIL, Method, Phase, Plan, Step
 from keras_incremental.models import (
     FitRequest,
     IncrementalClassifier,
@@ -41,6 +41,7 @@ class StepReport:
         train_seconds: in epochs, validation left out.
         overhead_seconds: in everything else but validation: reading the data,
             growth, teacher, balanced set, selection, memory update.
+        details: what the method notes about the step.
     """
 
     new_labels: list
@@ -48,6 +49,7 @@ class StepReport:
     exemplars: int
     train_seconds: float
     overhead_seconds: float
+    details: dict
 
 
 class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
@@ -67,7 +69,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     Args:
         memory: the exemplar memory, or `None` to keep no old data.
-        method: `EEIL(...)`, `FineTune()`, `Joint()`, ...
+        method: `EEIL(...)`, `PartialSharing(...)`, `FineTune()`, `Joint()`, ...
         class_names: names by label (dict, or list indexed by label).
         augment: an object of `keras_incremental.augmentation`, or `None`; it
             never touches the stored exemplars.
@@ -118,12 +120,14 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """Runs one step; `IncrementalClassifier.fit` calls it."""
         self._clock = Clock()
         check_options(request)
+        self.method.check(model, self.memory)
+        verbose = int(request.verbose != 0)
         samples = read_samples(
             request.x,
             request.y,
             image_shape=model.input_shape[1:],
             cache_bytes=self.cache_bytes,
-            verbose=int(request.verbose != 0),
+            verbose=verbose,
         )
         check_model(model)
         unknown = set(model.classes.unknown(samples.labels))
@@ -132,25 +136,29 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         names = label_names(new, self.class_names)
         model.reserve(len(new))
         model.use_teacher(self.method.needs_teacher)
+        step = Step(
+            model,
+            self.memory,
+            samples,
+            tuple(self._past),
+            new,
+            names,
+            model.num_classes,
+            request.epochs,
+            batch_size_of(request, samples),
+            self.augment,
+            self.seed,
+            self.cache_bytes,
+            verbose,
+        )
         with undone_on_error(model):
-            known = model.num_classes
-            if new:
-                model.add_classes(new, names)
-            step = Step(
-                model,
-                self.memory,
-                samples,
-                tuple(self._past),
-                known,
-                request.epochs,
-                batch_size_of(request, samples),
-            )
-            history = self._train(step, request)
-            if self.memory is not None:
-                self.memory.update(samples, model.extract_features)
+            plan = self.method.plan(step)
+            history = self._train(step, plan.phases, request)
+            self._update_memory(step, plan)
+            details = plan.finish()
         if self.method.keeps_all_data:
             self._past.append(samples)
-        self._report(new, len(history.epoch))
+        self._report(new, len(history.epoch), details)
         return history
 
     # What Keras calls within the run.
@@ -179,8 +187,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def on_test_end(self, logs=None):
         self._clock.end_test()
 
-    def _train(self, step: Step, request: FitRequest):
-        phases = self.method.phases(step)
+    def _train(self, step: Step, phases: list[Phase], request: FitRequest):
         run = OneRun(
             [self, *(item for item in request.callbacks if item is not self)],
             add_history=True,
@@ -218,14 +225,17 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def _run_phase(self, index, step, run, validation) -> None:
         phase, first = self._phase.phase, self._phase.first_epoch
         model = step.model
-        seed = (self.seed, len(model.head.heads), index)
+        seed = (self.seed, len(model.heads), index)
         batches, steps = training_batches(
             phase.sources(),
-            model.classes.to_units,
+            model.to_training_units,
             batch_size=step.batch_size,
-            augment=self.augment,
+            augment=self.augment if phase.augmented else None,
             seed=seed,
             cache_bytes=self.cache_bytes,
+        )
+        batches = batches.map(
+            lambda batch, units: (phase.as_input(batch), units)
         )
         self._phase.begin(seed)
         run.expect_steps(steps)
@@ -237,6 +247,14 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             callbacks=run,
             **validation,
         )
+
+    def _update_memory(self, step: Step, plan: Plan) -> None:
+        if self.memory is not None:
+            self.memory.update(
+                step.samples,
+                step.model.extract_features,
+                None if plan.features is None else plan.features(),
+            )
 
     def _check_memory(self, model, samples, new_classes: int) -> None:
         if self.memory is None:
@@ -258,11 +276,13 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self.memory.check_images(samples.image_spec)
         self.memory.quotas(model.num_classes + new_classes)
 
-    def _report(self, new_labels, epochs: int) -> None:
+    def _report(self, new_labels, epochs: int, details: dict) -> None:
         training, overhead = self._clock.read()
         exemplars = 0 if self.memory is None else len(self.memory)
         self.reports.append(
-            StepReport(new_labels, epochs, exemplars, training, overhead)
+            StepReport(
+                new_labels, epochs, exemplars, training, overhead, details
+            )
         )
 
 

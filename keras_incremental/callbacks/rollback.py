@@ -10,7 +10,7 @@ from keras_incremental.models import IncrementalClassifier
 @contextlib.contextmanager
 def undone_on_error(model: IncrementalClassifier):
     """Restores weights and classes if the body raises or is interrupted."""
-    heads = len(model.head.heads)
+    heads = len(model.heads)
     before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
     before = [array.copy() for array in before]
     try:

@@ -158,7 +158,11 @@ class ExemplarMemory:
         return tf.data.Dataset.zip(samples.images(), labels)
 
     def select(
-        self, samples: Samples, extract: Extract, counts: Mapping
+        self,
+        samples: Samples,
+        extract: Extract,
+        counts: Mapping,
+        features: np.ndarray | None = None,
     ) -> dict[int | str, np.ndarray]:
         """Ranks the images of the classes in `samples`; stores nothing.
 
@@ -170,11 +174,14 @@ class ExemplarMemory:
             extract: maps a dataset of single images to `(samples, dim)`
                 features.
             counts: how many images to choose, by label.
+            features: `(samples, dim)` of `samples`, where they are at hand.
 
         Returns:
             the chosen images of each label in `samples`, best first.
         """
-        features = check_features(extract(samples.images()))
+        if features is None:
+            features = extract(samples.images())
+        features = check_features(features)
         arriving = distinct_in_order(samples.labels)
         position = {
             label: index
@@ -195,7 +202,12 @@ class ExemplarMemory:
         taken = samples.take(np.concatenate(rows))
         return self._assemble(picks, taken)
 
-    def update(self, samples: Samples, extract: Extract) -> None:
+    def update(
+        self,
+        samples: Samples,
+        extract: Extract,
+        features: np.ndarray | None = None,
+    ) -> None:
         """Takes in new data and shrinks every class to its quota.
 
         Either all of it happens or, on an error, nothing.
@@ -203,6 +215,7 @@ class ExemplarMemory:
         Args:
             samples: new data.
             extract: as for `select`, with the network as it is now.
+            features: as for `select`.
 
         Raises:
             ValueError: if the capacity is too small for the classes, or the
@@ -212,7 +225,7 @@ class ExemplarMemory:
         arriving = distinct_in_order(samples.labels)
         classes = list(dict.fromkeys([*self.labels, *arriving]))
         quota = dict(zip(classes, self.quotas(len(classes)), strict=True))
-        chosen = self.select(samples, extract, quota)
+        chosen = self.select(samples, extract, quota, features)
         merged = {**self._images, **chosen}
         self._images = {
             label: merged[label][: quota[label]].copy() for label in classes

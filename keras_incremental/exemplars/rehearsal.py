@@ -10,6 +10,7 @@ from keras_incremental.labels import distinct_in_order
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
     ArraySamples,
+    KeptSamples,
     Samples,
 )
 
@@ -70,10 +71,11 @@ def training_batches(
     """Returns endless batches of all sources mixed, and the steps per epoch.
 
     Every epoch holds each sample (each stored augmented copy of it) once, in
-    a new order. Sources in host memory are shuffled as a whole, in an order
-    drawn from `(seed, epoch)` alone, so that a run can go on at any epoch
-    without the state of an iterator; streamed ones through a buffer of
-    `cache_bytes`, by an iterator's state.
+    a new order; of samples kept in several variants, one variant an epoch.
+    Sources in host memory are shuffled as a whole, in an order drawn from
+    `(seed, epoch)` alone, so that a run can go on at any epoch without the
+    state of an iterator; streamed ones through a buffer of `cache_bytes`, by
+    an iterator's state.
 
     Args:
         sources: new data, exemplars, ...; the mixing is uniform.
@@ -103,8 +105,16 @@ def training_batches(
     count = sum(len(source) for source in sources)
     steps = -(-count // batch_size)
     batch_size = -(-count // steps)
-    if all(isinstance(source, ArraySamples) for source in sources):
-        batches = _gathered(sources, to_units, batch_size, epochs, base)
+    if any(isinstance(source, KeptSamples) for source in sources):
+        look_up, labels = _kept(sources), sources[0].labels
+    elif all(isinstance(source, ArraySamples) for source in sources):
+        look_up = _in_memory(sources)
+        labels = np.concatenate([source.labels for source in sources])
+    else:
+        look_up = labels = None
+    if look_up is not None:
+        units = to_units(labels)
+        batches = _gathered(look_up, units, batch_size, epochs, base)
     else:
         batches = _streamed(
             sources, to_units, batch_size, epochs, base, cache_bytes
@@ -119,26 +129,41 @@ def training_batches(
     return batches.with_options(_fixed_parallelism()), steps
 
 
-def _gathered(sources, to_units, batch_size, epochs, base) -> tf.data.Dataset:
-    """Batches of samples in host memory: whole-epoch permutations."""
+def _in_memory(sources):
+    """Returns a look-up `(epoch, indices) -> images` of arrays."""
     with tf.device("CPU:0"):  # a data set need not fit a GPU
         images = tf.constant(_concatenated_images(sources))
-    labels = np.concatenate([source.labels for source in sources])
-    units = tf.constant(to_units(labels))
+    return lambda epoch, index: tf.gather(images, index)
+
+
+def _kept(sources):
+    """Returns a look-up `(epoch, indices) -> rows` of kept samples."""
+    if len(sources) != 1:
+        raise ValueError(
+            f"Kept samples were mixed with {len(sources) - 1} other sources; "
+            "expected them alone."
+        )
+    (source,) = sources
+    return lambda epoch, index: source.batch(epoch % source.copies, index)
+
+
+def _gathered(look_up, units, batch_size, epochs, base) -> tf.data.Dataset:
+    """Batches looked up by index: whole-epoch permutations."""
+    units = tf.constant(units)
 
     def indices_of_epoch(epoch):
         seed = tf.random.experimental.stateless_fold_in(base, epoch)
         order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(labels)), seed
+            tf.range(len(units)), seed
         )
         batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
         return batches.enumerate().map(
-            lambda step, index: (index, _batch_seed(seed, step))
+            lambda step, index: (epoch, index, _batch_seed(seed, step))
         )
 
     return epochs.flat_map(indices_of_epoch).map(
-        lambda index, seed: (
-            tf.gather(images, index),
+        lambda epoch, index, seed: (
+            look_up(epoch, index),
             tf.gather(units, index),
             seed,
         ),

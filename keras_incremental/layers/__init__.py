@@ -1,5 +1,6 @@
 """Keras layers that take in new classes while they are in use."""
 
+from keras_incremental.layers.branches import Branch, Branches, Traced
 from keras_incremental.layers.expandable_dense import ExpandableDense
 
-__all__ = ["ExpandableDense"]
+__all__ = ["Branch", "Branches", "ExpandableDense", "Traced"]

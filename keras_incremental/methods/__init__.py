@@ -7,7 +7,8 @@ the callback runs them. To add one, subclass `Method` and write `phases`.
 from keras_incremental.methods.eeil import EEIL
 from keras_incremental.methods.fine_tune import FineTune
 from keras_incremental.methods.joint import Joint
-from keras_incremental.methods.method import Method, Phase, Step
+from keras_incremental.methods.method import Method, Phase, Plan, Step
+from keras_incremental.methods.partial_sharing import PartialSharing
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "GradientNoise",
     "Joint",
     "Method",
+    "PartialSharing",
     "Phase",
+    "Plan",
     "Step",
     "StepDecay",
 ]

@@ -11,6 +11,7 @@ from keras_incremental.metrics.classification import (
     accuracy,
     confusion_matrix,
     per_task_accuracy,
+    task_aware_predictions,
     top_k_accuracy,
 )
 from keras_incremental.metrics.incremental import (
@@ -29,5 +30,6 @@ __all__ = [
     "confusion_matrix",
     "forgetting",
     "per_task_accuracy",
+    "task_aware_predictions",
     "top_k_accuracy",
 ]

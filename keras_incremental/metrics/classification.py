@@ -69,6 +69,42 @@ def per_task_accuracy(predictions, units, task_of_unit):
     return np.where(samples > 0, hits / np.maximum(samples, 1), np.nan)
 
 
+def task_aware_predictions(logits, units, task_of_unit):
+    """The best unit among those of the sample's own task.
+
+    Their accuracy is the task-aware accuracy ("task-incremental" in other
+    texts): the task is known, so classes of other tasks do not compete.
+
+    Args:
+        logits: Scores, shape `(samples, num_classes)`.
+        units: True units, integers, shape `(samples,)`.
+        task_of_unit: The task each unit was learned in, integers, shape
+            `(num_classes,)`.
+
+    Returns:
+        Int64 array `(samples,)`.
+
+    Raises:
+        ValueError: If a shape does not fit, or a unit has no column.
+
+    Example:
+
+    >>> logits = [[9.0, 1.0, 2.0, 3.0], [9.0, 1.0, 2.0, 3.0]]
+    >>> task_aware_predictions(logits, [1, 2], [0, 0, 1, 1]).tolist()
+    [0, 3]
+    """
+    logits, units = np.asarray(logits), _integers(units, "units")
+    task_of_unit = _integers(task_of_unit, "task_of_unit")
+    if logits.shape != (len(units), len(task_of_unit)):
+        raise ValueError(
+            f"logits has shape {logits.shape}, expected {len(units)} samples "
+            f"by {len(task_of_unit)} classes, as units and task_of_unit have."
+        )
+    _check_range(units, len(task_of_unit), "units")
+    competes = task_of_unit == task_of_unit[units][:, np.newaxis]
+    return np.where(competes, logits, -np.inf).argmax(axis=1)
+
+
 def top_k_accuracy(logits, units, k=5):
     """Share of the samples whose true unit is among the `k` best.
 

@@ -62,8 +62,9 @@ class DistillingModel(keras.Model):
         """
         batches = images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
         parts = [self._untracked.features(batch).numpy() for batch in batches]
-        empty = np.zeros((0, self.backbone.output_shape[-1]), np.float32)
-        return np.concatenate([empty, *parts]).astype(np.float32, copy=False)
+        if not parts:
+            return np.zeros((0, self.backbone.output_shape[-1]), np.float32)
+        return np.concatenate(parts)
 
     @property
     def training_settings(self) -> TrainingSettings:
@@ -104,11 +105,26 @@ class DistillingModel(keras.Model):
             return
         if self._untracked.teacher is not None:
             self.update_teacher()
+        self.renew_training()
+
+    def renew_training(self) -> None:
+        """Takes a fresh optimizer, as other variables are trained from now.
+
+        The functions of `fit`, `evaluate` and `predict` are traced again.
+        """
         if self.compiled:
             self.optimizer = fresh_optimizer(self.optimizer)
         self.train_function = None
+        self.renew_inference()
+
+    def renew_inference(self) -> None:
+        """Has the functions of `evaluate` and `predict` traced again."""
         self.test_function = None
         self.predict_function = None
+
+    def use_features(self, features) -> None:
+        """Sets what `extract_features` computes, from a batch of images."""
+        self._untracked.use_features(features)
 
     def restart_optimizer(self) -> None:
         """Sets momentum, moments and step count back to the start."""
@@ -127,13 +143,17 @@ class DistillingModel(keras.Model):
         ):
             variable.assign(value)
 
+    def training_logits(self, x):
+        """Returns the logits that the train step compares with the units."""
+        return self(x, training=True)
+
     def train_step(self, data):
         """One optimizer step on the sum of the loss terms."""
         if not tf.executing_eagerly():
             self._untracked.train_traces += 1
         x, units, weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            logits = self(x, training=True)
+            logits = self.training_logits(x)
             classification = self._classification(x, units, logits, weight)
             distillation = self._distillation(x, logits)
             loss = classification + distillation
@@ -141,7 +161,7 @@ class DistillingModel(keras.Model):
         variables = self.trainable_variables
         gradients = self._with_noise(tape.gradient(scaled_loss, variables))
         self.optimizer.apply(gradients, variables)
-        count = tf.shape(x)[0]
+        count = tf.shape(logits)[0]
         self._classification_mean.update_state(classification, count)
         self._distillation_mean.update_state(distillation, count)
         return self._results(x, units, logits, weight, loss)
@@ -202,7 +222,7 @@ class DistillingModel(keras.Model):
         return add_noise(gradients, settings.noise_stddev, seed, scale)
 
     def _results(self, x, units, logits, weight, loss):
-        self._loss_mean.update_state(loss, tf.shape(x)[0])
+        self._loss_mean.update_state(loss, tf.shape(logits)[0])
         units = tf.reshape(tf.cast(units, tf.int64), [-1])
         hits = tf.equal(units, tf.argmax(logits, axis=-1))
         self._accuracy.update_state(tf.cast(hits, tf.float32), weight)
@@ -218,10 +238,12 @@ class _Untracked:
         self.train_traces = 0
         self.test_traces = 0
         self._started, self._start = None, None
+        self.use_features(lambda images: backbone(images, training=False))
+
+    def use_features(self, features) -> None:
+        """Sets the function from images to features."""
         self.features = tf.function(
-            lambda images: tf.cast(
-                backbone(images, training=False), tf.float32
-            ),
+            lambda images: tf.cast(features(images), tf.float32),
             reduce_retracing=True,
         )
 

@@ -8,14 +8,16 @@ import tensorflow as tf
 
 from keras_incremental.backbones import as_feature_extractor
 from keras_incremental.labels import UNKNOWN_LABEL_MESSAGE, ClassIndex
-from keras_incremental.layers import ExpandableDense
+from keras_incremental.layers import Branches, ExpandableDense, Traced
 from keras_incremental.models.distilling_model import DistillingModel
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
+from keras_incremental.models.shared_trunk import SharedTrunk
 from keras_incremental.models.unit_data import (
     to_unit_data,
     unit_validation_data,
     unit_weights,
 )
+from keras_incremental.networks import thin
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -32,6 +34,11 @@ class IncrementalClassifier(DistillingModel):
             vectors, or to feature maps, which are then averaged.
         capacity: classes that the head has room for before its variables
             grow and functions must be traced again; it then doubles.
+        branch_at: where to cut the backbone for a method that grows branches,
+            such as `PartialSharing`: the name of the last layer to share, or
+            the fraction of the weight layers to share at least, 0 to 1;
+            `keras_incremental.sharing.cut_points(backbone)` lists the legal
+            places.
         name: as in `keras.Model`.
 
     Raises:
@@ -44,17 +51,29 @@ class IncrementalClassifier(DistillingModel):
     (['forty', 'seven'], (1, 2))
     """
 
-    def __init__(self, backbone, capacity=128, name=None):
+    def __init__(self, backbone, capacity=128, branch_at=None, name=None):
         head = ExpandableDense(capacity=capacity, name="head")
         super().__init__(as_feature_extractor(backbone), head, name)
-        self._classes = ClassIndex()
+        self._set_up(
+            ClassIndex(),
+            branch_at,
+            None if branch_at is None else Branches(name="branches"),
+        )
 
     @classmethod
-    def _from_parts(cls, backbone, head, classes, name):
+    def _from_parts(cls, backbone, head, classes, name, branch_at, branches):
         model = cls.__new__(cls)
         DistillingModel.__init__(model, backbone, head, name)
-        model._classes = classes
+        model._set_up(classes, branch_at, branches)
         return model
+
+    def _set_up(self, classes, branch_at, branches):
+        self._classes = classes
+        self._shared, self.branches = None, branches
+        self._raw = Traced(self._raw_logits)
+        if branches is not None:
+            self._shared = SharedTrunk(self.backbone, self.head, branch_at)
+            self._freeze_base()
 
     # Classes.
 
@@ -99,10 +118,205 @@ class IncrementalClassifier(DistillingModel):
         self.reserve(len(labels))
         self.head.expand(len(labels))
 
+    def add_branch(self, labels, names=None, network=None) -> None:
+        """Adds a branch for new classes; all that was there is frozen.
+
+        `PartialSharing` does this by itself.
+
+        Args:
+            labels: the new labels, integers or strings.
+            names: their names; by default their own text.
+            network: from the trunk's outputs to features; it becomes part of
+                the model. By default a clone of the backbone's later layers.
+
+        Raises:
+            ValueError: for no labels, for labels or names that are known, or
+                for a model without a branch point or without a base.
+        """
+        labels = list(labels)
+        if not labels:
+            raise ValueError("add_branch got no labels; expected 1 or more.")
+        if self.branches is None:
+            raise ValueError(
+                "add_branch needs a branch point. Build the model with one: "
+                'IncrementalClassifier(backbone, branch_at="stage2").'
+            )
+        self._check_taught("add_branch")
+        network = thin(self.tail, 1.0) if network is None else network
+        self._classes.add(labels, names)
+        new_variables = self.branches.add(network, len(labels))
+        self._freeze_base()
+        if new_variables:
+            self.renew_training()
+        self._renew_branched_inference()
+
     def drop_heads(self, num_heads: int) -> None:
-        """Takes back the heads, and their classes, after `num_heads`."""
-        self.head.truncate(num_heads)
-        self._classes.truncate(self.head.units)
+        """Takes back the heads and branches, and their classes, after
+        `num_heads`."""
+        while self.has_branches and len(self.heads) > num_heads:
+            self.branches.remove_newest()
+            self._freeze_base()
+            self.renew_training()
+            self._renew_branched_inference()
+        if not self.has_branches:
+            self.head.truncate(num_heads)
+        self._classes.truncate(self.heads[-1].stop if self.heads else 0)
+
+    def reserve(self, units: int) -> None:
+        if not self.has_branches:
+            super().reserve(units)
+        elif self.branches.reserve(units):
+            self.renew_training()
+
+    # Branches.
+
+    @property
+    def heads(self) -> list[slice]:
+        """The units of each step's classes, in order of arrival."""
+        heads = self.head.heads
+        for branch in self.branches.branches if self.has_branches else ():
+            first = heads[-1].stop
+            heads.append(slice(first, first + branch.units))
+        return heads
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether the base is frozen and branches have been added."""
+        return self.branches is not None and len(self.branches) > 0
+
+    @property
+    def branch_at(self) -> str | float | None:
+        """The layer where the backbone is cut, 0.0, 1.0, or `None`."""
+        return None if self._shared is None else self._shared.branch_at
+
+    @property
+    def shared_layers(self) -> float | None:
+        """The share of the weight layers before the cut, or `None`."""
+        return None if self._shared is None else self._shared.cut.layers
+
+    @property
+    def trunk(self) -> keras.Model | None:
+        """The shared part of the backbone, or `None`."""
+        return None if self._shared is None else self._shared.trunk
+
+    @property
+    def tail(self) -> keras.Model | None:
+        """The base's own part of the backbone, or `None`."""
+        return None if self._shared is None else self._shared.tail
+
+    def trunk_outputs(self, inputs):
+        """Returns what the shared part makes of images, in inference mode.
+
+        Args:
+            inputs: a batch of raw images, or `{"trunk_outputs": outputs}` with
+                outputs computed before, which every method of the model takes
+                in place of images.
+
+        Raises:
+            ValueError: for a model without a branch point.
+        """
+        if self._shared is None:
+            raise ValueError(
+                "The model has no trunk. Build it with a branch point: "
+                'IncrementalClassifier(backbone, branch_at="stage2").'
+            )
+        return self._shared.outputs(inputs)
+
+    def to_training_units(self, labels) -> np.ndarray:
+        """Returns the units of labels, as the train step counts them.
+
+        With branches, the newest is trained alone, and its first class is 0.
+        """
+        units = self._classes.to_units(labels)
+        return units - self.heads[-1].start if self.has_branches else units
+
+    def training_logits(self, x):
+        if not self.has_branches:
+            return super().training_logits(x)
+        outputs = self._shared.outputs(x)
+        return self.branches.newest(outputs, training=True)
+
+    def uncalibrated_logits(self, images) -> tf.Tensor:
+        """Returns the logits of a batch before scales and biases.
+
+        Old branches give the same bits for ever; without branches these are
+        the model's logits.
+        """
+        return self._raw.call(images)
+
+    def calibration(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the scale and the bias of each unit, `(num_classes,)`."""
+        scales, biases = np.ones(self.num_classes), np.zeros(self.num_classes)
+        if self.has_branches:
+            sizes = [
+                self.head.units,
+                *(b.units for b in self.branches.branches),
+            ]
+            scales = np.repeat([*map(float, self.branches.scales)], sizes)
+            biases = np.repeat([*map(float, self.branches.biases)], sizes)
+        return scales, biases
+
+    def call(self, inputs, training=None):
+        if not self.has_branches:
+            if isinstance(inputs, dict):
+                return self.head(
+                    self.tail(self.trunk_outputs(inputs), training=training)
+                )
+            return super().call(inputs, training)
+        outputs = self._shared.outputs(inputs)
+        return self.branches([outputs, self._shared.base_logits(outputs)])
+
+    def _raw_logits(self, inputs):
+        if not self.has_branches:
+            return self(inputs, training=False)
+        outputs = self._shared.outputs(inputs)
+        return self.branches.uncalibrated(
+            outputs, self._shared.base_logits(outputs)
+        )
+
+    def _freeze_base(self) -> None:
+        """The base is trained until there is a branch."""
+        self.backbone.trainable = self.head.trainable = not self.has_branches
+
+    def _renew_branched_inference(self) -> None:
+        self.renew_inference()
+        self._raw = Traced(self._raw_logits)
+        if self.has_branches:
+            newest, shared = self.branches.newest, self._shared
+            self.use_features(
+                lambda images: newest.features(shared.outputs(images))
+            )
+        else:
+            self.use_features(
+                lambda images: self.backbone(images, training=False)
+            )
+
+    def with_branch_at(self, branch_at) -> "IncrementalClassifier":
+        """Returns a copy of the model that is cut at another place.
+
+        Args:
+            branch_at: as for the class.
+
+        Raises:
+            ValueError: if the model has branches, or cannot be cut there.
+        """
+        if self.has_branches:
+            raise ValueError(
+                "The model has branches, which belong to its branch point "
+                f"{self.branch_at!r}. Cut it before the first branch."
+            )
+        model = self.from_config(
+            {
+                **self.get_config(),
+                "branch_at": branch_at,
+                "branches": keras.saving.serialize_keras_object(Branches()),
+            }
+        )
+        model.backbone.set_weights(self.backbone.get_weights())
+        model.head.copy_from(self.head)
+        if self.compiled:
+            model.compile_from_config(self.get_compile_config())
+        return model
 
     # Inference.
 
@@ -158,6 +372,12 @@ class IncrementalClassifier(DistillingModel):
                 FitRequest(x, y, batch_size, epochs, verbose, given, options),
             )
         self._check_taught("fit without an IncrementalCallback")
+        if self.has_branches:
+            raise ValueError(
+                "fit without an IncrementalCallback would change a branch that "
+                "has been trained, and branches are kept as they are. Pass "
+                "IncrementalCallback(method=PartialSharing()) and new classes."
+            )
         x, y = to_unit_data(self._classes, x, y)
         if options.get("class_weight"):
             options["class_weight"] = unit_weights(
@@ -201,18 +421,27 @@ class IncrementalClassifier(DistillingModel):
             "head": keras.saving.serialize_keras_object(self.head),
             "labels": self.labels,
             "class_names": self.class_names,
+            "branch_at": self.branch_at,
+            "branches": keras.saving.serialize_keras_object(self.branches),
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        backbone, head = (
+        backbone, head, branches = (
             keras.saving.deserialize_keras_object(
-                config[part], custom_objects=custom_objects
+                config.get(part), custom_objects=custom_objects
             )
-            for part in ("backbone", "head")
+            for part in ("backbone", "head", "branches")
         )
         classes = ClassIndex(config["labels"], config["class_names"])
-        return cls._from_parts(backbone, head, classes, config["name"])
+        return cls._from_parts(
+            backbone,
+            head,
+            classes,
+            config["name"],
+            config.get("branch_at"),
+            branches,
+        )
 
     def _check_taught(self, action: str) -> None:
         if not self.num_classes:

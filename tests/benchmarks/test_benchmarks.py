@@ -44,3 +44,22 @@ def test_growth_needs_two_traces_at_most():
     output = run("growth.py", "--tasks=12", "--per_class=4")
     traces = re.search(r"traces: (\d+) .* (\d+) of the test", output)
     assert int(traces[1]) <= 2 and int(traces[2]) <= 2
+
+
+@pytest.mark.slow
+def test_a_branch_costs_less_than_the_whole_network():
+    output = run(
+        "sharing.py",
+        "--images=64",
+        "--batch_size=32",
+        "--epochs=3",
+        "--points=0,0.75",
+    )
+    whole, branch = map(float, re.findall(r"ratio ([\d.]+)", output))
+    assert whole == 1 and branch < 1
+
+
+@pytest.mark.slow
+def test_branches_need_two_traces():
+    output = run("branches.py", "--tasks=4", "--per_class=2", "--repeats=1")
+    assert re.search(r"traces: (\d+)", output)[1] == "2"

@@ -23,6 +23,8 @@ def step(tiny_backbone, blobs):
         memory=memory,
         samples=ArraySamples(*blobs([2, 3])),
         past=(),
+        new_labels=[2, 3],
+        new_names=["2", "3"],
         known_classes=2,
         epochs=40,
         batch_size=10,

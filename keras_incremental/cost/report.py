@@ -1,0 +1,456 @@
+"""What sharing the first layers saves, counted and measured."""
+
+import dataclasses
+import json
+import numbers
+import pathlib
+from collections.abc import Iterator, Mapping
+
+import keras
+
+from keras_incremental.cost import chart, table
+from keras_incremental.cost.counting import (
+    Work,
+    count_part,
+    inference,
+    parameters,
+    training,
+)
+from keras_incremental.cost.energy import HOROWITZ_45NM, EnergyConstants
+from keras_incremental.cost.part_cost import (
+    QUANTITIES,
+    PartCost,
+    part_cost,
+    ratio,
+    total,
+)
+from keras_incremental.cost.timing import (
+    inference_step,
+    median_seconds,
+    random_images,
+    training_step,
+    unchanged_random_state,
+)
+from keras_incremental.files import atomic_write
+from keras_incremental.layers import ExpandableDense
+
+NEXT_BRANCH = "next branch"
+
+
+@dataclasses.dataclass(frozen=True)
+class CostReport:
+    """The cost of a model, part by part, and against no sharing.
+
+    Attributes:
+        rows: "base" (the whole base network: shared part, base branch, head),
+            then "branch 1", ... without the shared part. A model that has no
+            branch yet has a "next branch", as large as the base branch with a
+            head as large as the latest. One row "network" for a model without
+            a branch point.
+        with_sharing: the sum of the rows; None without a branch point.
+        without_sharing: every task a whole network, as wide as the base
+            network, with a head of its own; None without a branch point.
+        branch_at: name of the last shared layer; 0.0 where none is shared,
+            1.0 where all are, None without a branch point.
+        batch_size: images that share one reading of the weights.
+        constants: energy of one operation, bytes of one value.
+        trunk_kept: whether the outputs of the shared part are kept while a
+            branch is trained.
+    """
+
+    rows: tuple[PartCost, ...]
+    with_sharing: PartCost | None
+    without_sharing: PartCost | None
+    branch_at: str | float | None
+    batch_size: int
+    constants: EnergyConstants
+    trunk_kept: bool
+
+    @property
+    def ratios(self) -> dict[str, float | None]:
+        """Total with sharing / total without, by quantity.
+
+        None where a quantity was not measured, or is 0 without sharing; empty
+        without a branch point.
+        """
+        if self.with_sharing is None:
+            return {}
+        return {
+            quantity: ratio(self.with_sharing, self.without_sharing, quantity)
+            for quantity in QUANTITIES
+        }
+
+    def table(self) -> str:
+        """Returns an aligned table of 80 columns for the terminal."""
+        totals = ()
+        if self.with_sharing is not None:
+            totals = (self.with_sharing, self.without_sharing)
+        blocks = [
+            table.block(title, quantities, self.rows, totals)
+            for title, quantities in (
+                ("Inference", table.STORAGE + table.INFERENCE),
+                ("Training", table.TRAINING),
+            )
+        ]
+        return "\n\n".join([self._title(), *blocks, self._notes()])
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_dict(self) -> dict:
+        """Returns the report in plain JSON types; `ratios` included."""
+        return {**dataclasses.asdict(self), "rows": self._rows_as_dicts()} | {
+            "ratios": self.ratios
+        }
+
+    def save(self, path) -> pathlib.Path:
+        """Writes the report as JSON, whole or not at all.
+
+        Args:
+            path: `str` or path-like, such as `cost.json`.
+
+        Returns:
+            `pathlib.Path(path)`.
+        """
+        path = pathlib.Path(path)
+        with atomic_write(path, "w") as file:
+            file.write(json.dumps(self.to_dict(), indent=1) + "\n")
+        return path
+
+    def plot(self, path) -> pathlib.Path:
+        """Writes a chart of the totals with sharing against those without.
+
+        Args:
+            path: `str` or path-like; `.png`, `.svg` or `.pdf`.
+
+        Returns:
+            `pathlib.Path(path)`.
+
+        Raises:
+            ValueError: for another kind of file, or a model without a branch
+                point, which shares nothing.
+        """
+        if self.with_sharing is None:
+            raise ValueError(
+                "The model has no branch point, so there is no sharing to "
+                "draw. Make it with IncrementalClassifier(backbone, "
+                "branch_at=...), or read the table of this report."
+            )
+        return chart.plot_sharing(
+            self.rows,
+            self.with_sharing,
+            self.without_sharing,
+            self._headline(),
+            path,
+        )
+
+    def _rows_as_dicts(self) -> list[dict]:
+        return [dataclasses.asdict(row) for row in self.rows]
+
+    def _title(self) -> str:
+        batches = f"per image, batches of {self.batch_size}"
+        if self.branch_at is None:
+            return f"Cost of the network, {batches}"
+        return f"Cost of sharing {_layers_before(self.branch_at)}, {batches}"
+
+    def _headline(self) -> str:
+        tasks = len(self.rows)
+        return (
+            f"Cost of {tasks} tasks that share "
+            f"{_layers_before(self.branch_at)},\nagainst {tasks} whole "
+            f"networks; per image, batches of {self.batch_size}"
+        )
+
+    def _notes(self) -> str:
+        constants = self.constants
+        mac = 1e12 * (constants.add + constants.multiply)
+        lines = [
+            f"Energy: {mac:g} pJ a MAC, {1e12 * constants.dram_32_bits:g} pJ "
+            f"for 32 bits of memory; {constants.bytes_per_value:g} bytes a "
+            "value.",
+            "MMACs: million multiply-accumulates. Moved: read from and written "
+            "to memory.",
+        ]
+        if self.branch_at is not None:
+            kept = (
+                "the outputs of the shared layers are kept"
+                if self.trunk_kept
+                else "every step runs the shared layers"
+            )
+            lines.append(f"Training of a branch: {kept}.")
+        return "\n".join(lines)
+
+
+def _layers_before(branch_at: str | float) -> str:
+    """The shared layers in words."""
+    if isinstance(branch_at, str):
+        return f"the layers up to {branch_at!r}"
+    return "all layers but the classifier" if branch_at else "no layers"
+
+
+def report(
+    model,
+    *,
+    batch_size: int = 32,
+    constants: EnergyConstants = HOROWITZ_45NM,
+    macs: Mapping | None = None,
+    measure: bool = True,
+    trunk_kept: bool = True,
+) -> CostReport:
+    """Counts and measures what a model takes, with and without sharing.
+
+    With sharing, an image runs once through the shared layers and then through
+    every branch; a new task trains its branch alone. Without, each task has a
+    whole network (the base network, with a head of the task's units) that runs
+    and is trained on its own. All counts follow from the layers by the rules
+    of `keras_incremental.cost.counting`, the energy from
+
+        energy = MACs * (add + multiply) + bytes / 4 * dram_32_bits
+
+    with the constants of Horowitz (ISSCC 2014). Partial network sharing:
+    Sarwar et al. 2019 (arXiv:1712.02719); the rules are the package's own.
+
+    Seconds are medians, in turns, on random images: of inference, and of
+    training steps of clones, whole network and branch by branch. Branches of
+    equal shapes are timed once, and without sharing each task's network counts
+    the seconds of the base network. Nothing of the model changes. A branch's
+    calibration, two numbers, is left out.
+
+    Args:
+        model: an `IncrementalClassifier` that knows a class at least.
+        batch_size: images of one batch: weights are read, and updated, once
+            for them.
+        constants: energy of one operation, bytes of one value.
+        macs: for layers of other kinds, a dict from a layer class, or a
+            layer's name, to a `function(layer, input_shapes, output_shape)`
+            that returns the multiply-accumulates of one image.
+        measure: whether to measure seconds as well.
+        trunk_kept: whether the shared layers' outputs are kept while a branch
+            is trained. If not, each of its steps runs them forward.
+
+    Returns:
+        A `CostReport`: `print` it, or `save` or `plot` it.
+
+    Raises:
+        TypeError: if `model` is no such model, or another argument is of a
+            wrong type.
+        ValueError: for `batch_size` below 1, a model without classes, a
+            network whose input shape is not complete, or layers whose
+            multiply-accumulates are not known.
+
+    >>> import keras_incremental as ki
+    >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+    >>> model.add_classes(range(10))
+    >>> cost = report(model, measure=False).rows[0]
+    >>> cost.parameters, cost.inference_macs
+    (56874, 903808)
+    """
+    _check_arguments(batch_size, constants)
+    _check_model(model)
+    with unchanged_random_state():
+        plan = _Plan(model, batch_size, constants, macs, trunk_kept)
+        return _fill(plan, _measure(plan) if measure else {})
+
+
+def _fill(plan: "_Plan", seconds: Mapping) -> CostReport:
+    base = _base_row(plan, seconds)
+    rows, totals = (base,), (None, None)
+    if plan.trunk is not None:
+        rows += tuple(_branch_rows(plan, seconds))
+        totals = (
+            total("total with sharing", rows),
+            total("total without sharing", [base, *_whole_rows(plan, base)]),
+        )
+    return CostReport(
+        rows=rows,
+        with_sharing=totals[0],
+        without_sharing=totals[1],
+        branch_at=plan.branch_at,
+        batch_size=plan.batch_size,
+        constants=plan.constants,
+        trunk_kept=plan.trunk_kept,
+    )
+
+
+# The parts of a model.
+
+
+@dataclasses.dataclass(frozen=True)
+class _Branch:
+    """A network to features and the head on them."""
+
+    name: str
+    network: keras.Model
+    head: ExpandableDense
+
+
+class _Plan:
+    """The parts of a model and their operations."""
+
+    def __init__(self, model, batch_size, constants, macs, trunk_kept):
+        self.batch_size, self.constants = int(batch_size), constants
+        self.macs, self.trunk_kept = macs, bool(trunk_kept)
+        self.branch_at = getattr(model, "branch_at", None)
+        self.whole = _Branch("network", model.backbone, model.head)
+        self.trunk, self.branches, self._counted = None, [], {}
+        if self.branch_at is not None:
+            self.trunk = model.trunk
+            self.branches = _later_branches(model)
+
+    def operations(self, branch: _Branch):
+        """The operations of a branch and its head."""
+        key = id(branch.network), branch.head.units
+        if key not in self._counted:
+            self._counted[key] = count_part(
+                branch.network, branch.head.units, self.macs
+            )
+        return self._counted[key]
+
+    def shape(self, branch: _Branch):
+        """Equal for branches that take equally long."""
+        anonymous = tuple(
+            dataclasses.replace(node, name="")
+            for node in self.operations(branch)
+        )
+        weights = tuple(tuple(w.shape) for w in branch.network.weights)
+        return anonymous, weights, branch.head.allocated
+
+    def work_before(self) -> Work:
+        """What one image of a branch's training takes before the branch."""
+        if self.trunk_kept:
+            return Work()
+        return inference(
+            count_part(self.trunk, macs=self.macs), self.batch_size
+        )
+
+
+def _later_branches(model) -> list[_Branch]:
+    branches = [
+        _Branch(f"branch {number}", branch.network, branch.head)
+        for number, branch in enumerate(model.branches.branches, start=1)
+    ]
+    if branches:
+        return branches
+    latest = model.head.heads[-1]
+    head = ExpandableDense(
+        (latest.stop - latest.start,), capacity=model.head.capacity
+    )
+    head.build(model.tail.output_shape)
+    return [_Branch(NEXT_BRANCH, model.tail, head)]
+
+
+# The rows.
+
+
+def _cost_of(plan, branch, name, seconds, before=None) -> PartCost:
+    """The cost of a branch; `before`: what its training does before it."""
+    operations = plan.operations(branch)
+    trained = training(operations, plan.batch_size)
+    return part_cost(
+        name,
+        parameters(operations),
+        inference(operations, plan.batch_size),
+        trained if before is None else trained + before,
+        plan.constants,
+        seconds,
+    )
+
+
+def _base_row(plan, seconds) -> PartCost:
+    name = "network" if plan.trunk is None else "base"
+    return _cost_of(plan, plan.whole, name, seconds.get("base"))
+
+
+def _branch_rows(plan, seconds) -> Iterator[PartCost]:
+    before = plan.work_before()
+    for branch in plan.branches:
+        name = branch.name
+        yield _cost_of(plan, branch, name, seconds.get(name), before)
+
+
+def _whole_rows(plan, base) -> Iterator[PartCost]:
+    """A whole network for each later task, as long as the base network."""
+    seconds = (base.inference_seconds, base.training_seconds)
+    for branch in plan.branches:
+        whole = dataclasses.replace(plan.whole, head=branch.head)
+        yield _cost_of(plan, whole, branch.name, seconds)
+
+
+# Measured seconds.
+
+
+def _measure(plan: _Plan) -> dict[str, tuple[float, float]]:
+    """Seconds per image of inference and training, by row.
+
+    The base network runs as a whole, in one call, as it would without sharing:
+    run in two, its parts would pay for the call twice.
+    """
+    images = random_images(plan.whole.network, plan.batch_size)
+    steps = _steps_of("base", plan.whole, images)
+    keys = {branch.name: plan.shape(branch) for branch in plan.branches}
+    if plan.trunk is not None:
+        kept = plan.trunk(images, training=False)
+        steps["trunk", "run"] = inference_step(plan.trunk, None, images)
+        for branch in plan.branches:
+            if (keys[branch.name], "run") not in steps:
+                steps |= _steps_of(keys[branch.name], branch, kept)
+    seconds = {
+        key: duration / plan.batch_size
+        for key, duration in median_seconds(steps).items()
+    }
+    extra = (
+        0.0
+        if plan.trunk is None or plan.trunk_kept
+        else seconds["trunk", "run"]
+    )
+    return {
+        "base": (seconds["base", "run"], seconds["base", "train"]),
+        **{
+            name: (seconds[key, "run"], seconds[key, "train"] + extra)
+            for name, key in keys.items()
+        },
+    }
+
+
+def _steps_of(key, branch, inputs):
+    network, head = branch.network, branch.head
+    return {
+        (key, "run"): inference_step(network, head, inputs),
+        (key, "train"): training_step(network, head, inputs),
+    }
+
+
+# Arguments.
+
+
+def _check_arguments(batch_size, constants) -> None:
+    if isinstance(batch_size, bool) or not isinstance(
+        batch_size, numbers.Integral
+    ):
+        raise TypeError(f"batch_size={batch_size!r}; expected an int >= 1.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected 1 or more images.")
+    if not isinstance(constants, EnergyConstants):
+        raise TypeError(
+            f"constants={constants!r}; expected an EnergyConstants, such as "
+            "keras_incremental.cost.HOROWITZ_45NM."
+        )
+
+
+def _check_model(model) -> None:
+    backbone = getattr(model, "backbone", None)
+    head = getattr(model, "head", None)
+    if not isinstance(backbone, keras.Model) or not isinstance(
+        head, ExpandableDense
+    ):
+        raise TypeError(
+            f"model is a {type(model).__name__}; expected an "
+            "IncrementalClassifier. Wrap a network that gives features: "
+            "keras_incremental.IncrementalClassifier(backbone, "
+            "branch_at=...)."
+        )
+    if not head.units:
+        raise ValueError(
+            "The model knows no classes yet, so its head has no size. Teach "
+            "it, or call model.add_classes(labels), before the report."
+        )

@@ -1,0 +1,295 @@
+"""Layers that grow by branches: clones of a network's later layers."""
+
+import keras
+import tensorflow as tf
+
+from keras_incremental.layers.expandable_dense import ExpandableDense
+
+
+class Traced:
+    """A function traced once, behind a plain object.
+
+    A model that calls one for each branch is traced anew when a branch is
+    added, and finds the traces of all others ready. Keras and SavedModel do not
+    look into plain objects, so they neither track nor save it.
+
+    >>> double = Traced(lambda x: 2 * x)
+    >>> int(double.call(tf.constant(3)))
+    6
+    """
+
+    def __init__(self, function):
+        self.call = tf.function(function, reduce_retracing=True)
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class Branch(keras.layers.Layer):
+    """The later layers of a network and a classifier of their own.
+
+    Logits are `head(network(x))`. `calibrated` compares them with those of
+    other branches: `scale * logits + bias`, one scale and one bias for the
+    branch, 1 and 0 at first.
+
+    Source: Sarwar, Ankit and Roy, IEEE Access 8, 2020 (arXiv:1712.02719).
+
+    Args:
+        network: a Functional model from the shared trunk's outputs to feature
+            vectors.
+        head: the classification layer; `None` for a new one without units.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shape: that of `network`. Output shape: `(batch, units)`.
+
+    >>> later = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> branch = Branch(later, ExpandableDense((2,)))
+    >>> branch(np.ones((5, 4), "float32")).shape
+    TensorShape([5, 2])
+    """
+
+    def __init__(self, network, head=None, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.head = ExpandableDense(capacity=16) if head is None else head
+        if not self.head.built:
+            self.head.build((None, network.output_shape[-1]))
+        self.supports_jit = self.head.supports_jit
+        self.scale = self.add_weight(
+            name="scale", shape=(), initializer="ones", trainable=False
+        )
+        self.bias = self.add_weight(
+            name="bias", shape=(), initializer="zeros", trainable=False
+        )
+        self._traced = Traced(
+            lambda inputs: self.head(self.network(inputs, training=False))
+        )
+        self.built = True
+
+    @property
+    def units(self) -> int:
+        """Classes of this branch."""
+        return self.head.units
+
+    def features(self, inputs):
+        """Returns the features `(batch, dim)` in inference mode."""
+        return self.network(inputs, training=False)
+
+    def call(self, inputs, training=None):
+        return self.head(self.network(inputs, training=training))
+
+    def inference(self, inputs):
+        """Returns the logits in inference mode, by a function traced once."""
+        return self._traced.call(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "head": keras.saving.serialize_keras_object(self.head),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("network", "head")
+        }
+        return cls(**{**config, **parts})
+
+    def twin(self) -> "Branch":
+        """Returns a branch of the same shapes with the present weights."""
+        network = keras.models.clone_model(self.network)
+        head = ExpandableDense.from_config(self.head.get_config())
+        branch = Branch(network, head, dtype=self.dtype_policy)
+        branch.set_weights(self.get_weights())
+        return branch
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class Branches(keras.layers.Layer):
+    """Branches on one shared trunk, one for each task after the first.
+
+    The logits of the base (the network that was there first) come in with
+    the trunk's outputs; the layer adds those of its branches behind them, each
+    part times its scale plus its bias. A branch is frozen, in inference mode,
+    but for the newest, which can be trained.
+
+    The newest branch keeps its variables from task to task, so that a compiled
+    train function stays valid: `add` moves the weights it has learned to a
+    frozen twin and gives it those of its successor.
+
+    Source: Sarwar, Ankit and Roy, IEEE Access 8, 2020 (arXiv:1712.02719),
+    "clone and branch".
+
+    Args:
+        branches: those to start with.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Inputs: the trunk's outputs, or a list of them and of the base's logits
+    `(batch, units)`. Output shape: `(batch, units of all)`.
+
+    >>> later = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> branches = Branches([Branch(later, ExpandableDense((2,)))])
+    >>> branches(np.ones((5, 4), "float32")).shape
+    TensorShape([5, 2])
+    """
+
+    def __init__(self, branches=(), **kwargs):
+        super().__init__(**kwargs)
+        self.scale = self.add_weight(
+            name="base_scale", shape=(), initializer="ones", trainable=False
+        )
+        self.bias = self.add_weight(
+            name="base_bias", shape=(), initializer="zeros", trainable=False
+        )
+        self.branches = list(branches)
+        for branch in self.branches[:-1]:
+            branch.trainable = False
+        self.supports_jit = False
+        self.built = True
+
+    def __len__(self):
+        return len(self.branches)
+
+    def __bool__(self):
+        return True
+
+    @property
+    def newest(self) -> Branch:
+        """The branch that was added last.
+
+        Raises:
+            IndexError: while there is none.
+        """
+        return self.branches[-1]
+
+    def reserve(self, units: int) -> bool:
+        """Makes room for a next branch of so many classes.
+
+        Returns:
+            Whether variables were added to the newest branch.
+        """
+        if not self.branches:
+            return False
+        head = self.newest.head
+        return head.reserve(max(0, units - head.units))
+
+    def add(self, network: keras.Model, units: int) -> bool:
+        """Adds a branch: a network as it is, and a new head.
+
+        Args:
+            network: from the trunk's outputs to feature vectors; it may
+                become part of the branch.
+            units: new classes.
+
+        Returns:
+            Whether the newest branch has new variables: there was none before
+            it, or its network has other shapes than its predecessor.
+        """
+        kept = bool(self.branches) and _same_shapes(
+            self.newest.network, network
+        )
+        if kept:
+            newest, twin = self.newest, self.newest.twin()
+            twin.trainable = False
+            self.branches.insert(len(self) - 1, twin)
+            newest.network.set_weights(network.get_weights())
+            newest.head.truncate(0)
+            newest.scale.assign(1.0)
+            newest.bias.assign(0.0)
+        else:
+            for branch in self.branches:
+                branch.trainable = False
+            self.branches.append(Branch(network, dtype=self.dtype_policy))
+        self.newest.head.expand(units)
+        return not kept
+
+    def remove_newest(self) -> None:
+        """Takes back the last `add`."""
+        newest, *before = reversed(self.branches)
+        if before and _same_shapes(before[0].network, newest.network):
+            newest.set_weights(before[0].get_weights())
+            newest.head.copy_from(before[0].head)
+            self.branches.pop(len(self) - 2)
+            return
+        self.branches.pop()
+        if before:
+            before[0].trainable = True
+
+    @property
+    def scales(self) -> list:
+        """The scale of each part, the base's first."""
+        return [self.scale, *(branch.scale for branch in self.branches)]
+
+    @property
+    def biases(self) -> list:
+        """The bias of each part, the base's first."""
+        return [self.bias, *(branch.bias for branch in self.branches)]
+
+    def calibrate(self, scales, biases) -> None:
+        """Sets scales and biases, the base's first: `(branches + 1,)`.
+
+        Raises:
+            ValueError: for a scale that is not above 0: it would turn the
+                order of a branch's classes round.
+        """
+        if min(scales) <= 0:
+            raise ValueError(f"scales={list(scales)}; expected all above 0.")
+        variables = [*self.scales, *self.biases]
+        for variable, value in zip(variables, [*scales, *biases], strict=True):
+            variable.assign(value)
+
+    def call(self, inputs):
+        inputs, *base = keras.tree.flatten(inputs)
+        parts = self._parts(inputs, base)
+        first = 0 if base else 1
+        scales, biases = self.scales[first:], self.biases[first:]
+        return tf.concat(
+            [
+                logits * keras.ops.cast(scale, logits.dtype)
+                + keras.ops.cast(bias, logits.dtype)
+                for logits, scale, bias in zip(
+                    parts, scales, biases, strict=True
+                )
+            ],
+            axis=-1,
+        )
+
+    def uncalibrated(self, inputs, base_logits):
+        """Returns all logits as their branches give them."""
+        return tf.concat(self._parts(inputs, [base_logits]), axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        units = sum(branch.units for branch in self.branches)
+        shapes = [shape for shape in input_shape if isinstance(shape, tuple)]
+        if not shapes:
+            return (input_shape[0], units)
+        return (shapes[0][0], shapes[1][-1] + units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "branches": [
+                keras.saving.serialize_keras_object(branch)
+                for branch in self.branches
+            ],
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        branches = [
+            keras.saving.deserialize_keras_object(item)
+            for item in config["branches"]
+        ]
+        return cls(**{**config, "branches": branches})
+
+    def _parts(self, inputs, base) -> list:
+        logits = [branch.inference(inputs) for branch in self.branches]
+        return [*base, *logits]
+
+
+def _same_shapes(network: keras.Model, other: keras.Model) -> bool:
+    shapes = [tuple(weight.shape) for weight in network.weights]
+    return shapes == [tuple(weight.shape) for weight in other.weights]

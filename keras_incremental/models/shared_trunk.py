@@ -1,0 +1,68 @@
+"""A backbone cut into a trunk, which tasks share, and a tail to clone."""
+
+import keras
+import tensorflow as tf
+
+from keras_incremental.layers import ExpandableDense, Traced
+from keras_incremental.networks import Graph, find_cut, split
+
+TRUNK_OUTPUTS = "trunk_outputs"
+
+
+class SharedTrunk:
+    """Trunk and tail of a backbone, cut at one layer; a plain object.
+
+    Trunk and tail use the backbone's own layers, so that Keras tracks and
+    saves them with the backbone alone.
+
+    Args:
+        backbone: a Functional or Sequential model.
+        head: the classification layer of the base.
+        branch_at: the name of a layer, or a fraction of the layers.
+
+    Attributes:
+        cut: the place.
+        trunk: from images to the trunk's outputs.
+        tail: from the trunk's outputs to features.
+
+    Raises:
+        TypeError, ValueError: where the backbone cannot be cut.
+    """
+
+    def __init__(
+        self,
+        backbone: keras.Model,
+        head: ExpandableDense,
+        branch_at: str | float,
+    ):
+        graph = Graph(backbone)
+        self.cut = find_cut(graph, branch_at)
+        self.trunk, self.tail = split(graph, self.cut)
+        self._shares_nothing = self.cut.index == 0
+        self._shares_all = self.cut.index == graph.output_index
+        self._traced = Traced(
+            lambda outputs: head(self.tail(outputs, training=False))
+        )
+
+    @property
+    def branch_at(self) -> str | float:
+        """The cut layer's name; 0.0 or 1.0 before or after all layers."""
+        if self._shares_nothing:
+            return 0.0
+        return 1.0 if self._shares_all else self.cut.name
+
+    def outputs(self, inputs):
+        """Returns the trunk's outputs of images, in inference mode.
+
+        Outputs that were computed before, `{"trunk_outputs": outputs}`, are
+        returned as they are.
+        """
+        if isinstance(inputs, dict):
+            return inputs[TRUNK_OUTPUTS]
+        if self._shares_nothing:
+            return inputs
+        return tf.stop_gradient(self.trunk(inputs, training=False))
+
+    def base_logits(self, outputs):
+        """Returns the logits of the base, from the trunk's outputs."""
+        return self._traced.call(outputs)

@@ -1,0 +1,199 @@
+"""Accuracy and cost over the branch point."""
+
+import dataclasses
+import json
+import pathlib
+
+from keras_incremental.cost import CostReport
+from keras_incremental.files import atomic_write
+from keras_incremental.sharing import picture
+
+_COLUMNS = (
+    ("branch at", 20, lambda p, r: str(p.branch_at)[:20]),
+    ("shared", 6, lambda p, r: f"{100 * p.layers:.0f} %"),
+    ("aware", 6, lambda p, r: f"{100 * p.task_aware_accuracy:.1f}"),
+    ("raw", 5, lambda p, r: f"{100 * p.uncalibrated_accuracy:.1f}"),
+    ("calib", 5, lambda p, r: _calibrated(p)),
+    ("added", 7, lambda p, r: _added(p)),
+    ("MACs", 5, lambda p, r: f"{r['inference_macs']:.2f}"),
+    ("train", 5, lambda p, r: f"{_branch_ratio(p, 'training_macs'):.2f}"),
+    ("bytes", 5, lambda p, r: f"{_branch_ratio(p, 'training_bytes'):.2f}"),
+    ("energy", 6, lambda p, r: f"{_branch_ratio(p, 'training_energy'):.2f}"),
+    ("s/epoch", 7, lambda p, r: f"{p.seconds_per_epoch:.2f}"),
+)
+_LEGEND = """\
+shared: of the weight layers. Accuracy of the new tasks in %: aware, among the
+classes of the image's own task; raw, among all classes, logits as they are;
+calib, after calibration. added: parameters of all branches. MACs: of inference,
+all tasks, against no sharing. train, bytes, energy: of training a branch on an
+image, against a whole network. s/epoch: measured."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SharingPoint:
+    """What was found at one branch point; accuracies are in [0, 1].
+
+    Attributes:
+        branch_at: the last shared layer; 0.0 or 1.0 before or after all.
+        layers: share of the weight layers.
+        task_aware_accuracy: of the new tasks, among their own classes.
+        uncalibrated_accuracy: of the new tasks, among all classes, logits as
+            the branches give them.
+        accuracy: the same after calibration.
+        uncalibrated_accuracy_of_all: of all tasks, the base included.
+        accuracy_of_all: the same after calibration.
+        calibrated: whether there was a calibration.
+        similarity: of each new task to its clone source.
+        seconds_per_epoch: measured, mean over the new tasks.
+        seconds: measured, of all steps as a whole.
+        cost: counted, all branches.
+    """
+
+    branch_at: str | float
+    layers: float
+    task_aware_accuracy: float
+    uncalibrated_accuracy: float
+    accuracy: float
+    uncalibrated_accuracy_of_all: float
+    accuracy_of_all: float
+    calibrated: bool
+    similarity: tuple[float, ...]
+    seconds_per_epoch: float
+    seconds: float
+    cost: CostReport
+
+
+@dataclasses.dataclass(frozen=True)
+class SharingCurve:
+    """The points of a search, from none shared to all.
+
+    Attributes:
+        points: the first shares nothing.
+        tolerance: accuracy that may be lost to sharing.
+    """
+
+    points: tuple[SharingPoint, ...]
+    tolerance: float
+
+    @property
+    def least_accuracy(self) -> float:
+        """Task-aware accuracy that a point must have to be chosen."""
+        return self.points[0].task_aware_accuracy - self.tolerance
+
+    @property
+    def chosen(self) -> SharingPoint:
+        """The deepest point within the tolerance of no sharing.
+
+        Raises:
+            ValueError: if no sharing point is; the nearest one is named.
+        """
+        shared = self.points[1:]
+        within = [
+            point
+            for point in shared
+            if point.task_aware_accuracy >= self.least_accuracy
+        ]
+        if within:
+            return within[-1]
+        if not shared:
+            raise ValueError(
+                "The search tried no sharing alone; expected points above 0."
+            )
+        nearest = max(shared, key=lambda point: point.task_aware_accuracy)
+        raise ValueError(
+            f"No branch point is within tolerance={self.tolerance:g} of "
+            f"{self.points[0].task_aware_accuracy:.4f}, the accuracy without "
+            f"sharing. The nearest is {nearest.branch_at!r} with "
+            f"{nearest.task_aware_accuracy:.4f}: allow a tolerance of "
+            f"{self._loss(nearest):.4f}, train longer, or try earlier points."
+        )
+
+    def table(self) -> str:
+        """Returns an aligned table for the terminal, and the choice."""
+        rows = [[name for name, _, _ in _COLUMNS]]
+        for point in self.points:
+            rows.append(
+                [cell(point, point.cost.ratios) for _, _, cell in _COLUMNS]
+            )
+        lines = [
+            "  ".join(
+                text.ljust(width) if index == 0 else text.rjust(width)
+                for index, (text, (_, width, _)) in enumerate(
+                    zip(row, _COLUMNS, strict=True)
+                )
+            )
+            for row in rows
+        ]
+        return "\n".join([*lines, "", _LEGEND, "", self._choice()])
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def to_dict(self) -> dict:
+        """Returns all figures as JSON types."""
+        return {
+            "tolerance": self.tolerance,
+            "chosen": self._chosen_or_none(),
+            "points": [
+                {
+                    **{
+                        field.name: getattr(point, field.name)
+                        for field in dataclasses.fields(point)
+                        if field.name != "cost"
+                    },
+                    "similarity": list(point.similarity),
+                    "cost": point.cost.to_dict(),
+                }
+                for point in self.points
+            ],
+        }
+
+    def save(self, path) -> pathlib.Path:
+        """Writes `to_dict()` to a JSON file, whole or not at all."""
+        path = pathlib.Path(path)
+        with atomic_write(path) as file:
+            file.write(json.dumps(self.to_dict(), indent=2).encode())
+        return path
+
+    def plot(self, path) -> pathlib.Path:
+        """Draws accuracy and cost over the share of layers.
+
+        Args:
+            path: `str` or path-like; `.png`, `.svg` or `.pdf`.
+        """
+        return picture.plot_curve(self, path)
+
+    def _loss(self, point: SharingPoint) -> float:
+        return self.points[0].task_aware_accuracy - point.task_aware_accuracy
+
+    def _chosen_or_none(self):
+        try:
+            return self.chosen.branch_at
+        except ValueError:
+            return None
+
+    def _choice(self) -> str:
+        try:
+            chosen = self.chosen
+        except ValueError as error:
+            return str(error)
+        return (
+            f"Chosen: {chosen.branch_at!r}, {100 * chosen.layers:.0f} % of the "
+            f"layers shared. Accuracy against no sharing: "
+            f"{-100 * self._loss(chosen):+.1f} points "
+            f"({-100 * self.tolerance:g} allowed)."
+        )
+
+
+def _calibrated(point: SharingPoint) -> str:
+    return f"{100 * point.accuracy:.1f}" if point.calibrated else "-"
+
+
+def _added(point: SharingPoint) -> str:
+    return f"{sum(row.parameters for row in point.cost.rows[1:]):,}"
+
+
+def _branch_ratio(point: SharingPoint, quantity: str) -> float:
+    """Of the last branch against the whole base network."""
+    rows = point.cost.rows
+    return getattr(rows[-1], quantity) / getattr(rows[0], quantity)

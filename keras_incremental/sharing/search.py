@@ -1,0 +1,180 @@
+"""Trains tasks at several branch points, to choose one."""
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from keras_incremental import cost, metrics
+from keras_incremental.callbacks import IncrementalCallback
+from keras_incremental.exemplars import ExemplarMemory
+from keras_incremental.methods import PartialSharing
+from keras_incremental.models import IncrementalClassifier
+from keras_incremental.scenarios import Task
+from keras_incremental.sharing.curve import SharingCurve, SharingPoint
+
+DEFAULT_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_BATCH = 256
+
+
+def search(
+    model: IncrementalClassifier,
+    tasks: Task | Sequence[Task],
+    points: Sequence[str | float] = DEFAULT_POINTS,
+    tolerance: float = 0.01,
+    *,
+    epochs: int = 20,
+    batch_size: int = 128,
+    method: PartialSharing | None = None,
+    memory: ExemplarMemory | None = None,
+    augment=None,
+    seed: int = 0,
+    macs: Mapping | None = None,
+    verbose: int | str = "auto",
+) -> SharingCurve:
+    """Trains the same tasks at several branch points.
+
+    Every point starts from a copy of `model`, and adds the tasks one after
+    another by `method`. Without sharing (point 0, always included) each task
+    has a whole network: the accuracy to compare with. To choose a branch
+    point before new classes arrive, hold some classes of the base data out
+    (`hold_out`), train the base on the others, and search on those held out.
+
+    Source: Sarwar, Ankit and Roy, IEEE Access 8, 2020 (arXiv:1712.02719).
+
+    Args:
+        model: a compiled classifier that knows the base classes and has no
+            branches; it is not changed.
+        tasks: one task or several, of new classes.
+        points: branch points: layer names or fractions of the layers. Points
+            at the same layer are tried once.
+        tolerance: accuracy, in [0, 1], that may be lost to sharing.
+        epochs: of each task.
+        batch_size: of training.
+        method: by default `PartialSharing()`.
+        memory: exemplars of the base classes, for calibration; each point uses
+            a copy. `None`: no calibration.
+        augment: as of `IncrementalCallback`.
+        seed: as of `IncrementalCallback`.
+        macs: as of `keras_incremental.cost.report`.
+        verbose: of `fit`.
+
+    Returns:
+        a `SharingCurve`: `print` it, `save` it, `plot` it; `chosen` is the
+        deepest point within the tolerance.
+
+    Raises:
+        TypeError, ValueError: at once, for a model without classes or with
+            branches, for points that are not legal, for a bad tolerance.
+    """
+    tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
+    method = PartialSharing() if method is None else method
+    _check(model, tasks, tolerance, method, memory)
+    candidates = _candidates(model, points)
+    found = []
+    for candidate in candidates:
+        incremental = IncrementalCallback(
+            copy.deepcopy(memory), method, augment=augment, seed=seed
+        )
+        started = time.perf_counter()
+        for task in tasks:
+            candidate.fit(
+                task.train.batch(batch_size),
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=[incremental],
+            )
+        seconds = time.perf_counter() - started
+        reports = incremental.reports
+        found.append(
+            SharingPoint(
+                branch_at=candidate.branch_at,
+                layers=candidate.shared_layers,
+                **_accuracies(candidate, tasks[-1], len(tasks)),
+                calibrated=all(r.details["calibrated"] for r in reports),
+                similarity=tuple(r.details["similarity"] for r in reports),
+                seconds_per_epoch=float(
+                    np.mean([r.train_seconds / r.epochs for r in reports])
+                ),
+                seconds=seconds,
+                cost=_cost(candidate, batch_size, augment, method, macs),
+            )
+        )
+    return SharingCurve(tuple(found), tolerance)
+
+
+def _candidates(model, points) -> list[IncrementalClassifier]:
+    """A copy of the model for each point, from none shared to all."""
+    by_place = {}
+    for point in (0.0, *points):
+        candidate = model.with_branch_at(point)
+        by_place.setdefault(candidate.branch_at, candidate)
+    return sorted(by_place.values(), key=lambda item: item.shared_layers)
+
+
+def _accuracies(model, last_task: Task, new_tasks: int) -> dict:
+    """Accuracies over all test images, and over those of the new tasks."""
+    raw, labels = [], []
+    for images, batch_labels in last_task.seen_test.batch(_BATCH):
+        raw.append(model.uncalibrated_logits(images).numpy())
+        labels.append(batch_labels.numpy())
+    raw, units = np.concatenate(raw), np.concatenate(labels)
+    units = model.classes.to_units(units)
+    scales, biases = model.calibration()
+    heads = [head.stop - head.start for head in model.heads]
+    task_of_unit = np.repeat(np.arange(len(heads)), heads)
+    is_new = task_of_unit[units] >= len(heads) - new_tasks
+    aware = metrics.task_aware_predictions(raw, units, task_of_unit)
+    before, after = raw.argmax(1), (raw * scales + biases).argmax(1)
+    return {
+        "task_aware_accuracy": metrics.accuracy(aware[is_new], units[is_new]),
+        "uncalibrated_accuracy": metrics.accuracy(
+            before[is_new], units[is_new]
+        ),
+        "accuracy": metrics.accuracy(after[is_new], units[is_new]),
+        "uncalibrated_accuracy_of_all": metrics.accuracy(before, units),
+        "accuracy_of_all": metrics.accuracy(after, units),
+    }
+
+
+def _cost(model, batch_size, augment, method, macs) -> cost.CostReport:
+    return cost.report(
+        model,
+        batch_size=batch_size,
+        macs=macs,
+        measure=False,
+        trunk_kept=augment is None or method.copies > 0,
+    )
+
+
+def _check(model, tasks, tolerance, method, memory) -> None:
+    if not isinstance(model, IncrementalClassifier):
+        raise TypeError(
+            f"model is a {type(model).__name__}; expected an "
+            "IncrementalClassifier that knows the base classes."
+        )
+    if not model.num_classes or model.has_branches or not model.compiled:
+        raise ValueError(
+            "search needs a compiled model that knows the base classes and "
+            f"has no branches; this one knows {model.num_classes} classes, "
+            f"has {'some' if model.has_branches else 'no'} branches, and is "
+            f"{'' if model.compiled else 'not '}compiled."
+        )
+    if not isinstance(method, PartialSharing):
+        raise TypeError(
+            f"method is a {type(method).__name__}; expected PartialSharing."
+        )
+    if not tasks:
+        raise ValueError("search got no tasks; expected one or more.")
+    if not 0 <= tolerance < 1:
+        raise ValueError(
+            f"tolerance={tolerance}; expected an accuracy in [0, 1), such as "
+            "0.01 for one point in a hundred."
+        )
+    if method.calibrate and memory is None:
+        raise ValueError(
+            "search got PartialSharing(calibrate=True) and no memory. Pass "
+            "memory=, the exemplars of the base classes."
+        )
