@@ -36,8 +36,10 @@ NOTEBOOK = [
     "nbclient>=0.11",
     "nbformat>=5.11",
 ]
+SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
     *NOTEBOOK,
+    *SERVING,
     "hypothesis>=6.170",
     "pillow>=13.0",
     "pytest>=9.2",
@@ -76,6 +78,7 @@ setuptools.setup(
     extras_require={
         "examples": EXAMPLES,
         "notebook": NOTEBOOK,
+        "serving": SERVING,
         "test": TEST,
         "dev": TEST,
     },

@@ -35,6 +35,9 @@ _POINTS = flags.DEFINE_list(
 _TOLERANCE = flags.DEFINE_float(
     "tolerance", 0.01, "Accuracy that sharing may lose.", lower_bound=0
 )
+flags.register_validator(
+    "tolerance", lambda value: value < 1, message="Expected a number below 1."
+)
 _DEMO_CLASSES = flags.DEFINE_integer(
     "demo_classes",
     0,
@@ -44,6 +47,24 @@ _DEMO_CLASSES = flags.DEFINE_integer(
 _BRANCH_EPOCHS = flags.DEFINE_integer(
     "branch_epochs", None, "Of a new task; as --epochs.", lower_bound=1
 )
+
+
+def make_method() -> ki.PartialSharing:
+    """Returns the method that the flags ask for."""
+    if flags.FLAGS.method != "partial_sharing":
+        raise ValueError(
+            f"--method={flags.FLAGS.method} shares nothing; expected "
+            "--method=partial_sharing and --branch_at."
+        )
+    return train.make_method()
+
+
+def check_points(points, model, method, memory) -> None:
+    """Refuses a wrong branch point before any training."""
+    for point in points:
+        candidate = model.with_branch_at(point)
+        if candidate.tail.weights:  # else the width does not matter
+            method.check(candidate, memory)
 
 
 def base_and_tasks(scenario):
@@ -96,21 +117,23 @@ def main(argv) -> None:
         tf.config.experimental.enable_op_determinism()
     try:
         output_dir = ki.reports.claim_output_dir(flags.FLAGS.output_dir)
+        method, memory = make_method(), train.make_memory()
         scenario = train.make_scenario()
-        memory, method = train.make_memory(), train.make_method()
         model = train.make_model(scenario)
-        method.check(model, memory)
         base, tasks = base_and_tasks(scenario)
+        if memory is not None:
+            classes = sum(len(task.labels) for task in (base, *tasks))
+            memory.quotas(classes)  # refuses too small a memory
         points = [train.branch_point(text) for text in _POINTS.value]
-        for point in points:
-            model.with_branch_at(point)  # refuses a wrong one before training
+        points.append(model.branch_at)
+        check_points([0.0, *points], model, method, memory)
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"sharing_search.py: {error}")
     train_base(model, base, train.make_callback(scenario, memory, method))
     curve = ki.sharing.search(
         model,
         tasks,
-        [*points, model.branch_at],
+        points,
         _TOLERANCE.value,
         epochs=_BRANCH_EPOCHS.value or flags.FLAGS.epochs,
         batch_size=flags.FLAGS.batch_size,

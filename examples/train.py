@@ -54,7 +54,7 @@ NOISE = {
     "code": ki.methods.GradientNoise(is_variance=False),
 }
 # Where a run reads and writes is no part of what it computes.
-_NOT_SETTINGS = {"output_dir", "data_dir"}
+_NOT_SETTINGS = {"output_dir", "data_dir", "backup_dir", "export_dir"}
 
 _DATASET = flags.DEFINE_string(
     "dataset", "digits", "`digits` (in scikit-learn), or any TFDS name."
@@ -153,6 +153,16 @@ _SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Same seed, same results; slower on a GPU."
 )
+_BACKUP_DIR = flags.DEFINE_string(
+    "backup_dir",
+    None,
+    "Back up each epoch here; the same command goes on where it was killed.",
+)
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir",
+    None,
+    "Publish the model here for TensorFlow Serving, after each task.",
+)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "A folder without another run in it.", required=True
 )
@@ -197,6 +207,16 @@ def _branches_where_they_belong(values):
     given = (values["width"], values["copies"])
     is_default = given == (_SHARING.width, _SHARING.copies)
     return values["method"] == "partial_sharing" or is_default
+
+
+@flags.multi_flags_validator(
+    ["method", "augment"],
+    message="--method=partial_sharing takes no stored augmentation; give "
+    "--augment=eeil --copies=12, say, for --augment=eeil_stored.",
+)
+def _stored_where_it_belongs(values):
+    is_sharing = values["method"] == "partial_sharing"
+    return not (is_sharing and values["augment"] == "eeil_stored")
 
 
 @flags.multi_flags_validator(
@@ -378,6 +398,8 @@ def make_callback(scenario, memory, method) -> ki.IncrementalCallback:
         class_names=scenario.class_names,
         augment=AUGMENTATIONS[_AUGMENT.value](),
         seed=_SEED.value,
+        backup_dir=_BACKUP_DIR.value,
+        publish_to=_EXPORT_DIR.value,
     )
 
 
@@ -451,7 +473,9 @@ def main(argv) -> None:
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     try:
-        ki.reports.claim_output_dir(_OUTPUT_DIR.value)
+        ki.reports.claim_output_dir(
+            _OUTPUT_DIR.value, resuming=_BACKUP_DIR.value is not None
+        )
         experiment = make_experiment()
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"train.py: {error}")

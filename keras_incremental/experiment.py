@@ -1,6 +1,7 @@
 """A scenario from the first task to the last: training, metrics, artefacts."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import time
@@ -74,14 +75,24 @@ class Experiment:
 
         Raises:
             FileExistsError: if `output_dir` holds another run.
+            ValueError: if the callback has a backup folder, and `output_dir`
+                holds results of other settings.
         """
+        before = []
         if output_dir is not None:
-            output_dir = reports.claim_output_dir(output_dir)
+            output_dir = reports.claim_output_dir(
+                output_dir, resuming=self.incremental.is_backed_up
+            )
+            before = self._entries_before(output_dir)
         matrix, entries, results = metrics.AccuracyMatrix(), [], {}
         for task in self.scenario:
-            entry, confusion = self._run_task(
-                task, matrix, output_dir, callbacks
-            )
+            self._fit(task, output_dir, callbacks)
+            if self._is_known(task, before):
+                entries.append(before[task.index])
+                matrix.record(np.array(entries[-1]["per_task_accuracy"]))
+                continue
+            entry, confusion = self._evaluate(task)
+            matrix.record(np.array(entry["per_task_accuracy"]))
             entries.append(entry)
             results = self._results(entries, matrix, confusion)
             if output_dir is not None:
@@ -92,7 +103,42 @@ class Experiment:
             self._write_artefacts(results, output_dir)
         return results
 
-    def _run_task(self, task: Task, matrix, output_dir, callbacks):
+    def _entries_before(self, output_dir) -> list[dict]:
+        """The tasks that a process before this one has finished."""
+        if not (output_dir / reports.FILE_NAME).exists():
+            return []
+        results = reports.read_results(output_dir)
+        now = {
+            "dataset": self.dataset or self.scenario.name,
+            "method": self._method_name(),
+            "seed": self.seed,
+            "class_order": self.scenario.class_order,
+            "flags": json.loads(json.dumps(dict(self.flags))),
+        }
+        differing = [key for key in now if now[key] != results.get(key)]
+        if differing:
+            raise ValueError(
+                f"{output_dir} holds the results of another run, with another "
+                f"{', '.join(differing)}. Choose another folder."
+            )
+        return results["tasks"]
+
+    def _is_known(self, task: Task, before: list[dict]) -> bool:
+        """Whether a process before this one has evaluated a task.
+
+        Its last entry is computed again while the model is as it was then,
+        for the confusion matrix.
+        """
+        if task.index >= len(before):
+            return False
+        is_last = task.index == len(before) - 1
+        seen = before[task.index]["seen_classes"]
+        return not (is_last and self.model.num_classes == seen)
+
+    def _method_name(self) -> str:
+        return self.method or type(self.incremental.method).__name__
+
+    def _fit(self, task: Task, output_dir, callbacks) -> None:
         if output_dir is not None:
             logs = output_dir / "tensorboard" / f"task_{task.index:03}"
             callbacks = [*callbacks, keras.callbacks.TensorBoard(str(logs))]
@@ -103,6 +149,9 @@ class Experiment:
             verbose=self.verbose,
             callbacks=[self.incremental, *callbacks],
         )
+
+    def _evaluate(self, task: Task) -> tuple[dict, np.ndarray]:
+        """Returns a task's entry of the results, and the confusion matrix."""
         started = time.perf_counter()
         raw, units = self._predict(task.seen_test)
         scales, biases = self.model.calibration()
@@ -110,7 +159,6 @@ class Experiment:
         predictions = logits.argmax(axis=-1)
         task_of_unit = self._task_of_unit()
         per_task = metrics.per_task_accuracy(predictions, units, task_of_unit)
-        matrix.record(per_task)
         report = self.incremental.reports[-1]
         entry = {
             "task": task.index,
@@ -159,7 +207,7 @@ class Experiment:
         names = self.scenario.class_names
         return {
             "dataset": self.dataset or self.scenario.name,
-            "method": self.method or type(self.incremental.method).__name__,
+            "method": self._method_name(),
             "seed": self.seed,
             "class_order": self.scenario.class_order,
             "class_names": [names[k] for k in self.scenario.class_order],
@@ -175,7 +223,10 @@ class Experiment:
             "final_accuracy": accuracies[-1],
             "forgetting": metrics.forgetting(matrix.values),
             "backward_transfer": metrics.backward_transfer(matrix.values),
-            "train_function_traces": self.model.train_function_traces,
+            "train_function_traces": max(
+                self.model.train_function_traces,
+                self.incremental.train_function_traces,
+            ),
             "test_function_traces": self.model.test_function_traces,
             "branch_at": self.model.branch_at,
             "confusion_matrix": confusion.tolist(),

@@ -7,6 +7,7 @@ larger data is streamed anew on each pass.
 """
 
 import abc
+import weakref
 
 import keras
 import numpy as np
@@ -112,7 +113,8 @@ class StreamedSamples(Samples):
 class KeptSamples(Samples):
     """Rows computed once from other samples, several variants of each.
 
-    Epoch `e` of training sees variant `e mod copies` of every sample.
+    Epoch `e` of training sees variant `e mod copies` of every sample. Rows
+    are freed with this object: it must outlive the datasets that it gives.
 
     Args:
         rows: `(copies, samples, ...)`, in host memory or mapped from a file.
@@ -131,12 +133,10 @@ class KeptSamples(Samples):
         return len(self.rows)
 
     def images(self):
+        look_up, spec = self._look_up(), self.image_spec
         return tf.data.Dataset.range(len(self)).map(
             lambda index: tf.ensure_shape(
-                tf.numpy_function(
-                    lambda i: self.rows[0, i], [index], self.image_spec.dtype
-                ),
-                self.image_spec.shape,
+                tf.numpy_function(look_up, [0, index], spec.dtype), spec.shape
             )
         )
 
@@ -151,12 +151,21 @@ class KeptSamples(Samples):
             indices: `(batch,)` integer tensor.
         """
         rows = tf.numpy_function(
-            lambda c, i: self.rows[c, i],
+            self._look_up(),
             [copy, indices],
             self.image_spec.dtype,
             stateful=False,
         )
         return tf.ensure_shape(rows, [None, *self.image_spec.shape])
+
+    def _look_up(self):
+        """Returns a function that does not keep the rows alive.
+
+        TensorFlow keeps what is passed to `numpy_function` till the process
+        ends, and with it all that it refers to.
+        """
+        samples = weakref.ref(self)
+        return lambda copy, indices: samples().rows[copy, indices]
 
 
 def _flat_labels(labels):

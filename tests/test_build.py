@@ -16,7 +16,14 @@ RUNNER = "tests/pytest_main.py"
 BUILDIFIER = "@bazel/buildifier@8.2.1"
 
 # Modules whose distribution has another name. All others share it.
-DISTRIBUTIONS = {"PIL": "pillow", "absl": "absl_py", "sklearn": "scikit_learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "absl": "absl_py",
+    "google": "protobuf",
+    "grpc": "grpcio",
+    "sklearn": "scikit_learn",
+    "tensorflow_serving": "tensorflow_serving_api",
+}
 
 
 class Build:
@@ -86,6 +93,8 @@ def label_of(module):
         return f":{part}" if part and inside else f":{PACKAGE.name}"
     if top in sys.stdlib_module_names:
         return None
+    if (ROOT / "examples" / f"{top}.py").is_file():
+        return f":{top}"
     return f"@pypi//{DISTRIBUTIONS.get(top, top)}"
 
 

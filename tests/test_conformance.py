@@ -7,11 +7,25 @@ import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental.backbones.cifar_resnet import ZeroPadShortcut
+from keras_incremental.layers import Branch, Branches
 
 VECTORS = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 MAPS = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
 
+
+def branch(*heads):
+    features = keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(6, "relu", kernel_initializer="identity"),
+        ]
+    )
+    return Branch(features, ki.ExpandableDense(heads, capacity=3))
+
+
 LAYERS = {
+    "Branch": (lambda: branch(2, 3), VECTORS),
+    "Branches": (lambda: Branches([branch(1), branch(2, 3)]), VECTORS),
     "ExpandableDense": (
         lambda: ki.ExpandableDense((2, 3), capacity=3, name="head"),
         VECTORS,

@@ -1,11 +1,15 @@
 """Reading and checking what a user passes to fit."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_incremental.samples import (
     ArraySamples,
+    KeptSamples,
     StreamedSamples,
     read_samples,
 )
@@ -101,3 +105,58 @@ NAN[6, 0, 0, 0] = np.nan
 def test_bad_data_is_refused_with_the_reason(x, y, error, message):
     with pytest.raises(error, match=message):
         read(x, y)
+
+
+def kept(owner=None, rows=None):
+    """Two variants of five samples; row (c, i) is filled with 10 c + i."""
+    if rows is None:
+        rows = np.zeros((2, 5, 3), "float32")
+        rows += (10 * np.arange(2)[:, None] + np.arange(5))[..., None]
+    return KeptSamples(rows, np.array([3, 1, 3, 1, 3]), owner)
+
+
+def test_kept_samples_show_their_first_variant_as_images():
+    samples = kept()
+    assert len(samples) == 5 and samples.copies == 2
+    assert samples.image_spec == tf.TensorSpec((3,), tf.float32)
+    data = samples.images()
+    assert data.element_spec == samples.image_spec
+    assert data.cardinality() == 5
+    images = np.stack(list(data.as_numpy_iterator()))
+    np.testing.assert_array_equal(images, samples.rows[0])
+    np.testing.assert_array_equal(samples.take([4, 0]), samples.rows[0, [4, 0]])
+    assert samples.of_label(1).tolist() == [1, 3]
+
+
+def test_a_batch_of_kept_samples_is_of_the_variant_asked_for():
+    samples = kept()
+    data = tf.data.Dataset.from_tensors((1, [4, 0, 4])).map(samples.batch)
+    assert data.element_spec == tf.TensorSpec((None, 3), tf.float32)
+    (batch,) = data.as_numpy_iterator()
+    assert batch[:, 0].tolist() == [14, 10, 14]
+    assert samples.batch(0, [2])[:, 0].numpy().tolist() == [2]
+
+
+def test_kept_samples_may_be_mapped_from_a_file(tmp_path):
+    rows = np.memmap(tmp_path / "rows", "uint8", "w+", shape=(1, 5, 4, 4, 1))
+    rows[0] = IMAGES[:5]
+    samples = kept(rows=rows)
+    images = np.stack(list(samples.images().as_numpy_iterator()))
+    np.testing.assert_array_equal(images, IMAGES[:5])
+    np.testing.assert_array_equal(samples.batch(0, [3]), IMAGES[3:4])
+
+
+def test_rows_are_freed_with_the_kept_samples():
+    """TensorFlow keeps functions of datasets till the process ends."""
+
+    class Folder:
+        pass
+
+    owner = Folder()
+    samples, freed = kept(owner), weakref.ref(owner)
+    assert len(list(samples.images())) == 5
+    indices = tf.data.Dataset.from_tensors((0, [0, 1]))
+    assert len(list(indices.map(samples.batch))) == 1
+    del owner, samples
+    gc.collect()
+    assert freed() is None

@@ -9,6 +9,11 @@ class Clock:
     def __init__(self):
         self._start = self._epoch = self._test = time.perf_counter()
         self._in_epochs = self._in_tests = 0.0
+        self._earlier = (0.0, 0.0)
+
+    def add_earlier(self, training: float, overhead: float) -> None:
+        """Counts seconds that the step took in an earlier process."""
+        self._earlier = (training, overhead)
 
     def begin_epoch(self) -> None:
         """An epoch begins."""
@@ -29,4 +34,6 @@ class Clock:
     def read(self) -> tuple[float, float]:
         """Returns the seconds of training, and of all but validation."""
         total = time.perf_counter() - self._start
-        return self._in_epochs - self._in_tests, total - self._in_epochs
+        training, overhead = self._earlier
+        training += self._in_epochs - self._in_tests
+        return training, overhead + total - self._in_epochs

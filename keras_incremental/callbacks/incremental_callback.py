@@ -4,6 +4,12 @@ import dataclasses
 
 import keras
 
+from keras_incremental.callbacks.backup import (
+    Backup,
+    Progress,
+    data_of,
+    settings_of,
+)
 from keras_incremental.callbacks.clock import Clock
 from keras_incremental.callbacks.fit_options import (
     batch_size_of,
@@ -11,10 +17,11 @@ from keras_incremental.callbacks.fit_options import (
     check_options,
 )
 from keras_incremental.callbacks.learning_rate import LearningRate
-from keras_incremental.callbacks.one_run import OneRun
+from keras_incremental.callbacks.one_run import AtEpochEnd, OneRun
 from keras_incremental.callbacks.rollback import undone_on_error
 from keras_incremental.callbacks.running_phase import RunningPhase
 from keras_incremental.exemplars import ExemplarMemory, training_batches
+from keras_incremental.export import publish
 from keras_incremental.labels import distinct_in_order, label_names
 from keras_incremental.methods import EEIL, Method, Phase, Plan, Step
 from keras_incremental.models import (
@@ -77,6 +84,16 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             (seed, heads, phase, epoch); the order of streamed data from the
             iterator's state as well.
         cache_bytes: new data that takes more than this is streamed.
+        backup_dir: a folder for backups after each epoch and each step. The
+            same program, run again after its process was killed, goes on where
+            it was: fits that were finished return at once, with model and
+            memory as the last finished one left them, and the fit that was
+            killed goes on after its last finished epoch. The same seeds give
+            the same weights as without the interruption. The state of other
+            callbacks is not kept.
+
+        publish_to: a folder that a TensorFlow Serving server polls; the model
+            is published there after every step (`keras_incremental.export`).
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -93,6 +110,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         augment=None,
         seed: int = 0,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        backup_dir=None,
+        publish_to=None,
     ):
         super().__init__()
         self.async_safe = True
@@ -106,6 +125,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self._phase: RunningPhase | None = None
         self._running = False
         self._clock = Clock()
+        self._backup_dir, self._backup = backup_dir, None
+        self._publish_to = publish_to
+        self._epochs = 0
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
         if isinstance(seed, bool) or int(seed) != seed or seed < 0:
@@ -116,49 +138,51 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "keras_incremental.augmentation.CropFlip(), or None."
             )
 
+    @property
+    def is_backed_up(self) -> bool:
+        """Whether steps are kept in a backup folder."""
+        return self._backup_dir is not None
+
+    @property
+    def train_function_traces(self) -> int:
+        """The most traces that any process of a backed-up run has needed."""
+        return 0 if self._backup is None else self._backup.traces
+
     def run_fit(self, model: IncrementalClassifier, request: FitRequest):
         """Runs one step; `IncrementalClassifier.fit` calls it."""
         self._clock = Clock()
         check_options(request)
         self.method.check(model, self.memory)
-        verbose = int(request.verbose != 0)
         samples = read_samples(
             request.x,
             request.y,
             image_shape=model.input_shape[1:],
             cache_bytes=self.cache_bytes,
-            verbose=verbose,
+            verbose=int(request.verbose != 0),
         )
         check_model(model)
-        unknown = set(model.classes.unknown(samples.labels))
-        new = [k for k in distinct_in_order(samples.labels) if k in unknown]
-        self._check_memory(model, samples, len(new))
-        names = label_names(new, self.class_names)
-        model.reserve(len(new))
-        model.use_teacher(self.method.needs_teacher)
-        step = Step(
-            model,
-            self.memory,
-            samples,
-            tuple(self._past),
-            new,
-            names,
-            model.num_classes,
-            request.epochs,
-            batch_size_of(request, samples),
-            self.augment,
-            self.seed,
-            self.cache_bytes,
-            verbose,
-        )
-        with undone_on_error(model):
-            plan = self.method.plan(step)
-            history = self._train(step, plan.phases, request)
-            self._update_memory(step, plan)
-            details = plan.finish()
+        data = data_of(samples, request.epochs, batch_size_of(request, samples))
+        progress = self._open_backup(model, data)
+        if self._is_finished():
+            return self._skip(model, samples)
+        step = self._prepare(model, samples, request)
+        try:
+            with undone_on_error(model, self.memory):
+                plan = self.method.plan(step)
+                history = self._train(step, plan.phases, request, progress)
+                self._update_memory(step, plan)
+                details = plan.finish()
+        except BaseException:
+            if self._backup is not None:
+                self._backup.forget_progress()
+            raise
         if self.method.keeps_all_data:
             self._past.append(samples)
-        self._report(new, len(history.epoch), details)
+        self._report(step.new_labels, details)
+        if self._backup is not None:
+            report = dataclasses.asdict(self.reports[-1])
+            self._backup.finish_step(model, self.memory, data, report)
+        self._publish(model)
         return history
 
     # What Keras calls within the run.
@@ -178,6 +202,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     def on_epoch_end(self, epoch, logs=None):
         self._clock.end_epoch()
+        self._epochs += 1
         if self._phase is not None and logs is not None:
             logs["learning_rate"] = self._phase.rate.now
 
@@ -187,9 +212,102 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def on_test_end(self, logs=None):
         self._clock.end_test()
 
-    def _train(self, step: Step, phases: list[Phase], request: FitRequest):
+    # The backup.
+
+    def _open_backup(self, model, data: dict) -> Progress:
+        """Reads the backup at the first fit; returns how far this one is."""
+        if self._backup_dir is None:
+            return Progress()
+        if self._backup is None:
+            settings = settings_of(
+                model, self.memory, self.method, self.augment, self.seed
+            )
+            self._backup = Backup(self._backup_dir, settings)
+            self._backup.check_data(len(self.reports), data)
+            self._backup.restore_step(model, self.memory)
+        self._backup.check_data(len(self.reports), data)
+        self._data = data
+        found = self._backup.progress_of(len(self.reports)) or Progress()
+        self._clock.add_earlier(found.train_seconds, found.overhead_seconds)
+        return found
+
+    def _is_finished(self) -> bool:
+        """Whether a process before this one has done the step."""
+        return (
+            self._backup is not None
+            and len(self.reports) < self._backup.finished_steps
+        )
+
+    def _skip(self, model, samples: Samples):
+        """Takes the step's report from the backup; the model has it already."""
+        index = len(self.reports)
+        self.reports.append(StepReport(**self._backup.report(index)))
+        is_newest = index + 1 == self._backup.finished_steps
+        if is_newest and not self._backup.is_published(index):
+            self._publish(model)
+        if self.method.keeps_all_data:
+            self._past.append(samples)
+        history = keras.callbacks.History()
+        history.set_model(model)
+        history.on_train_begin()
+        return history
+
+    def _back_up_epoch(self, index: int, epochs: int, model) -> None:
+        """Keeps a finished epoch; called after all other callbacks."""
+        training, overhead = self._clock.read()
+        self._backup.end_epoch(
+            model,
+            self._data,
+            Progress(
+                phase=index,
+                epochs=epochs,
+                stopped=bool(model.stop_training),
+                epochs_before=self._epochs - epochs,
+                factor=self._phase.rate.factor,
+                train_seconds=training,
+                overhead_seconds=overhead,
+            ),
+        )
+
+    def _publish(self, model) -> None:
+        """Publishes the model as a step has left it."""
+        if self._publish_to is None:
+            return
+        publish(model, self._publish_to)
+        if self._backup is not None:
+            self._backup.note_published()
+
+    # The step.
+
+    def _prepare(self, model, samples: Samples, request: FitRequest) -> Step:
+        """Finds the new classes and makes room for them."""
+        unknown = set(model.classes.unknown(samples.labels))
+        new = [k for k in distinct_in_order(samples.labels) if k in unknown]
+        self._check_memory(model, samples)
+        names = label_names(new, self.class_names)
+        model.reserve(len(new))
+        model.use_teacher(self.method.needs_teacher)
+        return Step(
+            model,
+            self.memory,
+            samples,
+            tuple(self._past),
+            new,
+            names,
+            model.num_classes,
+            request.epochs,
+            batch_size_of(request, samples),
+            self.augment,
+            self.seed,
+            self.cache_bytes,
+            int(request.verbose != 0),
+        )
+
+    def _train(self, step, phases: list[Phase], request, progress: Progress):
+        epoch_end = AtEpochEnd(self._back_up_epoch if self._backup else None)
+        others = [item for item in request.callbacks if item is not self]
         run = OneRun(
-            [self, *(item for item in request.callbacks if item is not self)],
+            [self, *others, epoch_end],
             add_history=True,
             add_progbar=request.verbose != 0,
             model=step.model,
@@ -206,6 +324,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         }
         rate = LearningRate(step.model.optimizer)
         self._running = True
+        self._epochs = progress.epochs_before + progress.epochs
         try:
             run.begin()
             first = 0
@@ -213,7 +332,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 if index:
                     run.begin_phase()
                 self._phase = RunningPhase(phase, first, step.model, rate)
-                self._run_phase(index, step, run, validation)
+                epoch_end.begin(index, first)
+                self._run_phase(index, step, run, validation, progress)
                 first += phase.epochs
         finally:
             self._phase, self._running = None, False
@@ -222,9 +342,21 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         run.end()
         return step.model.history
 
-    def _run_phase(self, index, step, run, validation) -> None:
+    def _run_phase(self, index, step, run, validation, progress) -> None:
+        """Runs a phase, or what is left of it after a kill."""
+        if index < progress.phase:
+            return
         phase, first = self._phase.phase, self._phase.first_epoch
         model = step.model
+        done = progress.epochs if index == progress.phase else 0
+        if done == phase.epochs or (done and progress.stopped):
+            model.restart_optimizer()
+            self._backup.restore_epoch(model)
+            return
+        if done:
+            self._backup.restore_phase_start(model)
+        elif self._backup is not None:
+            self._backup.begin_phase(model)
         seed = (self.seed, len(model.heads), index)
         batches, steps = training_batches(
             phase.sources(),
@@ -232,17 +364,21 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             batch_size=step.batch_size,
             augment=self.augment if phase.augmented else None,
             seed=seed,
+            first_epoch=done,
             cache_bytes=self.cache_bytes,
         )
         batches = batches.map(
             lambda batch, units: (phase.as_input(batch), units)
         )
         self._phase.begin(seed)
+        if done:
+            self._backup.restore_epoch(model)
+            self._phase.rate.resume(progress.factor)
         run.expect_steps(steps)
         model.fit_units(
             batches,
             steps_per_epoch=steps,
-            initial_epoch=first,
+            initial_epoch=first + done,
             epochs=first + phase.epochs,
             callbacks=run,
             **validation,
@@ -254,9 +390,10 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 step.samples,
                 step.model.extract_features,
                 None if plan.features is None else plan.features(),
+                known=step.model.labels,
             )
 
-    def _check_memory(self, model, samples, new_classes: int) -> None:
+    def _check_memory(self, model, samples) -> None:
         if self.memory is None:
             return
         strangers = [k for k in self.memory.labels if k not in model.classes]
@@ -274,14 +411,14 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "the memory that was saved with this model, or an empty one."
             )
         self.memory.check_images(samples.image_spec)
-        self.memory.quotas(model.num_classes + new_classes)
+        self.memory.check_room(distinct_in_order(samples.labels))
 
-    def _report(self, new_labels, epochs: int, details: dict) -> None:
+    def _report(self, new_labels, details: dict) -> None:
         training, overhead = self._clock.read()
         exemplars = 0 if self.memory is None else len(self.memory)
         self.reports.append(
             StepReport(
-                new_labels, epochs, exemplars, training, overhead, details
+                new_labels, self._epochs, exemplars, training, overhead, details
             )
         )
 

@@ -31,6 +31,11 @@ class LearningRate:
         self._factor = 1.0
 
     @property
+    def factor(self) -> float:
+        """The factor in effect."""
+        return self._factor
+
+    @property
     def now(self) -> float:
         """The learning rate at this moment."""
         return float(self._optimizer.learning_rate)
@@ -40,6 +45,10 @@ class LearningRate:
         if self._fixed:
             self._optimizer.learning_rate = self._compiled
             self._factor = 1.0
+
+    def resume(self, factor: float) -> None:
+        """Takes note that the optimizer, restored, has this factor in it."""
+        self._factor = factor
 
     def apply(self, factor: float) -> None:
         """Moves the rate from the last factor to this one."""

@@ -34,3 +34,26 @@ class OneRun(keras.callbacks.CallbackList):
     def expect_steps(self, steps: int) -> None:
         """Tells callbacks how many steps the next epochs have."""
         self.set_params({**self.params, "steps": steps})
+
+
+class AtEpochEnd(keras.callbacks.Callback):
+    """Calls a function when an epoch has ended and all others have seen it.
+
+    Args:
+        function: called with the phase, its finished epochs, and the model;
+            `None` does nothing.
+    """
+
+    def __init__(self, function):
+        super().__init__()
+        self.async_safe = True
+        self._function, self._phase, self._first = function, 0, 0
+
+    def begin(self, phase: int, first_epoch: int) -> None:
+        """A phase begins."""
+        self._phase, self._first = phase, first_epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._function is not None:
+            done = epoch + 1 - self._first
+            self._function(self._phase, done, self.model)

@@ -4,19 +4,26 @@ import contextlib
 
 import keras
 
+from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.models import IncrementalClassifier
 
 
 @contextlib.contextmanager
-def undone_on_error(model: IncrementalClassifier):
-    """Restores weights and classes if the body raises or is interrupted."""
+def undone_on_error(
+    model: IncrementalClassifier, memory: ExemplarMemory | None = None
+):
+    """Restores a model and a memory if the body raises or is interrupted."""
     heads = len(model.heads)
     before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
     before = [array.copy() for array in before]
+    labels = [] if memory is None else memory.labels
+    stored = {label: memory.images(label) for label in labels}
     try:
         yield
     except BaseException:
         model.drop_heads(heads)
         for weight, array in zip(model.weights, before, strict=True):
             weight.assign(array)
+        if memory is not None:
+            memory.restore(stored)
         raise

@@ -1,6 +1,6 @@
 """The exemplar memory: a few ranked raw images of each class seen so far."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from keras_incremental.exemplars.selection import (
     random_order,
 )
 from keras_incremental.labels import as_label, distinct_in_order
-from keras_incremental.samples import ArraySamples, Samples
+from keras_incremental.samples import ArraySamples, Samples, read_samples
 
 Selection = Callable[[np.ndarray, int, object], np.ndarray]
 Extract = Callable[[tf.data.Dataset], np.ndarray]
@@ -32,7 +32,8 @@ class ExemplarMemory:
     A class is ranked once, when it is new; when its quota shrinks, the images
     ranked last are dropped. A class with fewer images than its quota keeps
     them all. If more data of a known class arrives, its stored exemplars and
-    the new images are ranked again together.
+    the new images are ranked again together. A class may be known of which
+    there is no image: it has no share in the budget until one arrives.
 
     Source: EEIL (Castro et al., ECCV 2018), section 3.2. The authors' code
     loses the rank (`build_exemplars_set.m`); the text keeps it, and so does
@@ -96,9 +97,23 @@ class ExemplarMemory:
     @property
     def image_spec(self) -> tf.TensorSpec | None:
         """Shape and dtype of an exemplar; `None` while there is none."""
-        for images in self._images.values():
+        for label in self.filled():
+            images = self._images[label]
             return tf.TensorSpec(images.shape[1:], images.dtype)
         return None
+
+    def filled(self) -> list[int | str]:
+        """Returns the classes that have exemplars, in order of arrival."""
+        return [label for label, images in self._images.items() if len(images)]
+
+    def lacking(self, labels: Iterable) -> list[int | str]:
+        """Returns those of `labels` that have no exemplar.
+
+        >>> ExemplarMemory(10).lacking([40, 7])
+        [40, 7]
+        """
+        filled = set(self.filled())
+        return [label for label in labels if label not in filled]
 
     def images(self, label) -> np.ndarray:
         """Returns a class' exemplars, `(count, h, w, c)`, best first.
@@ -136,7 +151,7 @@ class ExemplarMemory:
         Raises:
             ValueError: while the memory is empty.
         """
-        if not self._images:
+        if not len(self):
             raise ValueError(
                 "The memory is empty. It is filled at the end of a fit with "
                 "an IncrementalCallback."
@@ -178,10 +193,19 @@ class ExemplarMemory:
 
         Returns:
             the chosen images of each label in `samples`, best first.
+
+        Raises:
+            ValueError: for features that do not fit the images, or are not
+                finite.
         """
         if features is None:
             features = extract(samples.images())
         features = check_features(features)
+        if len(features) != len(samples):
+            raise ValueError(
+                f"{len(features)} rows of features for {len(samples)} images; "
+                "expected one for each image, in their order."
+            )
         arriving = distinct_in_order(samples.labels)
         position = {
             label: index
@@ -207,6 +231,7 @@ class ExemplarMemory:
         samples: Samples,
         extract: Extract,
         features: np.ndarray | None = None,
+        known: Iterable = (),
     ) -> None:
         """Takes in new data and shrinks every class to its quota.
 
@@ -216,6 +241,8 @@ class ExemplarMemory:
             samples: new data.
             extract: as for `select`, with the network as it is now.
             features: as for `select`.
+            known: labels that the memory is to list even if there is no image
+                of them.
 
         Raises:
             ValueError: if the capacity is too small for the classes, or the
@@ -223,13 +250,82 @@ class ExemplarMemory:
         """
         self.check_images(samples.image_spec)
         arriving = distinct_in_order(samples.labels)
-        classes = list(dict.fromkeys([*self.labels, *arriving]))
-        quota = dict(zip(classes, self.quotas(len(classes)), strict=True))
+        classes = list(dict.fromkeys([*self.labels, *known, *arriving]))
+        absent = set(self.lacking(classes)).difference(arriving)
+        filled = [label for label in classes if label not in absent]
+        quota = dict(zip(filled, self.quotas(len(filled)), strict=True))
         chosen = self.select(samples, extract, quota, features)
-        merged = {**self._images, **chosen}
+        nothing = chosen[arriving[0]][:0]
+        merged = {**self._images, **dict.fromkeys(absent, nothing), **chosen}
         self._images = {
-            label: merged[label][: quota[label]].copy() for label in classes
+            label: merged[label][: quota.get(label, 0)].copy()
+            for label in classes
         }
+
+    def add_from(self, model, images, labels=None) -> None:
+        """Chooses exemplars from old data of the classes a model knows.
+
+        For a model that was trained elsewhere: it knows its classes, and this
+        memory does not. Call it as often as there is data; each call ranks
+        the classes that it brings, and all are cut to their quotas. Classes
+        of the model that no data has come for are listed without exemplars;
+        balanced fine-tuning and calibration need exemplars of every class
+        and are left out while there are such. No data at all changes nothing.
+
+        Args:
+            model: an `IncrementalClassifier`.
+            images: raw images `(samples, h, w, c)`, or a batched
+                `tf.data.Dataset` of `(images, labels)`.
+            labels: the user's labels of the images; `None` with a dataset.
+
+        Raises:
+            ValueError: for labels that the model does not know, a memory of
+                another model, a capacity too small for the classes, or images
+                that do not fit.
+
+        >>> import keras_incremental as ki
+        >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+        >>> model.add_classes(["cat", "dog"])
+        >>> memory = ExemplarMemory(capacity=10)
+        >>> memory.add_from(model, np.zeros((3, 8, 8, 1)), ["dog"] * 3)
+        >>> memory.labels, len(memory)
+        (['cat', 'dog'], 3)
+        """
+        if _is_nothing(images, labels):
+            return
+        samples = read_samples(
+            images, labels, image_shape=model.input_shape[1:]
+        )
+        unknown = model.classes.unknown(samples.labels)
+        if unknown:
+            raise ValueError(
+                f"add_from got images of the classes {unknown[:10]}, which the "
+                f"model does not know; it knows {model.labels[:10]} "
+                f"({len(model.labels)} in all). Teach it new classes by a fit."
+            )
+        strangers = [k for k in self.labels if k not in model.classes]
+        if strangers:
+            raise ValueError(
+                f"The memory holds classes {strangers[:10]} that the model "
+                f"does not know; it knows {model.labels[:10]}. Use a memory of "
+                "its own for each model."
+            )
+        self.update(samples, model.extract_features, known=model.labels)
+
+    def check_room(self, labels: Iterable) -> None:
+        """Refuses more classes than the capacity has images for.
+
+        Args:
+            labels: of the images that are to come.
+
+        Raises:
+            ValueError: as `quotas`.
+        """
+        self.quotas(len({*self.filled(), *labels}))
+
+    def restore(self, images: Mapping) -> None:
+        """Takes over the exemplars of a backup, `(count, h, w, c)` by label."""
+        self._images = dict(images)
 
     def check_images(self, spec: tf.TensorSpec) -> None:
         """Refuses images that differ in shape or dtype from the stored ones.
@@ -298,6 +394,13 @@ class ExemplarMemory:
                 images[~is_new] = self._images[label][pick[~is_new]]
             chosen[label], first = images, last
         return chosen
+
+
+def _is_nothing(images, labels) -> bool:
+    """Whether no image was passed."""
+    if isinstance(images, tf.data.Dataset):
+        return labels is None and not any(True for _ in images.take(1))
+    return labels is not None and not len(labels) and not len(images)
 
 
 def _registered_selection(name: str) -> Selection:

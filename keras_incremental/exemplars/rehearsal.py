@@ -40,9 +40,10 @@ def balanced_samples(
             with the network at the end of the first stage.
 
     Raises:
-        ValueError: if the memory is empty.
+        ValueError: if there is no exemplar of an old class, and no new image
+            of it either.
     """
-    per_class = min(memory.quotas(len(memory.labels)), default=0)
+    per_class = min(memory.quotas(len(memory.filled())), default=0)
     if not per_class:
         raise ValueError(
             "A balanced set needs exemplars of the old classes, and the "
@@ -51,6 +52,12 @@ def balanced_samples(
     counts = dict.fromkeys(distinct_in_order(samples.labels), per_class)
     chosen = {label: memory.images(label) for label in memory.labels}
     chosen.update(memory.select(samples, extract, counts))
+    lacking = [label for label, ranked in chosen.items() if not len(ranked)]
+    if lacking:
+        raise ValueError(
+            "A balanced set needs images of every class, and the memory has "
+            f"no exemplar of the old classes {lacking[:10]}."
+        )
     per_class = min(per_class, max(map(len, chosen.values())))
     rows = np.arange(per_class)
     images = [ranked[rows % len(ranked)] for ranked in chosen.values()]

@@ -1,6 +1,7 @@
 """Layers that grow by branches: clones of a network's later layers."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_incremental.layers.expandable_dense import ExpandableDense
@@ -49,7 +50,9 @@ class Branch(keras.layers.Layer):
     def __init__(self, network, head=None, **kwargs):
         super().__init__(**kwargs)
         self.network = network
-        self.head = ExpandableDense(capacity=16) if head is None else head
+        if head is None:
+            head = ExpandableDense(capacity=16, dtype=self.dtype_policy)
+        self.head = head
         if not self.head.built:
             self.head.build((None, network.output_shape[-1]))
         self.supports_jit = self.head.supports_jit
@@ -60,7 +63,9 @@ class Branch(keras.layers.Layer):
             name="bias", shape=(), initializer="zeros", trainable=False
         )
         self._traced = Traced(
-            lambda inputs: self.head(self.network(inputs, training=False))
+            lambda inputs, columns: self.head(
+                self.network(inputs, training=False)
+            )
         )
         self.built = True
 
@@ -78,7 +83,8 @@ class Branch(keras.layers.Layer):
 
     def inference(self, inputs):
         """Returns the logits in inference mode, by a function traced once."""
-        return self._traced.call(inputs)
+        # A head that has grown has other variables: traced anew.
+        return self._traced.call(inputs, self.head.allocated)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.units)
@@ -92,10 +98,13 @@ class Branch(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        trainable = config["network"]["config"].get("trainable", True)
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("network", "head")
         }
+        # Keras brings a Sequential model back without its own flag.
+        parts["network"].trainable = trainable
         return cls(**{**config, **parts})
 
     def twin(self) -> "Branch":
@@ -103,8 +112,15 @@ class Branch(keras.layers.Layer):
         network = keras.models.clone_model(self.network)
         head = ExpandableDense.from_config(self.head.get_config())
         branch = Branch(network, head, dtype=self.dtype_policy)
-        branch.set_weights(self.get_weights())
+        branch.copy_from(self)
         return branch
+
+    def copy_from(self, other: "Branch") -> None:
+        """Takes over the values and heads of a branch of equal capacity."""
+        _copy_weights(self.network, other.network)
+        self.head.copy_from(other.head)
+        self.scale.assign(other.scale)
+        self.bias.assign(other.bias)
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -176,43 +192,56 @@ class Branches(keras.layers.Layer):
         head = self.newest.head
         return head.reserve(max(0, units - head.units))
 
-    def add(self, network: keras.Model, units: int) -> bool:
+    def append(self, branch: Branch) -> None:
+        """Adds a branch as it is; it becomes the newest."""
+        for before in self.branches:
+            before.trainable = False
+        self.branches.append(branch)
+
+    def add(
+        self, network: keras.Model, units: int, seed: int | None = None
+    ) -> bool:
         """Adds a branch: a network as it is, and a new head.
 
         Args:
             network: from the trunk's outputs to feature vectors; it may
                 become part of the branch.
             units: new classes.
+            seed: as of `ExpandableDense.expand`.
 
         Returns:
             Whether the newest branch has new variables: there was none before
-            it, or its network has other shapes than its predecessor.
+            it, its network is made otherwise than its predecessor, or its head
+            had no room for so many classes.
         """
-        kept = bool(self.branches) and _same_shapes(
+        kept = bool(self.branches) and _differ_in_weights_alone(
             self.newest.network, network
         )
+        grown = kept and self.reserve(units)
         if kept:
             newest, twin = self.newest, self.newest.twin()
             twin.trainable = False
-            self.branches.insert(len(self) - 1, twin)
-            newest.network.set_weights(network.get_weights())
+            # Keras lists the weights of branches in the order of arrival.
+            self.branches.pop()
+            self.branches.extend([twin, newest])
+            _copy_weights(newest.network, network)
             newest.head.truncate(0)
             newest.scale.assign(1.0)
             newest.bias.assign(0.0)
         else:
-            for branch in self.branches:
-                branch.trainable = False
-            self.branches.append(Branch(network, dtype=self.dtype_policy))
-        self.newest.head.expand(units)
-        return not kept
+            self.append(Branch(network, dtype=self.dtype_policy))
+        self.newest.head.expand(units, seed)
+        return grown or not kept
 
     def remove_newest(self) -> None:
         """Takes back the last `add`."""
         newest, *before = reversed(self.branches)
-        if before and _same_shapes(before[0].network, newest.network):
-            newest.set_weights(before[0].get_weights())
-            newest.head.copy_from(before[0].head)
-            self.branches.pop(len(self) - 2)
+        if before and _differ_in_weights_alone(
+            before[0].network, newest.network
+        ):
+            twin = self.branches.pop(len(self) - 2)
+            twin.head.reserve(newest.head.allocated - twin.head.units)
+            newest.copy_from(twin)
             return
         self.branches.pop()
         if before:
@@ -233,9 +262,16 @@ class Branches(keras.layers.Layer):
 
         Raises:
             ValueError: for a scale that is not above 0: it would turn the
-                order of a branch's classes round.
+                order of a branch's classes round; for another number of
+                scales or biases.
         """
-        if min(scales) <= 0:
+        parts = len(self) + 1
+        if len(scales) != parts or len(biases) != parts:
+            raise ValueError(
+                f"calibrate got {len(scales)} scales and {len(biases)} biases; "
+                f"expected {parts} of each, the base's first."
+            )
+        if not all(scale > 0 for scale in scales):
             raise ValueError(f"scales={list(scales)}; expected all above 0.")
         variables = [*self.scales, *self.biases]
         for variable, value in zip(variables, [*scales, *biases], strict=True):
@@ -290,6 +326,74 @@ class Branches(keras.layers.Layer):
         return [*base, *logits]
 
 
-def _same_shapes(network: keras.Model, other: keras.Model) -> bool:
-    shapes = [tuple(weight.shape) for weight in network.weights]
-    return shapes == [tuple(weight.shape) for weight in other.weights]
+def _copy_weights(network: keras.Model, other: keras.Model) -> None:
+    """Assigns the weights of a network of the same making."""
+    network.set_weights(other.get_weights())
+    for layer in _normalizations(network):
+        # It computes with constants that it makes of its weights.
+        layer.finalize_state()
+
+
+def _differ_in_weights_alone(network: keras.Model, other: keras.Model) -> bool:
+    """Whether a network, given the weights of the other, computes the same.
+
+    A traced function holds the statistics of `Normalization` as constants, so
+    they have to be equal from the start.
+    """
+    return (
+        _shapes(network) == _shapes(other)
+        and _plan(network) == _plan(other)
+        and all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in zip(
+                _statistics(network), _statistics(other), strict=True
+            )
+        )
+    )
+
+
+def _shapes(network: keras.Model) -> list[tuple]:
+    return [tuple(weight.shape) for weight in network.weights]
+
+
+def _statistics(network: keras.Model) -> list[np.ndarray]:
+    return [
+        weight
+        for layer in _normalizations(network)
+        for weight in layer.get_weights()
+    ]
+
+
+def _plan(network: keras.Model) -> dict:
+    """Returns the config of a network, its layers numbered and not named."""
+    numbers: dict[str, int] = {}
+
+    def numbered(item, key=None):
+        if key == "dtype":  # A policy has a name as well, which matters.
+            return item
+        if isinstance(item, dict):
+            return {
+                key: numbered(value, key)
+                for key, value in item.items()
+                if key not in _NOT_OF_THE_PLAN
+            }
+        if isinstance(item, list | tuple):
+            return [numbered(value, key) for value in item]
+        if key in _HOLD_NAMES and isinstance(item, str):
+            return numbers.setdefault(item, len(numbers))
+        return item
+
+    return numbered(keras.saving.serialize_keras_object(network))
+
+
+def _normalizations(network: keras.Model):
+    """Yields the layers of that kind, those of nested models included."""
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            yield layer
+        elif isinstance(layer, keras.Model):
+            yield from _normalizations(layer)
+
+
+_NOT_OF_THE_PLAN = ("build_config", "compile_config", "trainable")
+_HOLD_NAMES = ("name", "keras_history", "input_layers", "output_layers")

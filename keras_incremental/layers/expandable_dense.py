@@ -116,8 +116,12 @@ class ExpandableDense(keras.layers.Layer):
                 self._add_block(self.allocated)
         return True
 
-    def expand(self, units: int) -> slice:
+    def expand(self, units: int, seed: int | None = None) -> slice:
         """Adds a head of `units` new columns, freshly initialised.
+
+        Args:
+            units: new columns.
+            seed: for the kernel's initializer, in place of its own.
 
         Returns:
             The slice of the new units.
@@ -133,7 +137,7 @@ class ExpandableDense(keras.layers.Layer):
             )
         self.reserve(units)
         self._head_sizes += (int(units),)
-        self._initialize_head(len(self._head_sizes) - 1, self.heads[-1])
+        self._initialize_head(len(self._head_sizes) - 1, self.heads[-1], seed)
         return self.heads[-1]
 
     def truncate(self, num_heads: int) -> None:
@@ -203,9 +207,10 @@ class ExpandableDense(keras.layers.Layer):
         self._biases.append(bias)
         self._heads_of_units.append(head_of_unit)
 
-    def _initialize_head(self, index: int, head: slice) -> None:
+    def _initialize_head(self, index: int, head: slice, seed=None) -> None:
         size = head.stop - head.start
-        kernel = self.kernel_initializer((self._dim, size), "float32")
+        initializer = _seeded(self.kernel_initializer, seed)
+        kernel = initializer((self._dim, size), "float32")
         bias = self.bias_initializer((size,), "float32")
         self._write(self._kernels, head, kernel)
         self._write(self._biases, head, bias)
@@ -226,6 +231,16 @@ class ExpandableDense(keras.layers.Layer):
                 ]
                 block.assign(array)
             first += width
+
+
+def _seeded(initializer, seed: int | None):
+    """Returns the initializer with another seed, if it draws at random."""
+    if seed is None or not hasattr(initializer, "get_config"):
+        return initializer
+    config = initializer.get_config()
+    if "seed" not in config:
+        return initializer
+    return type(initializer).from_config({**config, "seed": seed})
 
 
 def _check_positive(what: str, value) -> None:

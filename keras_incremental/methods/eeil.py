@@ -129,7 +129,7 @@ class EEIL(Method):
         if step.memory is None:
             return False
         old = step.model.labels[: step.known_classes]
-        missing = [label for label in old if label not in step.memory]
+        missing = step.memory.lacking(old)
         if missing:
             _logger.warning(
                 "Balanced fine-tuning is left out: the memory has no exemplar "

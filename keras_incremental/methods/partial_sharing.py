@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import numbers
 from collections.abc import Callable
 
 import numpy as np
@@ -75,14 +76,15 @@ class PartialSharing(Method):
     learning_rate_factor: Callable[[int], float] = StepDecay()
 
     def __post_init__(self):
-        if not 0 < self.width <= 1:
+        if not _is_number(self.width, numbers.Real) or not 0 < self.width <= 1:
             raise ValueError(
-                f"width={self.width}; expected a fraction of the channels, "
+                f"width={self.width!r}; expected a fraction of the channels, "
                 "above 0 and at most 1."
             )
-        copies = self.copies
-        if isinstance(copies, bool) or int(copies) != copies or copies < 0:
-            raise ValueError(f"copies={copies!r}; expected an integer >= 0.")
+        if not _is_number(self.copies, numbers.Integral) or self.copies < 0:
+            raise ValueError(
+                f"copies={self.copies!r}; expected an integer >= 0."
+            )
 
     def check(self, model, memory) -> None:
         if model.branches is None:
@@ -126,6 +128,7 @@ class PartialSharing(Method):
             step.new_labels,
             step.new_names,
             self._clone(model, source),
+            seed=step.seed * 1009 + len(model.heads),
         )
         phase = Phase(
             name="training of a branch",
@@ -183,7 +186,7 @@ class PartialSharing(Method):
         model, memory = step.model, step.memory
         if memory is None or self.calibrate is False:
             return False
-        missing = [label for label in model.labels if label not in memory]
+        missing = memory.lacking(model.labels)
         if missing:
             _logger.warning(
                 "Calibration is left out: the memory has no exemplar of the "
@@ -248,6 +251,10 @@ def _concentration(votes: np.ndarray, labels: np.ndarray) -> float:
         for label in distinct_in_order(labels)
     ]
     return float(np.mean(shares))
+
+
+def _is_number(value, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _check_new_classes(step: Step) -> None:

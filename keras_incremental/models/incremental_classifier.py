@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_incremental.backbones import as_feature_extractor
 from keras_incremental.labels import UNKNOWN_LABEL_MESSAGE, ClassIndex
 from keras_incremental.layers import Branches, ExpandableDense, Traced
+from keras_incremental.models.adoption import class_index, take_apart
 from keras_incremental.models.distilling_model import DistillingModel
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.shared_trunk import SharedTrunk
@@ -61,6 +62,69 @@ class IncrementalClassifier(DistillingModel):
         )
 
     @classmethod
+    def from_classifier(
+        cls,
+        trained,
+        class_names,
+        labels=None,
+        capacity=128,
+        branch_at=None,
+        name=None,
+    ) -> "IncrementalClassifier":
+        """Returns a model that goes on from a trained Keras classifier.
+
+        Its logits equal those of `trained`, before the softmax if there is
+        one, to float rounding. All layers are cloned, so that `trained` stays
+        as it is; layers that it has frozen stay frozen, unless its last one
+        is frozen too. Compile the model before `fit`.
+
+        Pass what old data is still there to `ExemplarMemory.add_from`. If
+        there is none, start with an empty memory: `EEIL` then distils the old
+        classes on the new images alone. That helps the model to tell the old
+        classes from one another, but nothing teaches it to tell old from new:
+        expect most images of old classes to be taken for new ones, until the
+        memory gets a few exemplars of each.
+
+        Args:
+            trained: a built Functional or Sequential classifier, with logits
+                or softmax probabilities as its output: dense layers at its
+                end, or a convolution of one position, as in MobileNetV3.
+            class_names: the names of its classes, in the order of its outputs.
+            labels: their labels; by default 0, 1, ...
+            capacity: as for the class; doubled until the classes have room.
+            branch_at: as for the class.
+            name: as in `keras.Model`.
+
+        Raises:
+            TypeError: if `trained` is no Keras model, or names are no text.
+            ValueError: if `trained` is no such classifier, or the names or
+                labels are duplicated or not one for each output.
+
+        >>> trained = keras.Sequential(
+        ...     [
+        ...         keras.Input((8, 8, 1)),
+        ...         keras.layers.Flatten(),
+        ...         keras.layers.Dense(3, activation="softmax"),
+        ...     ]
+        ... )
+        >>> model = IncrementalClassifier.from_classifier(
+        ...     trained, class_names=["cat", "dog", "fox"])
+        >>> model.labels, model.predict(np.ones((1, 8, 8, 1)), verbose=0).shape
+        ([0, 1, 2], (1, 3))
+        """
+        if isinstance(trained, IncrementalClassifier):
+            raise ValueError(
+                f"{trained.name!r} is an IncrementalClassifier already; use it "
+                "as it is."
+            )
+        classes = class_index(class_names, labels)
+        parts = take_apart(trained, len(classes), capacity)
+        branches = None if branch_at is None else Branches(name="branches")
+        return cls._from_parts(
+            parts.backbone, parts.head, classes, name, branch_at, branches
+        )
+
+    @classmethod
     def _from_parts(cls, backbone, head, classes, name, branch_at, branches):
         model = cls.__new__(cls)
         DistillingModel.__init__(model, backbone, head, name)
@@ -73,7 +137,10 @@ class IncrementalClassifier(DistillingModel):
         self._raw = Traced(self._raw_logits)
         if branches is not None:
             self._shared = SharedTrunk(self.backbone, self.head, branch_at)
+        if self.has_branches:  # saved, with all of the base frozen
+            self.backbone.trainable = self.head.trainable = True
             self._freeze_base()
+            self._renew_branched_inference()
 
     # Classes.
 
@@ -118,7 +185,9 @@ class IncrementalClassifier(DistillingModel):
         self.reserve(len(labels))
         self.head.expand(len(labels))
 
-    def add_branch(self, labels, names=None, network=None) -> None:
+    def add_branch(
+        self, labels, names=None, network=None, seed: int | None = None
+    ) -> None:
         """Adds a branch for new classes; all that was there is frozen.
 
         `PartialSharing` does this by itself.
@@ -128,6 +197,7 @@ class IncrementalClassifier(DistillingModel):
             names: their names; by default their own text.
             network: from the trunk's outputs to features; it becomes part of
                 the model. By default a clone of the backbone's later layers.
+            seed: of the new classifier's weights.
 
         Raises:
             ValueError: for no labels, for labels or names that are known, or
@@ -144,7 +214,7 @@ class IncrementalClassifier(DistillingModel):
         self._check_taught("add_branch")
         network = thin(self.tail, 1.0) if network is None else network
         self._classes.add(labels, names)
-        new_variables = self.branches.add(network, len(labels))
+        new_variables = self.branches.add(network, len(labels), seed)
         self._freeze_base()
         if new_variables:
             self.renew_training()
@@ -153,14 +223,16 @@ class IncrementalClassifier(DistillingModel):
     def drop_heads(self, num_heads: int) -> None:
         """Takes back the heads and branches, and their classes, after
         `num_heads`."""
+        drops_branches = self.has_branches and len(self.heads) > num_heads
         while self.has_branches and len(self.heads) > num_heads:
             self.branches.remove_newest()
-            self._freeze_base()
-            self.renew_training()
-            self._renew_branched_inference()
         if not self.has_branches:
             self.head.truncate(num_heads)
         self._classes.truncate(self.heads[-1].stop if self.heads else 0)
+        if drops_branches:
+            self._freeze_base()
+            self._renew_branched_inference()
+            self.renew_training()
 
     def reserve(self, units: int) -> None:
         if not self.has_branches:
@@ -276,11 +348,17 @@ class IncrementalClassifier(DistillingModel):
 
     def _freeze_base(self) -> None:
         """The base is trained until there is a branch."""
-        self.backbone.trainable = self.head.trainable = not self.has_branches
+        if self.has_branches:
+            self._shared.freeze()
+        else:
+            self._shared.thaw()
+
+    def renew_inference(self) -> None:
+        super().renew_inference()
+        self._raw = Traced(self._raw_logits)
 
     def _renew_branched_inference(self) -> None:
         self.renew_inference()
-        self._raw = Traced(self._raw_logits)
         if self.has_branches:
             newest, shared = self.branches.newest, self._shared
             self.use_features(
@@ -317,6 +395,52 @@ class IncrementalClassifier(DistillingModel):
         if self.compiled:
             model.compile_from_config(self.get_compile_config())
         return model
+
+    # State.
+
+    def state_variables(self) -> list:
+        """Returns all variables that make up the classifier, in a fixed order.
+
+        Those of the optimizer and of metrics are not among them.
+        """
+        variables = [*self.backbone.variables, *self.head.variables]
+        if self.branches is not None:
+            variables += [self.branches.scale, self.branches.bias]
+            for branch in self.branches.branches:
+                variables += branch.variables
+        return variables
+
+    def structure(self) -> dict:
+        """Returns classes, heads and branches as JSON types, no weights."""
+        branches = self.branches.branches if self.has_branches else []
+        return {
+            "labels": self.labels,
+            "class_names": self.class_names,
+            "heads": [head.stop - head.start for head in self.head.heads],
+            "branches": [
+                keras.saving.serialize_keras_object(branch)
+                for branch in branches
+            ],
+        }
+
+    def restore_structure(self, structure: dict) -> None:
+        """Takes over the structure of another state of the same run.
+
+        The weights are left as they are, or as they are initialised.
+        """
+        self.drop_heads(0)
+        sizes = structure["heads"]
+        super().reserve(sum(sizes))
+        for size in sizes:
+            self.head.expand(size)
+        self._classes.add(structure["labels"], structure["class_names"])
+        for config in structure["branches"]:
+            branch = keras.saving.deserialize_keras_object(config)
+            self.branches.append(branch)
+        if structure["branches"]:
+            self._freeze_base()
+            self.renew_training()
+            self._renew_branched_inference()
 
     # Inference.
 

@@ -40,8 +40,10 @@ class SharedTrunk:
         self.trunk, self.tail = split(graph, self.cut)
         self._shares_nothing = self.cut.index == 0
         self._shares_all = self.cut.index == graph.output_index
+        self._backbone, self._head = backbone, head
+        self._flags: list[tuple[keras.layers.Layer, bool]] = []
         self._traced = Traced(
-            lambda outputs: head(self.tail(outputs, training=False))
+            lambda outputs, columns: head(self.tail(outputs, training=False))
         )
 
     @property
@@ -65,4 +67,28 @@ class SharedTrunk:
 
     def base_logits(self, outputs):
         """Returns the logits of the base, from the trunk's outputs."""
-        return self._traced.call(outputs)
+        # A head that has grown has other variables: traced anew.
+        return self._traced.call(outputs, self._head.allocated)
+
+    def freeze(self) -> None:
+        """Freezes backbone and head, until `thaw`."""
+        if not self._flags:
+            self._flags = [
+                (layer, layer.trainable)
+                for part in (self._backbone, self._head)
+                for layer in _with_sublayers(part)
+            ]
+        self._backbone.trainable = self._head.trainable = False
+
+    def thaw(self) -> None:
+        """Gives each layer the `trainable` it had before `freeze`."""
+        for layer, trainable in self._flags:
+            layer.trainable = trainable
+        self._flags = []
+
+
+def _with_sublayers(layer: keras.layers.Layer):
+    """Yields a layer and those in it, each after what holds it."""
+    yield layer
+    for part in getattr(layer, "layers", ()):
+        yield from _with_sublayers(part)

@@ -90,7 +90,9 @@ def find_cut(graph: Graph, branch_at: str | float) -> Cut:
         return cuts[0]
     if branch_at == 1:
         return cuts[-1]
-    share = min(cut.layers for cut in cuts if cut.layers >= branch_at)
+    # A network without weight layers has no share but 0.
+    enough = [cut.layers for cut in cuts if cut.layers >= branch_at]
+    share = min(enough, default=cuts[-1].layers)
     return [cut for cut in cuts if cut.layers == share][-1]
 
 
@@ -107,9 +109,10 @@ def split(graph: Graph, cut: Cut) -> tuple[keras.Model, keras.Model]:
     ((None, 4, 4, 64), (None, 64))
     """
     name = graph.network_name
-    crossing = graph.nodes[cut.index].output
+    shares_all = cut.index == graph.output_index
+    crossing = graph.output if shares_all else graph.nodes[cut.index].output
     trunk = keras.Model(graph.input, crossing, name=f"{name}_trunk")
-    if cut.index == graph.output_index:
+    if shares_all:
         source = keras.Input(crossing.shape[1:], dtype=crossing.dtype)
         same = keras.layers.Identity(name="trunk_outputs")(source)
         return trunk, keras.Model(source, same, name=f"{name}_tail")
@@ -156,10 +159,10 @@ def _descendants(graph: Graph) -> list[int]:
 
 
 def _is_legal(graph: Graph, index: int, after: int) -> bool:
-    node = graph.nodes[index]
-    if not isinstance(node.output, keras.KerasTensor):
-        return False
-    if index != graph.output_index and not after >> graph.output_index & 1:
+    if index == graph.output_index:
+        return True
+    is_tensor = isinstance(graph.nodes[index].output, keras.KerasTensor)
+    if not is_tensor or not after >> graph.output_index & 1:
         return False
     layers_after = set()
     for position, other in enumerate(graph.nodes):

@@ -93,7 +93,7 @@ class Graph:
 
     def _call(self, layer, *args, **kwargs):
         if _is_graph(layer):
-            return self._replay(layer, args[0])
+            return self._replay(layer, args[0] if args else kwargs["inputs"])
         output = layer(*args, **kwargs)
         self._add(layer, (args, kwargs), output)
         return output

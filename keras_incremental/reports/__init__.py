@@ -16,9 +16,14 @@ from keras_incremental.reports.confusion import (
     plot_confusion,
 )
 from keras_incremental.reports.output_dir import claim_output_dir
-from keras_incremental.reports.results import read_results, write_results
+from keras_incremental.reports.results import (
+    FILE_NAME,
+    read_results,
+    write_results,
+)
 
 __all__ = [
+    "FILE_NAME",
     "accuracy_figure",
     "claim_output_dir",
     "compare",

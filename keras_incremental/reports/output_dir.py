@@ -10,10 +10,11 @@ ARTEFACTS = (
     "model.keras",
     "memory",
     "tensorboard",
+    "search.json",
 )
 
 
-def claim_output_dir(output_dir):
+def claim_output_dir(output_dir, resuming=False):
     """Makes `output_dir`, or checks that it holds no other run's results.
 
     Call it before training: a mistyped or used folder is then an error at
@@ -21,13 +22,14 @@ def claim_output_dir(output_dir):
 
     Args:
         output_dir: `str` or path-like; missing parent folders are made.
+        resuming: Whether it may hold the results of the run that goes on.
 
     Returns:
         `pathlib.Path(output_dir)`, a folder that can be written.
 
     Raises:
         FileExistsError: If it holds a run's results, a picture, a model, a
-            memory or logs (`ARTEFACTS`).
+            memory, logs or a sharing search (`ARTEFACTS`).
         NotADirectoryError: If it, or a parent of it, is a file.
         PermissionError: If it cannot be made or written.
 
@@ -52,7 +54,7 @@ def claim_output_dir(output_dir):
             f"({error.strerror}). Choose another --output_dir or change its "
             "permissions."
         ) from error
-    if found:
+    if found and not resuming:
         raise FileExistsError(
             f"The output folder {str(folder)!r} already holds "
             f"{', '.join(found)} of another run. Choose another --output_dir "

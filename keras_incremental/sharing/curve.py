@@ -2,24 +2,29 @@
 
 import dataclasses
 import json
+import math
 import pathlib
+import textwrap
 
 from keras_incremental.cost import CostReport
 from keras_incremental.files import atomic_write
 from keras_incremental.sharing import picture
 
+_LONGEST_NAME = 20
+_LINE = 80
+_ROUNDING = 1e-9
 _COLUMNS = (
-    ("branch at", 20, lambda p, r: str(p.branch_at)[:20]),
-    ("shared", 6, lambda p, r: f"{100 * p.layers:.0f} %"),
-    ("aware", 6, lambda p, r: f"{100 * p.task_aware_accuracy:.1f}"),
-    ("raw", 5, lambda p, r: f"{100 * p.uncalibrated_accuracy:.1f}"),
-    ("calib", 5, lambda p, r: _calibrated(p)),
-    ("added", 7, lambda p, r: _added(p)),
-    ("MACs", 5, lambda p, r: f"{r['inference_macs']:.2f}"),
-    ("train", 5, lambda p, r: f"{_branch_ratio(p, 'training_macs'):.2f}"),
-    ("bytes", 5, lambda p, r: f"{_branch_ratio(p, 'training_bytes'):.2f}"),
-    ("energy", 6, lambda p, r: f"{_branch_ratio(p, 'training_energy'):.2f}"),
-    ("s/epoch", 7, lambda p, r: f"{p.seconds_per_epoch:.2f}"),
+    ("branch at", lambda p: str(p.branch_at)[:_LONGEST_NAME]),
+    ("shared", lambda p: f"{100 * p.layers:.0f} %"),
+    ("aware", lambda p: f"{100 * p.task_aware_accuracy:.1f}"),
+    ("raw", lambda p: f"{100 * p.uncalibrated_accuracy:.1f}"),
+    ("calib", lambda p: _calibrated(p)),
+    ("added", lambda p: _added(p)),
+    ("MACs", lambda p: f"{p.cost.ratios['inference_macs']:.2f}"),
+    ("train", lambda p: f"{_branch_ratio(p, 'training_macs'):.2f}"),
+    ("bytes", lambda p: f"{_branch_ratio(p, 'training_bytes'):.2f}"),
+    ("energy", lambda p: f"{_branch_ratio(p, 'training_energy'):.2f}"),
+    ("s/epoch", lambda p: f"{p.seconds_per_epoch:.2f}"),
 )
 _LEGEND = """\
 shared: of the weight layers. Accuracy of the new tasks in %: aware, among the
@@ -91,7 +96,7 @@ class SharingCurve:
         within = [
             point
             for point in shared
-            if point.task_aware_accuracy >= self.least_accuracy
+            if self._loss(point) <= self.tolerance + _ROUNDING
         ]
         if within:
             return within[-1]
@@ -105,26 +110,25 @@ class SharingCurve:
             f"{self.points[0].task_aware_accuracy:.4f}, the accuracy without "
             f"sharing. The nearest is {nearest.branch_at!r} with "
             f"{nearest.task_aware_accuracy:.4f}: allow a tolerance of "
-            f"{self._loss(nearest):.4f}, train longer, or try earlier points."
+            f"{_rounded_up(self._loss(nearest))}, train longer, or try earlier "
+            "points."
         )
 
     def table(self) -> str:
         """Returns an aligned table for the terminal, and the choice."""
-        rows = [[name for name, _, _ in _COLUMNS]]
-        for point in self.points:
-            rows.append(
-                [cell(point, point.cost.ratios) for _, _, cell in _COLUMNS]
-            )
-        lines = [
-            "  ".join(
-                text.ljust(width) if index == 0 else text.rjust(width)
-                for index, (text, (_, width, _)) in enumerate(
-                    zip(row, _COLUMNS, strict=True)
-                )
-            )
-            for row in rows
-        ]
-        return "\n".join([*lines, "", _LEGEND, "", self._choice()])
+        columns = [[name, *map(cell, self.points)] for name, cell in _COLUMNS]
+        widths = [max(map(len, column)) for column in columns]
+        lines = []
+        for name, *cells in zip(*columns, strict=True):
+            padded = map(str.rjust, cells, widths[1:])
+            lines.append("  ".join([name.ljust(widths[0]), *padded]))
+        choice = textwrap.wrap(
+            self._choice(),
+            _LINE,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return "\n".join([*lines, "", _LEGEND, "", *choice])
 
     def __str__(self) -> str:
         return self.table()
@@ -180,8 +184,8 @@ class SharingCurve:
         return (
             f"Chosen: {chosen.branch_at!r}, {100 * chosen.layers:.0f} % of the "
             f"layers shared. Accuracy against no sharing: "
-            f"{-100 * self._loss(chosen):+.1f} points "
-            f"({-100 * self.tolerance:g} allowed)."
+            f"{-100 * self._loss(chosen):+z.1f} points "
+            f"(a loss of {100 * self.tolerance:g} is allowed)."
         )
 
 
@@ -190,7 +194,30 @@ def _calibrated(point: SharingPoint) -> str:
 
 
 def _added(point: SharingPoint) -> str:
-    return f"{sum(row.parameters for row in point.cost.rows[1:]):,}"
+    return _three_digits(sum(row.parameters for row in point.cost.rows[1:]))
+
+
+def _three_digits(count: int) -> str:
+    """A number of parameters, in three digits from ten thousand on.
+
+    >>> _three_digits(2998), _three_digits(463_504), _three_digits(55_882_560)
+    ('2,998', '464k', '55.9M')
+    """
+    if count < 10_000:
+        return f"{count:,}"
+    for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= 0.9995 * size:
+            break
+    return f"{count / size:.3g}{suffix}"
+
+
+def _rounded_up(loss: float) -> str:
+    """A tolerance of four decimals that is no less than the loss.
+
+    >>> _rounded_up(0.02341), _rounded_up(0.05)
+    ('0.0235', '0.0500')
+    """
+    return f"{math.ceil(1e4 * (loss - _ROUNDING)) / 1e4:.4f}"
 
 
 def _branch_ratio(point: SharingPoint, quantity: str) -> float:

@@ -51,8 +51,9 @@ def cut_points(
     stage3 1.0 1.0
     features 1.0 1.0
     """
-    graph = Graph(as_feature_extractor(backbone))
-    counted = [node.macs for node in count_network(backbone, macs)]
+    extractor = as_feature_extractor(backbone)
+    graph = Graph(extractor)
+    counted = [node.macs for node in count_network(extractor, macs)]
     before = np.cumsum(counted)
     return [
         CutPoint(

@@ -1,6 +1,7 @@
 """Trains tasks at several branch points, to choose one."""
 
 import copy
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 
@@ -9,6 +10,7 @@ import numpy as np
 from keras_incremental import cost, metrics
 from keras_incremental.callbacks import IncrementalCallback
 from keras_incremental.exemplars import ExemplarMemory
+from keras_incremental.labels import check_labels
 from keras_incremental.methods import PartialSharing
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.scenarios import Task
@@ -46,13 +48,15 @@ def search(
     Args:
         model: a compiled classifier that knows the base classes and has no
             branches; it is not changed.
-        tasks: one task or several, of new classes.
+        tasks: one task or several, of new classes, in order; the last one's
+            `seen_test` is what accuracies are measured on.
         points: branch points: layer names or fractions of the layers. Points
             at the same layer are tried once.
         tolerance: accuracy, in [0, 1], that may be lost to sharing.
         epochs: of each task.
         batch_size: of training.
-        method: by default `PartialSharing()`.
+        method: by default `PartialSharing()`. Its width does not matter to a
+            branch that is a classifier alone.
         memory: exemplars of the base classes, for calibration; each point uses
             a copy. `None`: no calibration.
         augment: as of `IncrementalCallback`.
@@ -66,16 +70,26 @@ def search(
 
     Raises:
         TypeError, ValueError: at once, for a model without classes or with
-            branches, for points that are not legal, for a bad tolerance.
+            branches, for tasks or a memory that do not go with it, for points
+            that are not legal or leave no layer to thin, for a bad tolerance.
     """
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     method = PartialSharing() if method is None else method
     _check(model, tasks, tolerance, method, memory)
     candidates = _candidates(model, points)
+    methods = [_method_at(candidate, method) for candidate in candidates]
+    for candidate, method_at in zip(candidates, methods, strict=True):
+        method_at.check(candidate, memory)
+    _check_classes(model, tasks)
+    _check_memory(model, tasks, memory)
     found = []
-    for candidate in candidates:
+    for candidate, method_at in zip(candidates, methods, strict=True):
         incremental = IncrementalCallback(
-            copy.deepcopy(memory), method, augment=augment, seed=seed
+            copy.deepcopy(memory),
+            method_at,
+            class_names=_class_names(tasks),
+            augment=augment,
+            seed=seed,
         )
         started = time.perf_counter()
         for task in tasks:
@@ -111,7 +125,22 @@ def _candidates(model, points) -> list[IncrementalClassifier]:
     for point in (0.0, *points):
         candidate = model.with_branch_at(point)
         by_place.setdefault(candidate.branch_at, candidate)
-    return sorted(by_place.values(), key=lambda item: item.shared_layers)
+    return sorted(by_place.values(), key=lambda item: len(item.trunk.layers))
+
+
+def _method_at(candidate, method: PartialSharing) -> PartialSharing:
+    """The method for one branch point; a bare classifier is never thinned."""
+    if candidate.tail.weights:
+        return method
+    return dataclasses.replace(method, width=1.0)
+
+
+def _class_names(tasks: Sequence[Task]) -> dict:
+    return {
+        label: name
+        for task in tasks
+        for label, name in zip(task.labels, task.class_names, strict=True)
+    }
 
 
 def _accuracies(model, last_task: Task, new_tasks: int) -> dict:
@@ -178,3 +207,47 @@ def _check(model, tasks, tolerance, method, memory) -> None:
             "search got PartialSharing(calibrate=True) and no memory. Pass "
             "memory=, the exemplars of the base classes."
         )
+
+
+def _check_classes(model, tasks: Sequence[Task]) -> None:
+    """The tasks bring new classes; the test images are of known ones."""
+    known = list(model.labels)
+    for task in tasks:
+        repeated = [label for label in task.labels if label in known]
+        if repeated:
+            raise ValueError(
+                f"Task {task.index} brings the classes {repeated[:10]}, which "
+                "the model or an earlier task knows already; expected tasks "
+                "of new classes only."
+            )
+        known += task.labels
+    tested = _distinct_labels(tasks[-1].seen_test)
+    new = known[model.num_classes :]
+    strange = sorted(tested - set(known))
+    missing = [label for label in new if label not in tested]
+    if strange or missing:
+        raise ValueError(
+            "seen_test of the last task does not go with the tasks: it holds "
+            f"classes that were never taught, {strange[:10]}, and lacks "
+            f"classes of the tasks, {missing[:10]}. Pass all tasks that follow "
+            "those of the model, in order."
+        )
+
+
+def _check_memory(model, tasks: Sequence[Task], memory) -> None:
+    """The memory holds the base, and has room for the tasks."""
+    if memory is None:
+        return
+    missing = [label for label in model.labels if label not in memory]
+    if missing:
+        raise ValueError(
+            f"The memory has no exemplar of the classes {missing[:10]}, which "
+            "the model knows. Pass the memory that was filled with them, or "
+            "None to leave calibration out."
+        )
+    memory.quotas(model.num_classes + sum(len(task.labels) for task in tasks))
+
+
+def _distinct_labels(dataset) -> set:
+    labels = [batch.numpy() for _, batch in dataset.batch(_BATCH)]
+    return set(check_labels(np.concatenate(labels)).tolist())

@@ -30,6 +30,21 @@ def train():
         delattr(flags.FLAGS, flag.name)
 
 
+@pytest.fixture(scope="module")
+def sharing_search(train):
+    """The module `examples/sharing_search.py`, on top of `train`."""
+    spec = importlib.util.spec_from_file_location(
+        "sharing_search_example", EXAMPLES / "sharing_search.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    loaded = {spec.name: module, "train": train}
+    with mock.patch.dict(sys.modules, loaded):
+        spec.loader.exec_module(module)
+        yield module
+    for flag in list(flags.FLAGS.flags_by_module_dict()[spec.name]):
+        delattr(flags.FLAGS, flag.name)
+
+
 @pytest.fixture
 def parse(train, tmp_path):
     """Returns a function that parses a command line of `train.py`.

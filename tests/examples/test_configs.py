@@ -15,6 +15,14 @@ CIFAR100 = {
     "eeil_cifar100_20": 20,
     "eeil_cifar100_50": 50,
 }
+# Partial network sharing: classes of each task.
+SPLITS = {
+    "sharing_digits": [4, 3, 3],
+    "sharing_cifar10": [4, 3, 3],
+    "sharing_cifar100": [50, *[10] * 5],
+    "sharing_cifar100_10": [10],
+    "sharing_imagenet": [500, *[100] * 5],
+}
 PAPER = {
     "method": "eeil",
     "epochs": 40,
@@ -46,6 +54,32 @@ MOCKED_IMAGES = {
 
 def flagfile(name):
     return f"--flagfile={CONFIGS / name}.flags"
+
+
+def first_two_sizes():
+    """The number of classes of the first two tasks."""
+    sizes = [int(size) for size in flags.FLAGS["classes_per_task"].value]
+    return sizes[:2] if len(sizes) > 1 else 2 * sizes
+
+
+def check_branch(entry):
+    """The entry of a task that added a branch to a base, with a memory."""
+    assert entry.keys() >= {
+        "accuracy",
+        "uncalibrated_accuracy",
+        "task_aware_accuracy",
+        "clone_source",
+        "similarity",
+        "calibrated",
+    }
+    assert entry["calibrated"] is True
+    assert entry["clone_source"] == 0
+    assert 0 < entry["similarity"] <= 1
+    assert len(entry["task_aware_accuracy"]) == 2
+    for aware, among_all in zip(
+        entry["task_aware_accuracy"], entry["per_task_accuracy"], strict=True
+    ):
+        assert 0 <= among_all <= aware <= 1
 
 
 def values(names):
@@ -96,6 +130,7 @@ def test_there_is_a_flagfile_for_each_experiment():
         "eeil_imagenet",
         "finetune_digits",
         "joint_digits",
+        *SPLITS,
     }
 
 
@@ -103,7 +138,8 @@ def test_there_is_a_flagfile_for_each_experiment():
 def test_flagfile_parses_and_starts_with_a_comment(name, parse):
     assert parse(flagfile(name)) == ["train.py"]
     assert (CONFIGS / f"{name}.flags").read_text().startswith("# ")
-    assert name.startswith(flags.FLAGS["method"].value)
+    prefix = flags.FLAGS["method"].value.removeprefix("partial_")
+    assert name.startswith(f"{prefix}_")
 
 
 def test_unknown_flag_in_a_flagfile_is_refused(parse, tmp_path):
@@ -166,12 +202,28 @@ def test_baselines_differ_from_eeil_in_the_method_alone(name, parse):
     assert values(shared) == expected
 
 
+@pytest.mark.parametrize(("name", "sizes"), SPLITS.items())
+def test_sharing_flagfiles_name_split_branch_point_and_memory(
+    name, sizes, parse
+):
+    parse(flagfile(name))
+    assert flags.FLAGS["method"].value == "partial_sharing"
+    assert flags.FLAGS["classes_per_task"].value == [*map(str, sizes)]
+    assert flags.FLAGS["branch_at"].value.startswith("stage")
+    assert flags.FLAGS["memory"].value >= sum(sizes)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_digits")])
 def test_flagfile_on_digits_starts(name, parse, train):
     parse(flagfile(name), *SMALL, "--samples_per_class=20")
     first, second = run_two_tasks(train.make_experiment())
-    assert (first["seen_classes"], second["seen_classes"]) == (2, 4)
+    size, next_size = first_two_sizes()
+    assert first["seen_classes"] == size
+    assert second["seen_classes"] == size + next_size
     assert 0 <= second["accuracy"] <= 1
+    if name in SPLITS:
+        assert second["exemplars"] == 100
+        check_branch(second)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +231,8 @@ def test_flagfile_on_digits_starts(name, parse, train):
 )
 def test_flagfile_on_tfds_starts_on_mocked_data(name, parse, train):
     parse(flagfile(name), *SMALL)
-    settings = values(["dataset", "classes_per_task"])
-    (per_task,) = map(int, settings["classes_per_task"])
+    settings = values(["dataset"])
+    size, next_size = first_two_sizes()
     classes, _ = MOCKED_IMAGES[settings["dataset"]]
     flags.FLAGS["memory"].value = classes
     if settings["dataset"] == "imagenet2012":
@@ -189,8 +241,13 @@ def test_flagfile_on_tfds_starts_on_mocked_data(name, parse, train):
         experiment = train.make_experiment()
         assert experiment.model.input_shape == (None, 32, 32, 3)
         first, second = run_two_tasks(experiment)
+    # One image of each class: all of them are exemplars.
     exemplars = [entry["exemplars"] for entry in (first, second)]
-    assert exemplars == [per_task, 2 * per_task]
-    assert second["seen_classes"] == 2 * per_task
-    assert second["epochs"] == 2
+    assert exemplars == [size, size + next_size]
+    assert second["seen_classes"] == size + next_size
+    if name in SPLITS:
+        assert second["epochs"] == 1
+        check_branch(second)
+    else:
+        assert second["epochs"] == 2
     assert experiment.model.train_function_traces <= 2

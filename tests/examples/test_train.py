@@ -24,6 +24,20 @@ SMALL = [
     "--finetune_epochs=1",
     "--seed=3",
 ]
+SHARING = [
+    "--dataset=digits",
+    "--method=partial_sharing",
+    "--branch_at=stage2",
+    "--width=0.5",
+    "--augment=crop_flip",
+    "--copies=2",
+    "--classes_per_task=4,3,3",
+    "--memory=40",
+    "--samples_per_class=20",
+    "--batch_size=32",
+    "--epochs=2",
+    "--seed=3",
+]
 RESULT_KEYS = {
     "dataset",
     "method",
@@ -190,7 +204,133 @@ def test_second_run_into_a_folder_fails_and_leaves_the_first(output_dir):
     assert (output_dir / "results.json").read_bytes() == before
 
 
+# Partial network sharing.
+
+
+@pytest.fixture(scope="module")
+def sharing_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("train") / "sharing"
+
+
+@pytest.fixture(scope="module")
+def shared(sharing_dir):
+    """A finished run of partial sharing: tasks of 4, 3 and 3 classes."""
+    process = run(sharing_dir, *SHARING)
+    assert process.returncode == 0, process.stderr
+    return json.loads((sharing_dir / "results.json").read_text())
+
+
+def test_sharing_results_have_the_keys_of_all_methods(shared):
+    assert shared.keys() >= RESULT_KEYS
+    assert shared["method"] == "partial_sharing"
+    assert shared["branch_at"] == "stage2"
+    assert [task["seen_classes"] for task in shared["tasks"]] == [4, 7, 10]
+    assert [task["exemplars"] for task in shared["tasks"]] == [40, 40, 40]
+    assert shared["train_function_traces"] <= 2
+    given = {"branch_at": "stage2", "width": 0.5, "copies": 2}
+    assert {name: shared["flags"][name] for name in given} == given
+    for task in shared["tasks"]:
+        assert task.keys() >= TASK_KEYS
+
+
+def test_sharing_results_add_what_each_branch_did(shared):
+    for index, task in enumerate(shared["tasks"]):
+        aware, among_all = task["task_aware_accuracy"], task["accuracy"]
+        assert len(aware) == index + 1
+        assert all(0 <= accuracy <= 1 for accuracy in aware)
+        assert among_all <= max(aware)
+        assert 0 <= task["uncalibrated_accuracy"] <= 1
+    base, *branches = shared["tasks"]
+    assert base["uncalibrated_accuracy"] == base["accuracy"]
+    assert not base.keys() & {"clone_source", "similarity", "calibrated"}
+    for index, task in enumerate(branches):
+        assert task["calibrated"] is True
+        assert task["clone_source"] in range(index + 1)
+        assert 0 < task["similarity"] <= 1
+
+
+def test_sharing_loses_nothing_of_old_tasks(shared):
+    """Among its own classes, a task is told as when it was new."""
+    first, second, last = (
+        task["task_aware_accuracy"] for task in shared["tasks"]
+    )
+    assert first == last[:1] == second[:1]
+    assert second == last[:2]
+
+
+def test_model_of_a_sharing_run_has_thin_branches(shared, sharing_dir):
+    model = tf.keras.models.load_model(sharing_dir / "model.keras")
+    assert model.branch_at == "stage2"
+    assert sorted(model.labels) == sorted(shared["class_order"])
+    # `stage3` of the small network has 64 channels, of half a branch 32.
+    widths = [b.network.output_shape[-1] for b in model.branches.branches]
+    assert (model.tail.output_shape[-1], widths) == (64, [32, 32])
+    memory = ki.ExemplarMemory.load(sharing_dir / "memory")
+    assert len(model.classify(memory.samples().take(range(3)))) == 3
+
+
+def test_sharing_without_a_memory_is_not_calibrated(parse, train):
+    parse(*SHARING, "--classes_per_task=5", "--epochs=1", "--memory=40")
+    flags.FLAGS["memory"].value = None
+    _, second = train.make_experiment()()["tasks"]
+    assert second["calibrated"] is False
+    assert second["exemplars"] == 0
+    assert second["accuracy"] == second["uncalibrated_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (None, None),
+        ("stage2", "stage2"),
+        ("0.5", 0.5),
+        ("0", 0.0),
+        ("1", 1.0),
+        ("1e-1", 0.1),
+    ],
+)
+def test_branch_point_is_a_fraction_or_a_name(train, text, expected):
+    found = train.branch_point(text)
+    assert found == expected and type(found) is type(expected)
+
+
+def test_flags_of_sharing_reach_model_and_method(parse, train):
+    parse("--method=partial_sharing", "--branch_at=0.5", "--copies=3")
+    experiment = train.make_experiment()
+    assert experiment.model.branch_at == "stage2"
+    assert experiment.model.shared_layers == pytest.approx(2 / 3)
+    method = experiment.incremental.method
+    assert (type(method), method.copies) == (ki.PartialSharing, 3)
+    assert method.width == 1.0
+    assert experiment.incremental.memory is None
+
+
 CONTRADICTIONS = {
+    "branch point without sharing": (
+        ["--branch_at=stage2"],
+        "--branch_at belongs to --method=partial_sharing",
+    ),
+    "sharing without a branch point": (
+        ["--method=partial_sharing"],
+        "partial_sharing, which needs it",
+    ),
+    "width without sharing": (
+        ["--method=eeil", "--width=0.5"],
+        "--width and --copies belong to --method=partial_sharing",
+    ),
+    "copies without sharing": (
+        ["--method=joint", "--copies=2"],
+        "--width and --copies belong to --method=partial_sharing",
+    ),
+    "sharing with a stored augmentation": (
+        [*SHARING, "--augment=eeil_stored"],
+        "no stored augmentation.*--copies=12",
+    ),
+    "width above 1": ([*SHARING, "--width=1.5"], "width"),
+    "width below 0": ([*SHARING, "--width=-0.5"], "width"),
+    "width of words": ([*SHARING, "--width=half"], "width.*half"),
+    "copies below 0": ([*SHARING, "--copies=-1"], "copies"),
+    "copies in fractions": ([*SHARING, "--copies=1.5"], "copies.*1.5"),
     "two budgets": (
         ["--memory=100", "--memory_per_class=10"],
         "--memory .* or --memory_per_class",
@@ -243,6 +383,27 @@ BAD_INPUT = {
     "task sizes of words": (["--classes_per_task=a,b", "--memory=9"], "a,b"),
     "memory below the number of classes": (
         ["--memory=9"],
+        "Use capacity >= 10",
+    ),
+    "unknown layer to branch at": (
+        ["--method=partial_sharing", "--branch_at=stage7"],
+        "'stage7'.*'stage2'",
+    ),
+    "fraction of layers above 1": (
+        ["--method=partial_sharing", "--branch_at=1.5"],
+        "branch_at=1.5; expected a fraction",
+    ),
+    "output of the network to branch at": (
+        ["--method=partial_sharing", "--branch_at=features"],
+        "'features' has no layers after it",
+    ),
+    "width of nothing": ([*SHARING, "--width=0"], "width=0"),
+    "width that leaves no channel": (
+        [*SHARING, "--width=0.001"],
+        "width=0.001.*at least 0.0",
+    ),
+    "memory of a sharing run too small": (
+        [*SHARING, "--memory=9"],
         "Use capacity >= 10",
     ),
     "task sizes that do not add up": (

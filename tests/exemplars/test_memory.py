@@ -253,3 +253,62 @@ def test_image_spec_is_that_of_the_exemplars():
     assert memory.image_spec is None
     memory.update(make_samples({0: 6}), extract)
     assert memory.image_spec == tf.TensorSpec(SHAPE, tf.uint8)
+
+
+def unwanted(images):
+    raise AssertionError("features were computed although they were passed")
+
+
+def test_features_at_hand_choose_what_extracted_ones_choose():
+    samples = make_samples({0: 9, 1: 12})
+    extracted, at_hand = ExemplarMemory(7), ExemplarMemory(7)
+    extracted.update(samples, extract)
+    at_hand.update(samples, unwanted, features=extract(samples.images()))
+    for label in (0, 1):
+        np.testing.assert_array_equal(
+            at_hand.images(label), extracted.images(label)
+        )
+    picked = ExemplarMemory(7).select(
+        samples, unwanted, {0: 2, 1: 2}, features=extract(samples.images())
+    )
+    np.testing.assert_array_equal(picked[0], extracted.images(0)[:2])
+
+
+def test_features_at_hand_are_those_of_the_new_images_alone():
+    """The exemplars of a class that comes again need theirs computed."""
+    counts = []
+
+    def counting(images):
+        features = extract(images)
+        counts.append(len(features))
+        return features
+
+    first, again = make_samples({0: 9}), make_samples({0: 8}, first=50)
+    at_hand, extracted = ExemplarMemory(5), ExemplarMemory(5)
+    for memory in (at_hand, extracted):
+        memory.update(first, extract)
+    extracted.update(again, extract)
+    at_hand.update(again, counting, features=extract(again.images()))
+    assert counts == [5]
+    np.testing.assert_array_equal(at_hand.images(0), extracted.images(0))
+
+
+def test_features_that_are_not_finite_change_nothing():
+    memory = ExemplarMemory(5)
+    memory.update(make_samples({0: 9}), extract)
+    before = memory.images(0)
+    samples = make_samples({1: 9})
+    with pytest.raises(ValueError, match="diverged"):
+        memory.update(samples, extract, features=np.full((9, 3), np.nan))
+    assert memory.labels == [0]
+    np.testing.assert_array_equal(memory.images(0), before)
+
+
+@pytest.mark.parametrize("rows", [8, 10])
+def test_features_for_another_number_of_images_are_refused(rows):
+    memory = ExemplarMemory(5)
+    with pytest.raises(ValueError, match=f"{rows} rows of features for 9"):
+        memory.update(
+            make_samples({1: 9}), extract, features=np.ones((rows, 3))
+        )
+    assert len(memory) == 0

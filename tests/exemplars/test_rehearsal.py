@@ -12,7 +12,7 @@ from keras_incremental.exemplars import (
     balanced_samples,
     training_batches,
 )
-from keras_incremental.samples import ArraySamples, read_samples
+from keras_incremental.samples import ArraySamples, KeptSamples, read_samples
 
 SHAPE = (4, 4, 1)
 
@@ -183,3 +183,61 @@ def test_a_scarce_class_repeats_its_images_in_the_balanced_set():
 def test_balanced_set_without_exemplars_is_an_error():
     with pytest.raises(ValueError, match="memory is empty"):
         balanced_samples(ExemplarMemory(5), make_samples({0: 3}), extract)
+
+
+def make_kept(copies, count):
+    """Row i of variant c is (c, i)."""
+    rows = np.indices((copies, count)).transpose(1, 2, 0).astype("uint8")
+    return KeptSamples(rows, np.arange(count) % 3)
+
+
+def test_epoch_e_of_kept_samples_holds_variant_e_mod_copies_once():
+    dataset, steps = training_batches(
+        [make_kept(3, 13)], to_units, batch_size=4
+    )
+    assert steps == 4
+    epochs = epochs_of(dataset, steps, 5)
+    for epoch, batches in enumerate(epochs):
+        rows = np.concatenate([rows for rows, _ in batches])
+        units = np.concatenate([units for _, units in batches])
+        assert set(rows[:, 0]) == {epoch % 3}
+        assert sorted(rows[:, 1]) == [*range(13)]
+        np.testing.assert_array_equal(units, rows[:, 1] % 3 * 10)
+    assert [len(rows) for rows, _ in epochs[0]] == [4, 4, 4, 1]
+    orders = {
+        tuple(row for rows, _ in epoch for row in rows[:, 1])
+        for epoch in epochs
+    }
+    assert len(orders) == 5
+
+
+def test_a_run_on_kept_samples_goes_on_at_any_epoch():
+    kept = make_kept(3, 10)
+    whole, steps = training_batches([kept], to_units, batch_size=5)
+    resumed, _ = training_batches([kept], to_units, batch_size=5, first_epoch=2)
+    expected = epochs_of(whole, steps, 4)[2:]
+    for epoch, again in zip(
+        expected, epochs_of(resumed, steps, 2), strict=True
+    ):
+        for (a, _), (b, _) in zip(epoch, again, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_kept_samples_come_in_the_order_of_the_images_they_were_made_of():
+    """With and without a kept trunk, the same batches are trained on."""
+    images, kept = make_samples({0: 20}), make_kept(1, 20)
+    plain, steps = training_batches([images], to_units, batch_size=6)
+    looked_up, _ = training_batches([kept], to_units, batch_size=6)
+    for (a, _), (b, _) in zip(
+        epochs_of(plain, steps, 1)[0],
+        epochs_of(looked_up, steps, 1)[0],
+        strict=True,
+    ):
+        assert a[:, 1, 1, 0].tolist() == b[:, 1].tolist()
+
+
+def test_kept_samples_are_not_mixed_with_others():
+    with pytest.raises(ValueError, match="mixed with 1 other"):
+        training_batches(
+            [make_kept(1, 5), make_samples({0: 3})], to_units, batch_size=2
+        )

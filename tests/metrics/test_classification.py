@@ -172,3 +172,61 @@ def test_metrics_import_numpy_alone():
         name.startswith("keras_incremental.metrics")
         for name in imported - outside
     )
+
+
+def test_task_aware_predictions_by_hand():
+    # Unit 0 wins everywhere, but competes in task 0 alone; tasks may be of
+    # one unit, and units of a task need not lie together.
+    logits = [[9.0, 5.0, 2.0, 3.0]] * 4
+    predictions = metrics.task_aware_predictions(
+        logits, [0, 1, 2, 3], [0, 1, 0, 2]
+    )
+    assert predictions.tolist() == [0, 1, 0, 3]
+    assert predictions.dtype == np.int64
+    accuracy = metrics.per_task_accuracy(
+        predictions, [0, 1, 2, 3], [0, 1, 0, 2]
+    )
+    assert accuracy.tolist() == [0.5, 1.0, 1.0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 8), st.integers(1, 20), st.integers(1, 4), SEEDS)
+def test_task_aware_predictions_equal_plain_loops(
+    classes, samples, tasks, seed
+):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(samples, classes))
+    units = rng.integers(0, classes, samples)
+    task_of_unit = rng.integers(0, tasks, classes)
+    expected = []
+    for row, unit in zip(logits, units, strict=True):
+        own = [
+            c for c in range(classes) if task_of_unit[c] == task_of_unit[unit]
+        ]
+        expected.append(max(own, key=lambda c, row=row: row[c]))
+    predictions = metrics.task_aware_predictions(logits, units, task_of_unit)
+    assert predictions.tolist() == expected
+
+
+def test_task_aware_predictions_of_one_task_are_the_plain_ones():
+    logits = np.random.default_rng(0).normal(size=(9, 4))
+    np.testing.assert_array_equal(
+        metrics.task_aware_predictions(logits, [3] * 9, [5] * 4),
+        logits.argmax(axis=1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("logits", "units", "task_of_unit", "match"),
+    [
+        ([[0.0, 1.0]], [0, 1], [0, 1], "2 samples by 2 classes"),
+        ([[0.0, 1.0]], [0], [0, 1, 1], "1 samples by 3 classes"),
+        ([[0.0, 1.0]], [2], [0, 1], r"units contains 2, .*\[0, 2\)"),
+        ([[0.0, 1.0]], [0.0], [0, 1], "dtype float64"),
+    ],
+)
+def test_task_aware_predictions_refuse_what_does_not_fit(
+    logits, units, task_of_unit, match
+):
+    with pytest.raises(ValueError, match=match):
+        metrics.task_aware_predictions(logits, units, task_of_unit)

@@ -1,0 +1,383 @@
+"""Teaches a trained classifier the classes of a folder of class folders.
+
+    python examples/add_classes.py --model=trained.keras \
+        --class_names=cat,dog,fox --images=new_classes --output_dir=monday
+
+    python examples/add_classes.py --model=monday/model.keras \
+        --memory=monday/memory --images=more_classes --output_dir=tuesday
+
+The output folder gets the grown model (model.keras), the exemplars (memory/),
+report.json and confusion.png. A fifth of each class' images is held out to
+measure the accuracy.
+"""
+
+import json
+import os
+import sys
+import time
+import zipfile
+
+# A script may choose this, a library must not. It has to be set before
+# TensorFlow is imported; it speeds up CPUs on which it is off by default.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags, logging
+
+import keras_incremental as ki
+from keras_incremental.experiment import save_model
+from keras_incremental.files import atomic_write
+
+AUGMENTATIONS = {
+    "none": lambda: None,
+    "crop_flip": ki.augmentation.CropFlip,
+    "eeil": ki.augmentation.EEILAugmentation,
+    "eeil_stored": ki.augmentation.StoredEEILAugmentation,
+}
+DEFAULT_MEMORY_SIZE = 500
+HELD_OUT = 0.2
+_ALL_AT_ONCE = sys.maxsize
+# What a user can mend; an image that cannot be decoded is the last kind.
+_MISTAKES = (
+    ValueError,
+    OSError,
+    ImportError,
+    tf.errors.InvalidArgumentError,
+)
+
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "A saved Keras classifier, or an IncrementalClassifier.",
+    required=True,
+)
+_CLASS_NAMES = flags.DEFINE_string(
+    "class_names",
+    None,
+    "The names of a Keras classifier's classes in the order of its outputs: "
+    "with commas between, or a text file with one name a line.",
+)
+_IMAGES = flags.DEFINE_string(
+    "images",
+    None,
+    "A folder with one folder of images for each class to learn. A folder "
+    "named like a known class is more data of that class.",
+    required=True,
+)
+_OLD_IMAGES = flags.DEFINE_string(
+    "old_images",
+    None,
+    "A folder of class folders of known classes: for the memory, and to "
+    "measure what is forgotten.",
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size",
+    None,
+    "Height and width in pixels; by default what the model takes.",
+    lower_bound=1,
+)
+_MEMORY = flags.DEFINE_string(
+    "memory", None, "The memory/ folder of the run before."
+)
+_MEMORY_SIZE = flags.DEFINE_integer(
+    "memory_size",
+    None,
+    "Exemplars that a new memory holds in all; by default "
+    f"{DEFAULT_MEMORY_SIZE}.",
+    lower_bound=1,
+)
+_EPOCHS = flags.DEFINE_integer("epochs", 20, "Of training.", lower_bound=1)
+_FINETUNE_EPOCHS = flags.DEFINE_integer(
+    "finetune_epochs", 10, "Of balanced fine-tuning.", lower_bound=0
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate", 0.01, "Of the first epoch."
+)
+_AUGMENT = flags.DEFINE_enum("augment", "none", sorted(AUGMENTATIONS), "")
+_SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "Publish a version for TensorFlow Serving here."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "A folder without another run in it.", required=True
+)
+
+flags.register_validator(
+    "learning_rate",
+    lambda value: value > 0,
+    message="Expected a number above 0.",
+)
+
+
+@flags.multi_flags_validator(
+    ["memory", "memory_size"],
+    message="--memory_size is for a new memory; that of --memory stays.",
+)
+def _one_memory(values):
+    return None in (values["memory"], values["memory_size"])
+
+
+def read_model() -> ki.IncrementalClassifier:
+    """Returns the classifier that the flags name, compiled."""
+    path = _MODEL.value
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"There is no model {path!r}.")
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"The model {path!r} cannot be read: {error}") from (
+            error
+        )
+    model = as_incremental(model)
+    model.compile(
+        optimizer=keras.optimizers.SGD(_LEARNING_RATE.value, momentum=0.9)
+    )
+    return model
+
+
+def as_incremental(model: keras.Model) -> ki.IncrementalClassifier:
+    """Returns an incremental classifier as it is, another one adopted."""
+    names = _CLASS_NAMES.value
+    if isinstance(model, ki.IncrementalClassifier):
+        if names is not None:
+            raise ValueError(
+                "--class_names is for a plain Keras classifier; this model "
+                f"knows its own: {', '.join(model.class_names[:10])}. Leave "
+                "it out."
+            )
+        return model
+    if names is None:
+        raise ValueError(
+            f"{_MODEL.value!r} is a plain Keras classifier. Pass the names of "
+            "its classes: --class_names=cat,dog or --class_names=names.txt."
+        )
+    return ki.IncrementalClassifier.from_classifier(model, read_names(names))
+
+
+def read_names(text: str) -> list[str]:
+    """Returns the names of a file, one a line, or of a list with commas."""
+    if os.path.isfile(text):
+        with open(text, encoding="utf-8") as file:
+            lines = [line.strip() for line in file]
+        return [line for line in lines if line]
+    if text.endswith(".txt"):
+        raise FileNotFoundError(f"There is no file of class names {text!r}.")
+    return [name.strip() for name in text.split(",")]
+
+
+def image_shape(model) -> tuple[int, int, int]:
+    """Returns height, width and channels of the images to read."""
+    if len(model.input_shape) != 4:
+        raise ValueError(
+            f"The model takes inputs of shape {model.input_shape}; expected "
+            "images, (batch, height, width, channels)."
+        )
+    height, width, channels = model.input_shape[1:]
+    size = _IMAGE_SIZE.value
+    if size is None and None in (height, width):
+        raise ValueError("The model takes images of any size: --image_size?")
+    for side in (height, width):
+        if size is not None and side not in (None, size):
+            raise ValueError(
+                f"--image_size={size}, but the model takes images of "
+                f"{height}x{width}. Leave it out."
+            )
+    return height or size, width or size, channels
+
+
+def read_memory() -> ki.ExemplarMemory:
+    """Returns the memory of the run before, or a new one."""
+    if _MEMORY.value is not None:
+        return ki.ExemplarMemory.load(_MEMORY.value)
+    return ki.ExemplarMemory(
+        _MEMORY_SIZE.value or DEFAULT_MEMORY_SIZE, seed=_SEED.value
+    )
+
+
+def read_folder(path: str, shape) -> ki.scenarios.Task:
+    """Returns the images of a folder of class folders, a part held out."""
+    height, width, channels = shape
+    return ki.ClassIncrementalScenario.from_directory(
+        path,
+        (height, width),
+        classes_per_task=_ALL_AT_ONCE,
+        test_fraction=HELD_OUT,
+        channels=channels,
+        seed=_SEED.value,
+    )[0]
+
+
+def labels_by_name(model, names) -> dict:
+    """Returns the labels of class names: those known, and the next free."""
+    known = dict(zip(model.class_names, model.labels, strict=True))
+    new = [name for name in names if name not in known]
+    if isinstance(model.labels[0], str):
+        labels = new
+    else:
+        first = max(model.labels) + 1
+        labels = range(first, first + len(new))
+    return known | dict(zip(new, labels, strict=True))
+
+
+def labelled(task: ki.scenarios.Task, label_of: dict, part: str):
+    """Returns a part of a folder with the model's labels, in batches."""
+    of_folder = dict(zip(task.labels, task.class_names, strict=True))
+    table = tf.constant([label_of[of_folder[k]] for k in sorted(of_folder)])
+    return (
+        getattr(task, part)
+        .map(lambda image, folder: (image, tf.gather(table, folder)))
+        .batch(_BATCH_SIZE.value)
+    )
+
+
+def check_old_folders(model, task: ki.scenarios.Task) -> None:
+    """Refuses folders of classes that the model does not know."""
+    strange = sorted(set(task.class_names) - set(model.class_names))
+    if strange:
+        raise ValueError(
+            f"--old_images has folders of classes that the model does not "
+            f"know: {', '.join(strange[:10])}. Put them into --images."
+        )
+
+
+def predictions(model, dataset) -> np.ndarray:
+    """Returns the unit that the model gives each image."""
+    logits = model.predict(dataset.map(lambda image, _: image), verbose=0)
+    return logits.argmax(axis=1)
+
+
+def accuracy(guesses, units, chosen) -> float | None:
+    """Returns the accuracy on the chosen images, `None` without any."""
+    if not np.any(chosen):
+        return None
+    return ki.metrics.accuracy(guesses[chosen], units[chosen])
+
+
+def make_callback(model, memory, label_of) -> ki.IncrementalCallback:
+    """Returns the callback that the flags ask for."""
+    if model.has_branches:
+        method = ki.PartialSharing()
+    else:
+        method = ki.EEIL(finetune_epochs=_FINETUNE_EPOCHS.value)
+    return ki.IncrementalCallback(
+        memory,
+        method,
+        class_names={label: name for name, label in label_of.items()},
+        augment=AUGMENTATIONS[_AUGMENT.value](),
+        seed=_SEED.value,
+    )
+
+
+def add_classes(model, output_dir) -> dict:
+    """Teaches the model the new classes; returns the report."""
+    started = time.perf_counter()
+    shape = image_shape(model)
+    memory = read_memory()
+    known = model.num_classes
+    new = read_folder(_IMAGES.value, shape)
+    label_of = labels_by_name(model, sorted(new.class_names))
+    held_out = labelled(new, label_of, "test")
+    if _OLD_IMAGES.value is not None:
+        old = read_folder(_OLD_IMAGES.value, shape)
+        check_old_folders(model, old)
+        memory.add_from(model, labelled(old, label_of, "train"))
+        held_out = held_out.concatenate(labelled(old, label_of, "test"))
+    before = predictions(model, held_out)
+    incremental = make_callback(model, memory, label_of)
+    model.fit(
+        labelled(new, label_of, "train"),
+        epochs=_EPOCHS.value,
+        callbacks=[incremental],
+    )
+    save_model(model, output_dir / "model.keras")
+    memory.save(output_dir / "memory")
+    after = predictions(model, held_out)
+    labels = np.concatenate([labels.numpy() for _, labels in held_out])
+    units = model.classes.to_units(labels)
+    ki.reports.plot_confusion(
+        ki.metrics.confusion_matrix(units, after, model.num_classes),
+        model.class_names,
+        output_dir / "confusion.png",
+        [known],
+    )
+    step = incremental.reports[-1]
+    return {
+        "old_classes": model.class_names[:known],
+        "new_classes": model.class_names[known:],
+        "old_accuracy_before": accuracy(before, units, units < known),
+        "old_accuracy_after": accuracy(after, units, units < known),
+        "new_accuracy": accuracy(after, units, units >= known),
+        "images_held_out": len(units),
+        "exemplars": len(memory),
+        "classes_without_exemplars": len(memory.lacking(model.labels)),
+        "epochs": step.epochs,
+        "train_seconds": step.train_seconds,
+        "overhead_seconds": step.overhead_seconds,
+        "seconds": time.perf_counter() - started,
+        "published": None,
+    }
+
+
+def publish(model) -> str:
+    """Publishes a version for TensorFlow Serving; returns its folder."""
+    from keras_incremental import export
+
+    return str(export.publish(model, _EXPORT_DIR.value))
+
+
+def write_report(report: dict, output_dir) -> None:
+    """Writes `report.json`, whole or not at all."""
+    with atomic_write(output_dir / "report.json", "w") as file:
+        json.dump(report, file, indent=1, ensure_ascii=False)
+
+
+def print_summary(report: dict, output_dir) -> None:
+    """Prints what was learned and what was forgotten."""
+    print(
+        f"{len(report['old_classes'])} classes known, "
+        f"{len(report['new_classes'])} added: "
+        f"{', '.join(report['new_classes']) or 'none'}"
+    )
+    print(
+        f"accuracy of old classes {percent(report['old_accuracy_before'])} "
+        f"before, {percent(report['old_accuracy_after'])} after; "
+        f"of new classes {percent(report['new_accuracy'])}"
+    )
+    print(
+        f"{report['exemplars']} exemplars, {report['seconds']:.0f} s; "
+        f"wrote {output_dir / 'model.keras'}"
+    )
+    if report["published"] is not None:
+        print(f"published {report['published']}")
+
+
+def percent(share: float | None) -> str:
+    """Returns a share as text; `None` was not measured."""
+    return "not measured" if share is None else f"{100 * share:.1f}%"
+
+
+def main(argv) -> None:
+    """Adds the classes; absl calls it."""
+    if len(argv) > 1:
+        sys.exit(f"add_classes.py: unknown arguments: {' '.join(argv[1:])}")
+    keras.utils.set_random_seed(_SEED.value)
+    try:
+        output_dir = ki.reports.claim_output_dir(_OUTPUT_DIR.value)
+        model = read_model()
+        report = add_classes(model, output_dir)
+        write_report(report, output_dir)
+        if _EXPORT_DIR.value is not None:
+            report["published"] = publish(model)
+            write_report(report, output_dir)
+    except _MISTAKES as error:
+        logging.debug("Where it went wrong:", exc_info=True)  # --verbosity=1
+        sys.exit(f"add_classes.py: {' '.join(str(error).split())}")
+    print_summary(report, output_dir)
+
+
+if __name__ == "__main__":
+    app.run(main)

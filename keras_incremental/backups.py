@@ -1,0 +1,187 @@
+"""A folder of backups, of which the newest whole one counts.
+
+Arrays are kept in blobs, `<sha256>.npz`, named by what they hold, so that
+what does not change from one backup to the next is written once. A backup is
+a small file, `state-<number>.json`, that names its blobs. It is written after
+them, under a temporary name, synced and renamed: a process that is killed at
+any moment leaves the backup before, or the new one. Nothing is pickled; what
+is read is checked against its checksum first.
+"""
+
+import hashlib
+import io
+import json
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from keras_incremental.files import atomic_write
+
+FORMAT_VERSION = 1
+_KEPT = 2
+
+
+class BackupFolder:
+    """Writes and reads the backups of one run.
+
+    Args:
+        directory: the folder; it is made by the first `commit`.
+
+    Raises:
+        NotADirectoryError: if `directory` is a file.
+
+    >>> import tempfile
+    >>> folder = BackupFolder(tempfile.mkdtemp())
+    >>> blob = folder.put({"weights": np.arange(3)})
+    >>> folder.commit({"epoch": 7}, {"model": blob})
+    >>> record, blobs = folder.read()
+    >>> record["epoch"], folder.get(blobs["model"])["weights"].tolist()
+    (7, [0, 1, 2])
+    """
+
+    def __init__(self, directory):
+        self.path = pathlib.Path(directory)
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(
+                f"backup_dir={str(directory)!r} is a file; expected a folder."
+            )
+
+    def put(self, arrays: Mapping[str, np.ndarray]) -> str:
+        """Writes named arrays, unless they are there; returns their blob."""
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        content = buffer.getvalue()  # equal arrays give equal bytes
+        blob = hashlib.sha256(content).hexdigest()
+        if not self._is_whole(blob):
+            with atomic_write(self._blob(blob)) as file:
+                file.write(content)
+        return blob
+
+    def get(self, blob: str) -> dict[str, np.ndarray]:
+        """Reads the arrays of a blob, after checking its checksum.
+
+        Raises:
+            ValueError: if the file is missing or damaged; it is named.
+        """
+        content = self._checked(blob)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+
+    def commit(self, record: Mapping, blobs: Mapping[str, str]) -> None:
+        """Makes a backup of a record (JSON types) and of blobs put before.
+
+        The backup before this one is kept; older ones are removed.
+        """
+        numbers = self._numbers()
+        number = numbers[-1] + 1 if numbers else 0
+        content = {"record": dict(record), "blobs": dict(blobs)}
+        with atomic_write(self._state(number), "w") as file:
+            json.dump(
+                {
+                    "format_version": FORMAT_VERSION,
+                    "sha256": _checksum(content),
+                    **content,
+                },
+                file,
+            )
+        self._remove_all_but([*numbers, number][-_KEPT:])
+
+    def read(self) -> tuple[dict, dict[str, str]] | None:
+        """Returns record and blobs of the newest backup that is whole.
+
+        Returns:
+            `None` if there is no backup.
+
+        Raises:
+            ValueError: if there are backups and none is whole, or the newest
+                is of a newer format; the file is named.
+        """
+        damage = []
+        for number in reversed(self._numbers()):
+            try:
+                return self._read(self._state(number))
+            except _DamagedError as error:
+                damage.append(str(error))
+        if damage:
+            raise ValueError(
+                "No backup is whole. " + " ".join(damage) + " Remove the "
+                f"folder {self.path} to start anew."
+            )
+        return None
+
+    def _read(self, path: pathlib.Path) -> tuple[dict, dict[str, str]]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version, checksum = content["format_version"], content["sha256"]
+            content = {key: content[key] for key in ("record", "blobs")}
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise _DamagedError(f"{path} is damaged: {error!r}.") from error
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format version {version!r}; this version of "
+                f"keras_incremental reads {FORMAT_VERSION}. Update the package."
+            )
+        if _checksum(content) != checksum:
+            raise _DamagedError(f"{path} is damaged: its checksum is wrong.")
+        for blob in content["blobs"].values():
+            self._checked(blob)
+        return content["record"], content["blobs"]
+
+    def _checked(self, blob: str) -> bytes:
+        path = self._blob(blob)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise _DamagedError(f"{path} cannot be read: {error}.") from error
+        if hashlib.sha256(content).hexdigest() != blob:
+            raise _DamagedError(f"{path} is damaged: its checksum is wrong.")
+        return content
+
+    def _is_whole(self, blob: str) -> bool:
+        try:
+            self._checked(blob)
+        except _DamagedError:
+            return False
+        return True
+
+    def _remove_all_but(self, kept: list[int]) -> None:
+        """Removes older backups, their blobs, and what a kill left behind."""
+        for number in self._numbers():
+            if number not in kept:
+                self._state(number).unlink(missing_ok=True)
+        used = set()
+        for number in kept:
+            try:
+                used.update(self._read_blobs(self._state(number)))
+            except (ValueError, KeyError, TypeError, OSError):
+                return  # a damaged one: remove nothing that it may need
+        for path in self.path.glob("*.npz"):
+            if path.stem not in used:
+                path.unlink(missing_ok=True)
+        for path in self.path.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _read_blobs(self, path: pathlib.Path) -> list[str]:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return list(content["blobs"].values())
+
+    def _numbers(self) -> list[int]:
+        names = [path.stem for path in self.path.glob("state-*.json")]
+        texts = [name.removeprefix("state-") for name in names]
+        return sorted(int(text) for text in texts if text.isdecimal())
+
+    def _state(self, number: int) -> pathlib.Path:
+        return self.path / f"state-{number:08}.json"
+
+    def _blob(self, blob: str) -> pathlib.Path:
+        return self.path / f"{blob}.npz"
+
+
+class _DamagedError(ValueError):
+    """A file that is not what was written."""
+
+
+def _checksum(content: dict) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

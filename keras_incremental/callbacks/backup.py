@@ -1,0 +1,306 @@
+"""What a run keeps on disk, to go on after the process was killed."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_incremental.backups import BackupFolder
+from keras_incremental.exemplars import ExemplarMemory
+from keras_incremental.models import IncrementalClassifier
+from keras_incremental.samples import Samples
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a step has come.
+
+    Attributes:
+        phase: index of the phase.
+        epochs: finished epochs of it.
+        stopped: whether a callback has ended the phase.
+        epochs_before: finished epochs of the phases before.
+        factor: of the learning rate, in the last epoch.
+        train_seconds, overhead_seconds: spent on the step so far.
+    """
+
+    phase: int = 0
+    epochs: int = 0
+    stopped: bool = False
+    epochs_before: int = 0
+    factor: float = 1.0
+    train_seconds: float = 0.0
+    overhead_seconds: float = 0.0
+
+
+class Backup:
+    """Backs a run up after each epoch and each step, and restores it.
+
+    What is written: the weights after the last finished step, at the start of
+    the phase and after the last epoch, the optimizer's state, the memory, and
+    how far the run has come. Everything else follows from these: growth,
+    teacher, balanced set and shuffles are computed again as they were.
+
+    Args:
+        directory: the folder.
+        settings: JSON types; a backup with other settings is of another run.
+
+    Raises:
+        ValueError: if the folder holds a backup of another run, or none that
+            is whole.
+    """
+
+    def __init__(self, directory, settings: dict):
+        self._folder = BackupFolder(directory)
+        self._blobs: dict[str, str] = {}
+        self._record = {"settings": settings, "steps": [], "progress": None}
+        found = self._folder.read()
+        self.is_resumed = found is not None
+        if found is not None:
+            record, self._blobs = found
+            self._check_settings(record["settings"], settings)
+            self._record = record
+
+    @property
+    def finished_steps(self) -> int:
+        """How many steps the backup has finished."""
+        return len(self._record["steps"])
+
+    @property
+    def traces(self) -> int:
+        """The most traces of the train function in any process so far."""
+        return self._record.get("traces", 0)
+
+    def report(self, index: int) -> dict:
+        """Returns the fields of a finished step's report."""
+        return self._record["steps"][index]["report"]
+
+    def is_published(self, index: int) -> bool:
+        """Whether the model was published after a finished step."""
+        return self._record["steps"][index]["published"]
+
+    def check_data(self, index: int, data: dict) -> None:
+        """Refuses other data than a step had.
+
+        Raises:
+            ValueError: with what differs.
+        """
+        steps, progress = self._record["steps"], self._record["progress"]
+        if index < len(steps):
+            before = steps[index]["data"]
+        elif index == len(steps) and progress is not None:
+            before = progress["data"]
+        else:
+            return
+        differing = [key for key in data if data[key] != before.get(key)]
+        if differing:
+            raise ValueError(
+                f"backup_dir={str(self._folder.path)!r} holds a run whose step "
+                f"{index} had other data or options: "
+                + "; ".join(
+                    f"{key} {before.get(key)!r}, now {data[key]!r}"
+                    for key in differing
+                )
+                + ". Repeat that run's fits in order, or choose another folder."
+            )
+
+    # Steps.
+
+    def restore_step(
+        self, model: IncrementalClassifier, memory: ExemplarMemory | None
+    ) -> None:
+        """Brings model and memory to where the last finished step left them."""
+        if not self.finished_steps:
+            return
+        structure = self._record["structure"]
+        known = structure["labels"][: model.num_classes]
+        if known != model.labels:
+            raise ValueError(
+                f"The model knows the classes {model.labels[:10]}, which are "
+                f"not the first of the backup's, {structure['labels'][:10]}. "
+                "Start from the model that the run started from."
+            )
+        model.restore_structure(structure)
+        self._assign(model, "finished")
+        if memory is not None:
+            arrays = self._folder.get(self._blobs["memory"])
+            labels = self._record["memory_labels"]
+            memory.restore(
+                {
+                    label: arrays[str(index)]
+                    for index, label in enumerate(labels)
+                }
+            )
+
+    def finish_step(
+        self,
+        model: IncrementalClassifier,
+        memory: ExemplarMemory | None,
+        data: dict,
+        report: dict,
+    ) -> None:
+        """Backs up a finished step."""
+        self._blobs = {"finished": self._put(model.state_variables())}
+        self._record["structure"] = model.structure()
+        if memory is not None:
+            labels = memory.labels
+            self._record["memory_labels"] = labels
+            self._blobs["memory"] = self._folder.put(
+                {
+                    str(index): memory.images(label)
+                    for index, label in enumerate(labels)
+                }
+            )
+        self._record["progress"] = None
+        self._record["steps"].append(
+            {"data": data, "report": report, "published": False}
+        )
+        self._note_traces(model)
+        self._commit()
+
+    def note_published(self) -> None:
+        """Notes that the model was published after the last step."""
+        self._record["steps"][-1]["published"] = True
+        self._commit()
+
+    # Within a step.
+
+    def progress_of(self, index: int) -> Progress | None:
+        """Returns how far a step had come, if it was begun and not ended."""
+        progress = self._record["progress"]
+        if progress is None or index != self.finished_steps:
+            return None
+        names = [field.name for field in dataclasses.fields(Progress)]
+        return Progress(**{name: progress[name] for name in names})
+
+    def restore_phase_start(self, model: IncrementalClassifier) -> None:
+        """Brings the weights to the start of the phase, after growth."""
+        self._assign(model, "phase")
+
+    def restore_epoch(self, model: IncrementalClassifier) -> None:
+        """Brings weights and optimizer to the end of the last epoch."""
+        self._assign(model, "model")
+        arrays = self._folder.get(self._blobs["optimizer"])
+        _assign(model.optimizer.variables, arrays, "the optimizer")
+
+    def begin_phase(self, model: IncrementalClassifier) -> None:
+        """Keeps the weights at the start of a phase."""
+        self._blobs["phase"] = self._put(model.state_variables())
+
+    def end_epoch(
+        self, model: IncrementalClassifier, data: dict, progress: Progress
+    ) -> None:
+        """Backs up a finished epoch."""
+        self._blobs["model"] = self._put(model.state_variables())
+        self._blobs["optimizer"] = self._put(model.optimizer.variables)
+        self._record["progress"] = {
+            **dataclasses.asdict(progress),
+            "data": data,
+        }
+        self._note_traces(model)
+        self._commit()
+
+    def forget_progress(self) -> None:
+        """A step failed in this process: the next fit starts it anew."""
+        self._record["progress"] = None
+
+    def _note_traces(self, model) -> None:
+        self._record["traces"] = max(self.traces, model.train_function_traces)
+
+    def _commit(self) -> None:
+        self._folder.commit(self._record, self._blobs)
+
+    def _put(self, variables: Sequence) -> str:
+        return self._folder.put(
+            {
+                str(index): keras.ops.convert_to_numpy(variable)
+                for index, variable in enumerate(variables)
+            }
+        )
+
+    def _assign(self, model: IncrementalClassifier, blob: str) -> None:
+        arrays = self._folder.get(self._blobs[blob])
+        _assign(model.state_variables(), arrays, "the model")
+
+    def _check_settings(self, before: dict, now: dict) -> None:
+        differing = [key for key in now if now[key] != before.get(key)]
+        if differing:
+            raise ValueError(
+                f"backup_dir={str(self._folder.path)!r} holds the backup of "
+                "another run: "
+                + "; ".join(
+                    f"{key} was {before.get(key)!r} and is {now[key]!r}"
+                    for key in differing
+                )
+                + ". Choose another folder, or remove this one."
+            )
+
+
+def _assign(variables, arrays: dict, what: str) -> None:
+    shapes = [tuple(variable.shape) for variable in variables]
+    found = [arrays[str(index)].shape for index in range(len(arrays))]
+    if shapes != found:
+        raise ValueError(
+            f"The backup's weights do not fit {what}: it has {len(shapes)} "
+            f"variables, the backup {len(found)}, or their shapes differ. "
+            "Start from the same model and optimizer as the run did."
+        )
+    for index, variable in enumerate(variables):
+        variable.assign(arrays[str(index)])
+
+
+def data_of(samples: Samples, epochs: int, batch_size: int) -> dict:
+    """Returns what tells one step's data and options from another's."""
+    labels = json.dumps(samples.labels.tolist())
+    return {
+        "samples": len(samples),
+        "labels": hashlib.sha256(labels.encode()).hexdigest()[:16],
+        "epochs": epochs,
+        "batch_size": batch_size,
+    }
+
+
+def settings_of(model, memory, method, augment, seed: int) -> dict:
+    """Returns what tells one run from another, as JSON types."""
+    budget = None
+    if memory is not None:
+        budget = {
+            "capacity": memory.capacity,
+            "per_class": memory.per_class,
+            "selection": _described(memory.selection),
+            "seed": memory.seed,
+        }
+    shapes = [tuple(weight.shape) for weight in model.backbone.weights]
+    return json.loads(
+        json.dumps(
+            {
+                "method": _described(method),
+                "memory": budget,
+                "augment": _described(augment),
+                "seed": seed,
+                "backbone": [model.backbone.name, len(shapes)],
+                "backbone_shapes": hashlib.sha256(
+                    repr(shapes).encode()
+                ).hexdigest()[:16],
+                "branch_at": model.branch_at,
+            }
+        )
+    )
+
+
+def _described(item):
+    """A method, a schedule, a function or a plain value in JSON types."""
+    if dataclasses.is_dataclass(item):
+        fields = dataclasses.fields(item)
+        return {
+            "type": type(item).__name__,
+            **{f.name: _described(getattr(item, f.name)) for f in fields},
+        }
+    if item is None or isinstance(item, (bool, int, float, str)):
+        return item
+    if isinstance(item, (list, tuple, np.ndarray)):
+        return [_described(part) for part in item]
+    return getattr(item, "__qualname__", type(item).__qualname__)

@@ -1,0 +1,11 @@
+"""From a model in Python to a version that TensorFlow Serving picks up.
+
+    keras_incremental.export.publish(model, "serving/my_model")
+
+writes `serving/my_model/<next version>/` while a server goes on answering from
+the versions that are there. `docs/serving.md` has the server's side.
+"""
+
+from keras_incremental.export.publishing import publish
+
+__all__ = ["publish"]

@@ -1,0 +1,103 @@
+"""What a served model computes: functions of tensors, ready to be saved."""
+
+import tensorflow as tf
+
+from keras_incremental.scenarios.image_files import (
+    decode_image,
+    resize_and_crop,
+)
+
+MOST_RANKED = 1000
+ENCODED = "image/encoded"
+_STRINGS = tf.TensorSpec((None,), tf.string)
+
+
+def takes_pictures(shape):
+    """Whether inputs of this shape can be had from image files.
+
+    >>> takes_pictures((8, 8, 1)), takes_pictures((8, 8, 4))
+    (True, False)
+    """
+    return len(shape) == 3 and shape[-1] in (1, 3)
+
+
+def signatures(model, shape):
+    """Returns the concrete functions of a model by their signature's name.
+
+    The model is traced once; all signatures call that trace. The outputs are
+    described at `keras_incremental.export.publish`.
+
+    Args:
+        model: an `IncrementalClassifier`.
+        shape: of one raw input, `(height, width, channels)`.
+
+    >>> import keras_incremental as ki
+    >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+    >>> model.add_classes(["cat", "dog"])
+    >>> list(signatures(model, (8, 8, 1)))
+    ['serving_default', 'serving_bytes', 'classify', 'classification']
+    """
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+    ranked = tf.function(_ranking(model), input_signature=[images])
+
+    @tf.function(input_signature=[images])
+    def serving_default(images):
+        return ranked(images)
+
+    @tf.function(input_signature=[_STRINGS])
+    def serving_bytes(image_bytes):
+        return ranked(_decoded(image_bytes, shape))
+
+    @tf.function(input_signature=[_STRINGS])
+    def classify(inputs):
+        feature = {ENCODED: tf.io.FixedLenFeature((), tf.string)}
+        return serving_bytes(tf.io.parse_example(inputs, feature)[ENCODED])
+
+    @tf.function(input_signature=[_STRINGS])
+    def classification(inputs):
+        outputs = classify(inputs)
+        scores = tf.gather(
+            outputs["probabilities"], outputs["class_ids"], batch_dims=1
+        )
+        return {"classes": outputs["classes"], "scores": scores}
+
+    functions = {"serving_default": serving_default}
+    if takes_pictures(shape):
+        functions["serving_bytes"] = serving_bytes
+        functions["classify"] = classify
+        functions["classification"] = classification
+    return {
+        name: function.get_concrete_function()
+        for name, function in functions.items()
+    }
+
+
+def _ranking(model):
+    """Returns the function from raw images to probabilities and ranking."""
+    names, best = model.class_names, min(model.num_classes, MOST_RANKED)
+
+    def ranked(images):
+        logits = tf.cast(model(images, training=False), tf.float32)
+        # The head's number of columns is only known when the graph runs.
+        logits = tf.ensure_shape(logits, (None, len(names)))
+        probabilities = tf.nn.softmax(logits)
+        class_ids = tf.math.top_k(probabilities, best).indices
+        return {
+            "probabilities": probabilities,
+            "classes": tf.gather(tf.constant(names), class_ids),
+            "class_ids": class_ids,
+        }
+
+    return ranked
+
+
+def _decoded(image_bytes, shape):
+    """Returns image files as raw images, `(batch, *shape)` float32."""
+
+    def decoded(data):
+        return resize_and_crop(decode_image(data, shape[-1]), shape[:2])
+
+    images = tf.map_fn(
+        decoded, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
+    )
+    return tf.cast(images, tf.float32)

@@ -1,0 +1,218 @@
+"""A run that is cut off goes on where it was, to the same end."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_incremental as ki
+
+TASKS = [[3, 1], [0, 2], [5, 4]]
+
+
+class CutError(Exception):
+    """Stands in for a kill: what is on disk is all that is left."""
+
+
+class Cut(keras.callbacks.Callback):
+    """Raises after so many batches or epochs of this process."""
+
+    def __init__(self, batches=None, epochs=None):
+        super().__init__()
+        self.batches, self.epochs = batches, epochs
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.batches is not None:
+            self.batches -= 1
+            if self.batches < 0:
+                raise CutError
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.epochs is not None:
+            self.epochs -= 1
+            if self.epochs < 0:
+                raise CutError
+
+
+@pytest.fixture(name="digits", scope="module")
+def _digits():
+    images, labels, _, _ = ki.scenarios.load_digits()
+    rows = np.concatenate([np.flatnonzero(labels == k)[:24] for k in range(6)])
+    return images[rows], labels[rows]
+
+
+METHODS = {
+    "eeil": lambda: ki.EEIL(
+        finetune_epochs=2,
+        learning_rate_factor=ki.methods.StepDecay(2),
+        gradient_noise=ki.methods.GradientNoise(),
+    ),
+    "partial_sharing": ki.PartialSharing,
+    "joint": ki.Joint,
+}
+
+
+class Run:
+    """What one process holds: model, memory and callback."""
+
+    def __init__(self, method, backup_dir, seed=0, finetune=None):
+        keras.utils.set_random_seed(seed)
+        branched = method == "partial_sharing"
+        self.model = ki.IncrementalClassifier(
+            ki.backbones.small((8, 8, 1)), branch_at="stage2" if branched
+            else None,
+        )  # fmt: skip
+        self.model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+        self.memory = None if method == "joint" else ki.ExemplarMemory(30)
+        made = METHODS[method]() if finetune is None else ki.EEIL(finetune)
+        self.callback = ki.IncrementalCallback(
+            self.memory,
+            made,
+            augment=None if branched else ki.augmentation.CropFlip(1),
+            backup_dir=backup_dir,
+        )
+
+    def __call__(self, digits, cut=None, tasks=TASKS, epochs=3):
+        images, labels = digits
+        for task in tasks:
+            chosen = np.isin(labels, task)
+            self.model.fit(
+                images[chosen],
+                labels[chosen],
+                batch_size=16,
+                epochs=epochs,
+                verbose=0,
+                callbacks=[self.callback, *([cut] if cut else [])],
+            )
+
+    def state(self):
+        arrays = [np.asarray(v) for v in self.model.state_variables()]
+        if self.memory is not None:
+            arrays += [self.memory.images(k) for k in self.memory.labels]
+        return self.model.labels, [array.tobytes() for array in arrays]
+
+
+@pytest.fixture(name="straight", scope="module", params=METHODS)
+def _straight(request, digits, tmp_path_factory):
+    run = Run(request.param, tmp_path_factory.mktemp("straight"))
+    run(digits)
+    return request.param, run.state(), run.callback.reports
+
+
+def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
+    straight, digits, tmp_path
+):
+    method, state, reports = straight
+    cuts = [Cut(batches=4), Cut(epochs=4), Cut(batches=14)]
+    if method == "joint":
+        cuts = cuts[:1]
+    for cut in cuts:
+        with pytest.raises(CutError):
+            Run(method, tmp_path)(digits, cut)
+            raise CutError  # the run had less than that left to do
+    run = Run(method, tmp_path)
+    run(digits)
+    assert run.state() == state
+    assert [r.epochs for r in run.callback.reports] == [
+        r.epochs for r in reports
+    ]
+    assert [r.details for r in run.callback.reports] == [
+        r.details for r in reports
+    ]
+
+
+def test_a_finished_run_trains_nothing_when_run_again(digits, tmp_path):
+    first = Run("eeil", tmp_path)
+    first(digits)
+    again = Run("eeil", tmp_path)
+    again(digits, Cut(batches=0))
+    assert again.state() == first.state()
+    assert again.model.train_function_traces == 0
+    images, _ = digits
+    np.testing.assert_array_equal(
+        again.model.predict(images, verbose=0),
+        first.model.predict(images, verbose=0),
+    )
+    assert again.callback.train_function_traces == 1
+
+
+@pytest.mark.parametrize("failing", ["memory", "backup"])
+def test_cut_off_while_the_memory_or_the_backup_is_written(
+    failing, digits, tmp_path, monkeypatch
+):
+    straight = Run("eeil", tmp_path / "straight")
+    straight(digits)
+
+    def fail(*args):
+        raise CutError
+
+    target = {
+        "memory": (ki.ExemplarMemory, "update"),
+        "backup": (ki.callbacks.backup.BackupFolder, "commit"),
+    }[failing]
+    cut = Run("eeil", tmp_path / "cut")
+    cut(digits, tasks=TASKS[:1])
+    with monkeypatch.context() as patch, pytest.raises(CutError):
+        patch.setattr(*target, fail)
+        cut(digits, tasks=TASKS[1:])
+    run = Run("eeil", tmp_path / "cut")
+    run(digits)
+    assert run.state() == straight.state()
+
+
+def test_a_failed_step_starts_anew_in_the_same_process(digits, tmp_path):
+    run = Run("eeil", tmp_path)
+    run(digits, tasks=TASKS[:1])
+    with pytest.raises(CutError):
+        run(digits, Cut(epochs=1), tasks=TASKS[1:2])
+    run(digits, tasks=TASKS[1:2])
+    straight = Run("eeil", tmp_path / "straight")
+    straight(digits, tasks=TASKS[:2])
+    assert run.state() == straight.state()
+
+
+def test_backup_of_another_run_is_refused(digits, tmp_path):
+    Run("eeil", tmp_path)(digits, tasks=TASKS[:1])
+    with pytest.raises(ValueError, match="another run: method was"):
+        Run("eeil", tmp_path, finetune=7)(digits, tasks=TASKS[:1])
+
+
+def test_other_data_or_options_are_refused(digits, tmp_path):
+    Run("eeil", tmp_path)(digits, tasks=TASKS[:1])
+    with pytest.raises(ValueError, match="step 0 had other data"):
+        Run("eeil", tmp_path)(digits, tasks=[[0, 2]])
+    with pytest.raises(ValueError, match="epochs 3, now 4"):
+        Run("eeil", tmp_path)(digits, tasks=TASKS[:1], epochs=4)
+
+
+def test_a_model_that_knows_other_classes_is_refused(digits, tmp_path):
+    Run("eeil", tmp_path)(digits, tasks=TASKS[:1])
+    other = Run("eeil", tmp_path)
+    other.model.add_classes([9])
+    with pytest.raises(ValueError, match="not the first of the backup's"):
+        other(digits, tasks=TASKS[:1])
+
+
+def test_early_stopping_before_a_cut_stays_in_effect(digits, tmp_path):
+    images, labels = digits
+    chosen = np.isin(labels, TASKS[0])
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    def fit(run, *callbacks):
+        run.model.fit(
+            images[chosen], labels[chosen], batch_size=16, epochs=5, verbose=0,
+            callbacks=[run.callback, *callbacks],
+        )  # fmt: skip
+
+    def fail(*args):
+        raise CutError
+
+    cut = Run("eeil", tmp_path)
+    cut.memory.update = fail
+    with pytest.raises(CutError):
+        fit(cut, Stop())
+    run = Run("eeil", tmp_path)
+    fit(run)
+    assert run.callback.reports[0].epochs == 1

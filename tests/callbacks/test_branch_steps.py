@@ -1,0 +1,461 @@
+"""Steps that add a branch, as a user would run them; and their undoing."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_incremental as ki
+from keras_incremental.methods import partial_sharing
+
+
+def network():
+    """Two convolutions with batch normalisation; cut after the first."""
+
+    def block(name):
+        return [
+            keras.layers.Conv2D(8, 3, padding="same", use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.8),
+            keras.layers.ReLU(name=name),
+        ]
+
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Rescaling(1 / 255),
+            *block("shared"),
+            *block("own"),
+            keras.layers.Flatten(),
+        ]
+    )
+
+
+@pytest.fixture
+def make():
+    """Returns a function that makes a compiled model and a callback."""
+
+    def pair(memory=None, branch_at="shared", backbone=None, **compiled):
+        keras.utils.set_random_seed(0)
+        backbone = network() if backbone is None else backbone
+        model = ki.IncrementalClassifier(backbone, branch_at=branch_at)
+        compiled.setdefault(
+            "optimizer", keras.optimizers.SGD(0.05, momentum=0.9)
+        )
+        model.compile(**compiled)
+        return model, ki.IncrementalCallback(memory, ki.PartialSharing())
+
+    return pair
+
+
+def fit(model, incremental, x, y=None, epochs=1, callbacks=(), **options):
+    return model.fit(
+        x,
+        y,
+        batch_size=8,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[incremental, *callbacks],
+        **options,
+    )
+
+
+def values(weights):
+    return [keras.ops.convert_to_numpy(weight).copy() for weight in weights]
+
+
+# A step is all or nothing.
+
+
+class Stop(keras.callbacks.Callback):
+    """Interrupts the training, after a look at all logits."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.predict(np.zeros((4, 4, 4, 1), "uint8"), verbose=0)
+        raise KeyboardInterrupt
+
+
+class State:
+    """What a step that fails must leave as it was."""
+
+    def __init__(self, model, memory, x):
+        self.model, self.memory, self.x = model, memory, x
+        self.weights = list(model.weights)
+        self.before = values(self.weights)
+        self.seen = self.look()
+
+    def look(self):
+        model, memory = self.model, self.memory
+        parts = [model.head, *model.branches.branches]
+        layers = [*model.backbone.layers, *parts]
+        layers += [n for b in parts[1:] for n in (*b.network.layers, b.head)]
+        return {
+            "labels": model.labels,
+            "names": model.class_names,
+            "heads": model.heads,
+            "flags": [layer.trainable for layer in layers],
+            "trained": [id(v) for v in model.trainable_variables],
+            "logits": model.predict(self.x, verbose=0).tolist(),
+            "raw": model.uncalibrated_logits(self.x).numpy().tolist(),
+            "calibration": np.stack(model.calibration()).tolist(),
+            "memory": {k: memory.images(k).tolist() for k in memory.labels},
+            "rate": float(model.optimizer.learning_rate),
+        }
+
+    def check(self, may_grow=False):
+        seen = self.look()
+        if may_grow:  # a larger head is no other model, and stays
+            del seen["trained"], self.seen["trained"]
+        else:
+            assert len(self.model.weights) == len(self.weights)
+        for key in seen:
+            assert seen[key] == self.seen[key], key
+        now = {id(weight) for weight in self.model.weights}
+        assert {id(weight) for weight in self.weights} <= now
+        for weight, value in zip(
+            values(self.weights), self.before, strict=True
+        ):
+            np.testing.assert_array_equal(weight, value)
+
+
+@pytest.mark.parametrize(
+    ("old", "width", "new"),
+    [
+        ([[40, 7]], 1.0, [1, 2]),
+        ([[40, 7], [300, 5]], 1.0, [1, 2]),
+        ([[40, 7], [300, 5], [6]], 1.0, [1]),
+        ([[40, 7], [300, 5]], 0.5, [1, 2]),
+        ([[40, 7], [300, 5]], 1.0, range(100, 120)),
+    ],
+    ids=["first", "second", "third", "thinner", "larger head"],
+)
+def test_an_interrupted_branch_leaves_no_trace(make, blobs, old, width, new):
+    memory = ki.ExemplarMemory(40)
+    model, incremental = make(memory)
+    for labels in old:
+        fit(model, incremental, *blobs(labels, per_class=6))
+    x, _ = blobs([40, 7, 1], per_class=4)
+    state = State(model, memory, x)
+    incremental.method = ki.PartialSharing(width=width)
+    step = blobs(new, per_class=4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, incremental, *step, callbacks=[Stop()])
+    state.check(may_grow=len(new) > 16)
+    fit(model, incremental, *step)
+    assert set(model.labels[-len(new) :]) == set(new)
+    known = len(state.seen["labels"])
+    after = model.uncalibrated_logits(x).numpy()
+    assert after[:, :known].tolist() == state.seen["raw"]
+    assert after.shape == (12, known + len(new))
+    assert incremental.reports[-1].details["calibrated"]
+
+
+def test_a_failure_after_the_memory_was_updated_undoes_both(
+    make, blobs, monkeypatch
+):
+    memory = ki.ExemplarMemory(10)
+    model, incremental = make(memory)
+    for labels in ([40, 7], [300, 5]):
+        fit(model, incremental, *blobs(labels))
+    state = State(model, memory, blobs([40, 300])[0])
+
+    def fail(*arguments):
+        assert 1 in memory
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partial_sharing, "fit_calibration", fail)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, incremental, *blobs([1]))
+    state.check()
+    fit(model, incremental, *blobs([1]))
+    assert 1 in memory and model.num_classes == 5
+
+
+def test_a_failure_while_the_branch_is_added_leaves_the_base(make, blobs):
+    """Keras does not make an optimizer anew whose rate is a lambda."""
+    model, incremental = make(optimizer=keras.optimizers.SGD(lambda: 0.05))
+    fit(model, incremental, *blobs([40, 7]))
+    x, _ = blobs([40, 7])
+    logits = model.predict(x, verbose=0)
+    with pytest.raises(ValueError, match="lambda"):
+        fit(model, incremental, *blobs([1]))
+    assert set(model.labels) == {40, 7} and not model.has_branches
+    np.testing.assert_array_equal(model.predict(x, verbose=0), logits)
+    assert all(layer.trainable for layer in model.backbone.layers)
+
+
+def test_a_users_frozen_layers_are_as_before_after_a_failed_first_branch(
+    make, blobs
+):
+    backbone = network()
+    backbone.layers[1].trainable = False
+    model, incremental = make(backbone=backbone)
+    before = [layer.trainable for layer in backbone.layers]
+    assert before.count(False) == 1
+    fit(model, incremental, *blobs([40, 7]))
+    kernel = values(backbone.layers[1].weights)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, incremental, *blobs([1]), callbacks=[Stop()])
+    assert [layer.trainable for layer in backbone.layers] == before
+    incremental.method = ki.FineTune()  # trains all that is not frozen
+    fit(model, incremental, *blobs([1]))
+    np.testing.assert_array_equal(backbone.layers[1].weights[0], kernel[0])
+
+
+# Keras' own callbacks and options.
+
+
+def test_early_stopping_restores_the_branchs_best_weights(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(10))
+    fit(model, incremental, *blobs([40, 7]))
+    best = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            weights = self.model.branches.newest.network.weights
+            best.append(values(weights))
+
+    stopping = keras.callbacks.EarlyStopping(
+        "learning_rate", mode="min", patience=2, restore_best_weights=True
+    )
+    history = fit(
+        model,
+        incremental,
+        *blobs([300, 5]),
+        epochs=9,
+        callbacks=[Watch(), stopping],
+    )
+    assert history.epoch == [0, 1, 2]  # the first is best, and two more
+    newest = values(model.branches.newest.network.weights)
+    for weight, first, last in zip(newest, best[0], best[-1], strict=True):
+        np.testing.assert_array_equal(weight, first)
+        assert (weight != last).any()
+    assert incremental.reports[-1].epochs == 3
+
+
+def test_a_plateau_lowers_the_rate_of_this_step_alone(make, blobs):
+    model, incremental = make()
+    for labels in ([40, 7], [300, 5]):
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            "loss", factor=0.5, patience=1, min_delta=1e9
+        )
+        history = fit(
+            model, incremental, *blobs(labels), epochs=4, callbacks=[plateau]
+        )
+        rates = history.history["learning_rate"]
+        np.testing.assert_allclose(rates, [0.05, 0.05, 0.025, 0.0125])
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
+
+
+def test_validation_data_may_hold_new_and_old_classes(make, blobs):
+    model, incremental = make()
+    fit(model, incremental, *blobs([40, 7]))
+    data = blobs([40, 7, 300, 5], seed=1)
+    history = fit(
+        model, incremental, *blobs([300, 5]), epochs=2, validation_data=data
+    )
+    logs = model.evaluate(*data, verbose=0, return_dict=True)
+    for name in ("loss", "accuracy"):
+        last = history.history[f"val_{name}"][-1]
+        assert last == pytest.approx(logs[name], rel=1e-4)
+    assert set(history.history) == {
+        "loss", "classification_loss", "distillation_loss", "accuracy",
+        "val_loss", "val_accuracy", "learning_rate",
+    }  # fmt: skip
+    assert history.history["distillation_loss"] == [0, 0]
+
+
+def test_a_branchs_loss_is_over_its_own_classes(make, blobs):
+    """By hand from the logits of the first batch, which holds all images."""
+    model, incremental = make(optimizer=keras.optimizers.SGD(1e-9))
+    fit(model, incremental, *blobs([40, 7]))
+    x, y = blobs([300, 5, 1], per_class=2)
+    history = fit(model, incremental, x, y)
+    newest = model.branches.newest
+    logits = newest(model.trunk_outputs(x), training=True)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        model.classes.to_units(y) - 2, logits, from_logits=True
+    )
+    assert history.history["loss"] == [
+        pytest.approx(float(np.mean(losses)), rel=1e-3)
+    ]
+
+
+def test_regularisation_is_that_of_the_newest_branch(make, blobs):
+    backbone = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Conv2D(2, 3, kernel_regularizer="l2", name="shared"),
+            keras.layers.Conv2D(
+                2, 1, kernel_regularizer=keras.regularizers.L2(0.5)
+            ),
+            keras.layers.Flatten(),
+        ]
+    )
+    model, _ = make(backbone=backbone)
+    model.add_classes([40])
+    model.add_branch([1])
+    model.add_branch([2])
+    kernel = model.branches.newest.network.trainable_variables[0]
+    (penalty,) = model.losses
+    expected = 0.5 * np.sum(np.square(kernel))
+    assert float(penalty) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_compiled_loss_and_metrics_work_in_every_step(make, blobs):
+    model, incremental = make(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True)],
+    )
+    for labels in ([40, 7], [300, 5], [1]):
+        logs = fit(model, incremental, *blobs(labels)).history
+        assert np.isfinite(logs["sparse_categorical_crossentropy"]).all()
+
+
+def test_a_learning_rate_schedule_starts_anew_with_each_branch(make, blobs):
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 3, 0.5)
+    model, incremental = make(optimizer=keras.optimizers.SGD(schedule))
+    for labels in ([40, 7], [300, 5], [1, 2]):
+        history = fit(model, incremental, *blobs(labels), epochs=2)
+        rates = history.history["learning_rate"]  # after 3 and after 6 steps
+        np.testing.assert_allclose(rates, [0.025, 0.0125])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+def test_other_optimizers_train_branches(make, blobs, optimizer):
+    model, incremental = make(optimizer=optimizer)
+    for labels in ([40, 7], [300, 5], [1]):
+        fit(model, incremental, *blobs(labels))
+    assert model.train_function_traces == 2
+
+
+# Labels, networks, policies.
+
+
+def test_string_labels_name_the_classes_of_branches(make, blobs):
+    memory = ki.ExemplarMemory(9)
+    model, incremental = make(memory)
+    for labels in (["ram", "ewe"], ["lamb"], ["goat", "kid"]):
+        data = tf.data.Dataset.from_tensor_slices(blobs(labels)).batch(8)
+        fit(model, incremental, data)
+    assert sorted(model.labels) == ["ewe", "goat", "kid", "lamb", "ram"]
+    assert model.labels[2] == "lamb" == model.class_names[2]
+    assert memory.labels == model.labels and len(memory) == 9
+    names = model.classify(blobs(["kid"])[0], verbose=0)
+    assert set(names) <= set(model.class_names)
+
+
+def test_class_names_are_those_of_the_callback(make, blobs):
+    model, incremental = make()
+    incremental.class_names = {40: "forty", 300: "three hundred"}
+    for labels in ([40], [300, 5]):
+        fit(model, incremental, *blobs(labels))
+    assert set(model.class_names) == {"forty", "three hundred", "5"}
+
+
+def test_a_base_and_branches_of_one_class_each(make, blobs):
+    model, incremental = make(ki.ExemplarMemory(9))
+    for label in (40, 7, 300):
+        history = fit(model, incremental, *blobs([label]), epochs=2)
+        assert history.history["accuracy"][-1] == 1.0
+    assert model.labels == [40, 7, 300]
+    assert np.isfinite(model.predict(blobs([7])[0], verbose=0)).all()
+
+
+@pytest.mark.parametrize("branch_at", [0.0, 1.0])
+def test_nothing_or_all_of_the_network_is_shared(make, blobs, branch_at):
+    model, incremental = make(ki.ExemplarMemory(20), branch_at)
+    fit(model, incremental, *blobs([40, 7]), epochs=3)
+    x, _ = blobs([40, 7])
+    before = model.uncalibrated_logits(x)
+    for labels in ([300, 5], [1, 2]):
+        history = fit(model, incremental, *blobs(labels), epochs=8)
+        assert history.history["accuracy"][-1] > 0.8
+        after = model.uncalibrated_logits(x)
+        np.testing.assert_array_equal(after[:, :2], before)
+    assert model.train_function_traces == 2
+    own = {0.0: 5, 1.0: 2}[branch_at] + (3 if branch_at == 0 else 0)
+    assert len(model.trainable_variables) == own
+
+
+def test_the_fixtures_sequential_backbone_grows_branches(
+    make, tiny_backbone, blobs
+):
+    flatten = tiny_backbone.layers[1].name
+    model, incremental = make(
+        ki.ExemplarMemory(20), flatten, backbone=tiny_backbone
+    )
+    for labels in ([40, 7], [300, 5], [1]):
+        fit(model, incremental, *blobs(labels), epochs=10)
+    x, y = blobs([40, 7, 300, 5, 1], seed=3)
+    logs = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert logs["accuracy"] > 0.6
+    assert model.branch_at == flatten
+
+
+def test_dropout_and_random_layers_of_a_branch_are_off_in_inference(
+    make, blobs
+):
+    backbone = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Rescaling(1 / 255, name="shared"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dropout(0.5, seed=1),
+        ]
+    )
+    model, incremental = make(backbone=backbone)
+    for labels in ([40, 7], [300, 5]):
+        fit(model, incremental, *blobs(labels))
+    x, _ = blobs([40, 7])
+    before = model.predict(x, verbose=0)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), before)
+    fit(model, incremental, *blobs([1]))
+    np.testing.assert_array_equal(model.predict(x, verbose=0)[:, :4], before)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("cache_bytes", [10**9, 100])
+def test_branches_train_in_mixed_precision(make, blobs, policy, cache_bytes):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model, incremental = make(ki.ExemplarMemory(20))
+        incremental.cache_bytes = cache_bytes
+        fit(model, incremental, *blobs([40, 7]), epochs=2)
+        x, _ = blobs([40, 7])
+        raw = model.uncalibrated_logits(x)
+        for labels in ([300, 5], [1, 2]):
+            history = fit(model, incremental, *blobs(labels), epochs=8)
+            assert history.history["accuracy"][-1] > 0.8
+        after = model.uncalibrated_logits(x)
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(
+        tf.cast(after[:, :2], tf.float32), tf.cast(raw, tf.float32)
+    )
+    for weight in model.trainable_variables:
+        assert weight.dtype == "float32"
+    assert model.trunk_outputs(x).dtype == policy.removeprefix("mixed_")
+    assert incremental.reports[-1].details["calibrated"]
+
+
+def test_mobilenet_grows_a_branch(make):
+    backbone = keras.applications.MobileNetV2(
+        (32, 32, 3), alpha=0.35, include_top=False, weights=None
+    )
+    model, incremental = make(branch_at=0.7, backbone=backbone)
+    images = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), "uint8")
+    model.add_classes([0, 1])
+    before = model.predict(images, verbose=0)
+    statistics = values(model.backbone.weights)
+    fit(model, incremental, images, np.array([2, 3] * 4))
+    after = model.predict(images, verbose=0)
+    assert after.shape == (8, 4)
+    np.testing.assert_array_equal(after[:, :2], before)
+    assert 0.7 <= model.shared_layers < 0.8
+    for weight, value in zip(
+        values(model.backbone.weights), statistics, strict=True
+    ):
+        np.testing.assert_array_equal(weight, value)

@@ -1,0 +1,265 @@
+"""What a published version computes, read by TensorFlow alone."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_incremental as ki
+from keras_incremental.export import publish
+
+BATCH_SIZES = (1, 7, 64)
+ENCODED = ("serving_bytes", "classify", "classification")
+
+
+def png_files(images):
+    return [tf.io.encode_png(image).numpy() for image in images]
+
+
+def example(image_bytes):
+    value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image_bytes]))
+    features = tf.train.Features(feature={"image/encoded": value})
+    return tf.train.Example(features=features).SerializeToString()
+
+
+def inputs_of(images, files):
+    """Returns what each signature takes for the same images."""
+    examples = [example(file) for file in files]
+    return {
+        "serving_default": images.astype("float32"),
+        "serving_bytes": np.array(files),
+        "classify": np.array(examples),
+        "classification": np.array(examples),
+    }
+
+
+def in_batches(inputs):
+    return {
+        f"{signature}/{size}": values[:size]
+        for signature, values in inputs.items()
+        for size in BATCH_SIZES
+    }
+
+
+@pytest.fixture(scope="module")
+def outputs(grown, digit_images, read_alone, tmp_path_factory):
+    """Outputs of the grown model's version, `signature/batch size/output`."""
+    version = publish(grown, tmp_path_factory.mktemp("served") / "digits")
+    inputs = inputs_of(digit_images, png_files(digit_images))
+    return read_alone(version, in_batches(inputs))
+
+
+@pytest.mark.parametrize("size", BATCH_SIZES)
+@pytest.mark.parametrize(
+    "signature", ["serving_default", "serving_bytes", "classify"]
+)
+class TestPredictSignature:
+    @pytest.fixture
+    def expected(self, grown, digit_images, probabilities_of, size):
+        return probabilities_of(grown, digit_images[:size])
+
+    @pytest.fixture
+    def get(self, outputs, signature, size):
+        return lambda name: outputs[f"{signature}/{size}/{name}"]
+
+    def test_probabilities_are_the_model_s(self, get, expected):
+        found = get("probabilities")
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert np.ptp(found, axis=1).min() > 0.05  # else this shows nothing
+
+    def test_ids_rank_all_classes(self, get, expected):
+        assert get("class_ids").dtype == np.int32
+        np.testing.assert_array_equal(
+            get("class_ids"), np.argsort(-expected, axis=1)
+        )
+
+    def test_classes_are_the_names_of_the_ids(self, get, grown):
+        names = np.char.decode(get("classes"), "utf-8")
+        np.testing.assert_array_equal(
+            names, np.array(grown.class_names)[get("class_ids")]
+        )
+
+
+@pytest.mark.parametrize("size", BATCH_SIZES)
+def test_classification_gives_names_and_scores_best_first(outputs, size):
+    wanted = outputs[f"classify/{size}/probabilities"]
+    np.testing.assert_array_equal(
+        outputs[f"classification/{size}/classes"],
+        outputs[f"classify/{size}/classes"],
+    )
+    np.testing.assert_array_equal(
+        outputs[f"classification/{size}/scores"], -np.sort(-wanted, axis=1)
+    )
+
+
+def test_branches_are_served_like_the_model(
+    branched, digit_images, read_alone, probabilities_of, tmp_path
+):
+    inputs = inputs_of(digit_images, png_files(digit_images))
+    outputs = read_alone(publish(branched, tmp_path), in_batches(inputs))
+    for signature in ("serving_default", "serving_bytes", "classify"):
+        for size in BATCH_SIZES:
+            np.testing.assert_allclose(
+                outputs[f"{signature}/{size}/probabilities"],
+                probabilities_of(branched, digit_images[:size]),
+                atol=1e-5,
+            )
+
+
+def reached_operations(graph_def, start):
+    """Returns the types of the operations that computing a node can reach.
+
+    A function that is called twice counts twice.
+    """
+    functions = {f.signature.name: f for f in graph_def.library.function}
+
+    def of(nodes):
+        for node in nodes:
+            yield node.op
+            for value in node.attr.values():
+                if value.WhichOneof("value") == "func":
+                    yield from of(functions[value.func.name].node_def)
+
+    return list(of([node for node in graph_def.node if node.name == start]))
+
+
+def convolutions(version, signature):
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.load(
+            session, ["serve"], str(version)
+        )
+    output = meta_graph.signature_def[signature].outputs["class_ids"].name
+    operations = reached_operations(meta_graph.graph_def, output.split(":")[0])
+    return operations.count("Conv2D")
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "serving_bytes"])
+def test_the_trunk_is_computed_once(branched, tmp_path, signature):
+    version = publish(branched, tmp_path)
+    # Two of the trunk, one of the base, one of the branch.
+    assert convolutions(version, signature) == 4
+
+
+def test_the_count_of_convolutions_sees_those_of_the_whole_net(grown, tmp_path):
+    assert convolutions(publish(grown, tmp_path), "serving_default") == 3
+
+
+def test_files_are_prepared_as_for_training(
+    read_alone, probabilities_of, tmp_path
+):
+    """Files of other sizes, shapes and formats, from a folder of classes."""
+    random = np.random.default_rng(0)
+    folder = tmp_path / "photos" / "cat"
+    folder.mkdir(parents=True)
+    for index, shape in enumerate([(10, 6), (23, 40), (5, 3), (31, 7)]):
+        # Smooth, as JPEG keeps noise badly.
+        image = tf.image.resize(random.uniform(0, 255, (3, 3, 3)), shape)
+        image = tf.cast(image, tf.uint8)
+        png = tf.io.encode_png(image).numpy()
+        (folder / f"{index}.png").write_bytes(png)
+        jpeg = tf.io.encode_jpeg(image).numpy()
+        (folder / f"{index}.jpg").write_bytes(jpeg)
+    grey = tf.io.encode_png(random.integers(0, 256, (9, 9, 1), np.uint8))
+    (folder / "grey.png").write_bytes(grey.numpy())
+
+    scenario = ki.ClassIncrementalScenario.from_directory(
+        tmp_path / "photos",
+        image_size=(10, 6),
+        classes_per_task=1,
+        test_path=tmp_path / "photos",
+    )
+    model = ki.IncrementalClassifier(ki.backbones.small((10, 6, 3)))
+    model.add_classes(["cat", "dog", "cow"])
+    trained_on = np.stack([image for image, _ in scenario[0].train])
+    files = np.array([path.read_bytes() for path in sorted(folder.iterdir())])
+    outputs = read_alone(publish(model, tmp_path), {"serving_bytes": files})
+
+    found = outputs["serving_bytes/probabilities"]
+    expected = probabilities_of(model, trained_on)
+    assert len(found) == len(expected) == 9
+    np.testing.assert_allclose(
+        np.sort(found, axis=0), np.sort(expected, axis=0), atol=1e-5
+    )
+    assert np.ptp(found, axis=0).min() > 1e-3
+
+
+def test_a_file_that_is_no_image_is_refused(grown, tmp_path):
+    served = tf.saved_model.load(str(publish(grown, tmp_path)))
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        served.signatures["serving_bytes"](
+            image_bytes=tf.constant([b"no image"])
+        )
+
+
+def test_no_more_than_1000_classes_are_ranked(tiny_backbone, tmp_path):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.add_classes(range(1200))
+    served = tf.saved_model.load(str(publish(model, tmp_path)))
+    outputs = served.signatures["serving_default"](
+        images=tf.random.stateless_uniform((2, 4, 4, 1), (1, 2)) * 255
+    )
+    best = np.argsort(-outputs["probabilities"].numpy(), axis=1, kind="stable")
+    assert outputs["probabilities"].shape == (2, 1200)
+    np.testing.assert_array_equal(outputs["class_ids"], best[:, :1000])
+    assert outputs["classes"].shape == (2, 1000)
+
+
+def test_images_of_any_size_get_the_size_that_is_asked_for(tmp_path, any_size):
+    version = publish(any_size, tmp_path, image_size=12)
+    served = tf.saved_model.load(str(version)).signatures
+    image = np.random.default_rng(0).integers(0, 256, (12, 12, 3), np.uint8)
+    encoded = served["serving_bytes"](image_bytes=tf.io.encode_png(image)[None])
+    raw = served["serving_default"](images=tf.cast(image, tf.float32)[None])
+    np.testing.assert_allclose(
+        encoded["probabilities"], raw["probabilities"], atol=1e-6
+    )
+    larger = served["serving_default"](images=tf.zeros((1, 20, 17, 3)))
+    assert larger["probabilities"].shape == (1, 2)
+
+
+def test_images_of_any_size_need_a_size(tmp_path, any_size):
+    with pytest.raises(ValueError, match=r"Pass image_size=\(height, width\)"):
+        publish(any_size, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_size_that_the_model_does_not_take_is_an_error(grown, tmp_path):
+    with pytest.raises(ValueError, match=r"image_size=9.*\(8, 8, 1\)"):
+        publish(grown, tmp_path, image_size=9)
+
+
+def test_inputs_that_are_no_pictures_have_the_raw_signature_alone(
+    vectors, tmp_path
+):
+    version = publish(vectors, tmp_path)
+    served = tf.saved_model.load(str(version)).signatures
+    assert list(served) == ["serving_default"]
+    outputs = served["serving_default"](images=tf.ones((3, 6)))
+    np.testing.assert_allclose(
+        outputs["probabilities"],
+        tf.nn.softmax(vectors.predict(np.ones((3, 6)), verbose=0)),
+        atol=1e-6,
+    )
+
+
+def test_a_version_holds_names_marker_and_no_optimizer(blobs, tmp_path):
+    images, labels = blobs([0, 1])
+    keras.utils.set_random_seed(0)
+    model = ki.IncrementalClassifier(
+        keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+    )
+    model.compile(optimizer="adam")
+    model.add_classes([0, 1], ["zéro", "one/uno"])
+    model.fit(images, labels, verbose=0)
+    version = publish(model, tmp_path)
+    names = (version / "assets" / "class_names.txt").read_bytes()
+    assert names.decode("utf-8") == "zéro\none/uno\n"
+    marker = version / "assets.extra" / "keras_incremental.json"
+    assert json.loads(marker.read_text()) == {"format_version": 1, "classes": 2}
+    saved = tf.train.list_variables(str(version / "variables" / "variables"))
+    shapes = [shape for name, shape in saved if "VARIABLE_VALUE" in name]
+    # The head's columns in use, kernel and bias; not Adam's moments.
+    assert sorted(shapes) == [[], [16, 128], [128]]
