@@ -13,7 +13,7 @@ from keras_incremental.experiment import Experiment
 
 @pytest.fixture
 def make(tiny_backbone, blobs):
-    def experiment(tasks=3, **options):
+    def experiment(tasks=3, method=None, model_options=None, **options):
         labels = [40, 7, 300, 5, 6, 1, 9, 2, 8, 3, 11, 10][: 2 * tasks]
         scenario = ki.ClassIncrementalScenario.from_arrays(
             *blobs(labels, per_class=8),
@@ -22,11 +22,11 @@ def make(tiny_backbone, blobs):
             class_order=labels,
             class_names={label: f"class {label}" for label in labels},
         )
-        model = ki.IncrementalClassifier(tiny_backbone)
+        model = ki.IncrementalClassifier(tiny_backbone, **model_options or {})
         model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
         incremental = ki.IncrementalCallback(
             ki.ExemplarMemory(24),
-            method=ki.EEIL(finetune_epochs=4),
+            method=method or ki.EEIL(finetune_epochs=4),
             class_names=scenario.class_names,
         )
         return Experiment(
@@ -120,3 +120,82 @@ def test_results_of_finished_tasks_survive_an_error(make, tmp_path):
         make()(tmp_path / "out", callbacks=[Fail()])
     stored = ki.reports.read_results(tmp_path / "out")
     assert len(stored["tasks"]) == 1
+
+
+@pytest.fixture
+def make_sharing(make, tiny_backbone):
+    """An experiment that adds a branch for each task after the first."""
+
+    def experiment(**options):
+        branch_at = tiny_backbone.layers[1].name
+        return make(
+            method=ki.PartialSharing(),
+            model_options={"branch_at": branch_at},
+            **options,
+        )
+
+    return experiment
+
+
+def images_and_units(experiment):
+    data = experiment.scenario[-1].seen_test
+    x = np.stack([image for image, _ in data.as_numpy_iterator()])
+    y = np.array([label for _, label in data.as_numpy_iterator()])
+    return x, experiment.model.classes.to_units(y)
+
+
+def test_branches_are_reported_with_and_without_calibration(make_sharing):
+    experiment = make_sharing()
+    results = experiment()
+    model, final = experiment.model, results["tasks"][-1]
+    x, units = images_and_units(experiment)
+    calibrated = model.predict(x, verbose=0).argmax(axis=1)
+    assert final["accuracy"] == np.mean(calibrated == units)
+    raw = model.uncalibrated_logits(x).numpy()
+    assert final["uncalibrated_accuracy"] == np.mean(raw.argmax(1) == units)
+    for task, accuracy in enumerate(final["task_aware_accuracy"]):
+        own = units // 2 == task
+        best = raw[own][:, 2 * task : 2 * task + 2].argmax(1)
+        assert accuracy == np.mean(best == units[own] % 2)
+    assert model.calibration()[0].tolist() != [1.0] * 6
+    assert results["branch_at"] == model.branch_at
+    assert results["train_function_traces"] == 2
+
+
+def test_task_aware_accuracy_of_old_tasks_does_not_change(make_sharing):
+    entries = make_sharing(tasks=4)()["tasks"]
+    final = entries[-1]["task_aware_accuracy"]
+    assert len(final) == 4
+    for entry in entries:
+        task = entry["task"]
+        assert entry["task_aware_accuracy"] == final[: task + 1]
+        shared = {"clone_source", "similarity", "calibrated"} & set(entry)
+        assert len(shared) == (3 if task else 0)
+        if task:
+            assert 0 <= entry["clone_source"] < task
+            assert 0 <= entry["similarity"] <= 1
+            assert entry["calibrated"] is True
+
+
+def test_the_files_of_a_run_with_branches_are_whole(make_sharing, tmp_path):
+    experiment = make_sharing()
+    results = experiment(tmp_path / "out")
+    stored = json.loads((tmp_path / "out/results.json").read_text())
+    assert stored["tasks"] == results["tasks"]
+    model = keras.models.load_model(tmp_path / "out/model.keras")
+    x, _ = images_and_units(experiment)
+    np.testing.assert_array_equal(
+        model.predict(x, verbose=0), experiment.model.predict(x, verbose=0)
+    )
+
+
+def test_figures_are_right_beyond_the_heads_first_capacity(make):
+    """All columns count, though the head has doubled between two tasks."""
+    experiment = make(model_options={"capacity": 2})
+    results = experiment()
+    model, final = experiment.model, results["tasks"][-1]
+    x, units = images_and_units(experiment)
+    predictions = model.predict(x, verbose=0).argmax(axis=1)
+    assert final["accuracy"] == np.mean(predictions == units) > 0.6
+    assert final["uncalibrated_accuracy"] == final["accuracy"]
+    assert model.head.allocated == 8

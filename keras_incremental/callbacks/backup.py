@@ -125,6 +125,7 @@ class Backup:
             )
         model.restore_structure(structure)
         self._assign(model, "finished")
+        model.finalize_state()
         if memory is not None:
             arrays = self._folder.get(self._blobs["memory"])
             labels = self._record["memory_labels"]

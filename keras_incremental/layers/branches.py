@@ -117,7 +117,7 @@ class Branch(keras.layers.Layer):
 
     def copy_from(self, other: "Branch") -> None:
         """Takes over the values and heads of a branch of equal capacity."""
-        _copy_weights(self.network, other.network)
+        copy_weights(self.network, other.network)
         self.head.copy_from(other.head)
         self.scale.assign(other.scale)
         self.bias.assign(other.bias)
@@ -224,7 +224,7 @@ class Branches(keras.layers.Layer):
             # Keras lists the weights of branches in the order of arrival.
             self.branches.pop()
             self.branches.extend([twin, newest])
-            _copy_weights(newest.network, network)
+            copy_weights(newest.network, network)
             newest.head.truncate(0)
             newest.scale.assign(1.0)
             newest.bias.assign(0.0)
@@ -326,11 +326,18 @@ class Branches(keras.layers.Layer):
         return [*base, *logits]
 
 
-def _copy_weights(network: keras.Model, other: keras.Model) -> None:
+def copy_weights(network: keras.Model, other: keras.Model) -> None:
     """Assigns the weights of a network of the same making."""
     network.set_weights(other.get_weights())
+    finalize_normalizations(network)
+
+
+def finalize_normalizations(network: keras.Model) -> None:
+    """Has `Normalization` layers see that their weights were assigned.
+
+    They compute with constants that they make of their weights.
+    """
     for layer in _normalizations(network):
-        # It computes with constants that it makes of its weights.
         layer.finalize_state()
 
 

@@ -8,7 +8,13 @@ import tensorflow as tf
 
 from keras_incremental.backbones import as_feature_extractor
 from keras_incremental.labels import UNKNOWN_LABEL_MESSAGE, ClassIndex
-from keras_incremental.layers import Branches, ExpandableDense, Traced
+from keras_incremental.layers import (
+    Branches,
+    ExpandableDense,
+    Traced,
+    copy_weights,
+    finalize_normalizations,
+)
 from keras_incremental.models.adoption import class_index, take_apart
 from keras_incremental.models.distilling_model import DistillingModel
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
@@ -390,7 +396,7 @@ class IncrementalClassifier(DistillingModel):
                 "branches": keras.saving.serialize_keras_object(Branches()),
             }
         )
-        model.backbone.set_weights(self.backbone.get_weights())
+        copy_weights(model.backbone, self.backbone)
         model.head.copy_from(self.head)
         if self.compiled:
             model.compile_from_config(self.get_compile_config())
@@ -412,14 +418,13 @@ class IncrementalClassifier(DistillingModel):
 
     def structure(self) -> dict:
         """Returns classes, heads and branches as JSON types, no weights."""
-        branches = self.branches.branches if self.has_branches else []
         return {
             "labels": self.labels,
             "class_names": self.class_names,
             "heads": [head.stop - head.start for head in self.head.heads],
             "branches": [
                 keras.saving.serialize_keras_object(branch)
-                for branch in branches
+                for branch in self._branches_so_far()
             ],
         }
 
@@ -441,6 +446,19 @@ class IncrementalClassifier(DistillingModel):
             self._freeze_base()
             self.renew_training()
             self._renew_branched_inference()
+
+    def finalize_state(self) -> None:
+        """Has all that is computed from the variables follow their values.
+
+        Call it after values have been assigned to `state_variables()`.
+        """
+        networks = [branch.network for branch in self._branches_so_far()]
+        for network in (self.backbone, *networks):
+            finalize_normalizations(network)
+        self.renew_inference()
+
+    def _branches_so_far(self) -> list:
+        return self.branches.branches if self.has_branches else []
 
     # Inference.
 

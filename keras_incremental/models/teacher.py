@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_incremental.layers import ExpandableDense
+from keras_incremental.layers import ExpandableDense, finalize_normalizations
 
 
 class Teacher:
@@ -29,6 +29,7 @@ class Teacher:
         mine, theirs = self._backbone.weights, backbone.weights
         for copy, original in zip(mine, theirs, strict=True):
             copy.assign(original)
+        finalize_normalizations(self._backbone)
         self._head.copy_from(head)
 
     def logits(self, images: tf.Tensor) -> tf.Tensor:

@@ -92,7 +92,7 @@ def find_cut(graph: Graph, branch_at: str | float) -> Cut:
         return cuts[-1]
     # A network without weight layers has no share but 0.
     enough = [cut.layers for cut in cuts if cut.layers >= branch_at]
-    share = min(enough, default=cuts[-1].layers)
+    share = min(enough, default=0.0)
     return [cut for cut in cuts if cut.layers == share][-1]
 
 

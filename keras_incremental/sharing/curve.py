@@ -13,6 +13,7 @@ from keras_incremental.sharing import picture
 _LONGEST_NAME = 20
 _LINE = 80
 _ROUNDING = 1e-9
+_UNITS = (("G", 1e9), ("M", 1e6), ("k", 1e3))
 _COLUMNS = (
     ("branch at", lambda p: str(p.branch_at)[:_LONGEST_NAME]),
     ("shared", lambda p: f"{100 * p.layers:.0f} %"),
@@ -205,9 +206,7 @@ def _three_digits(count: int) -> str:
     """
     if count < 10_000:
         return f"{count:,}"
-    for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= 0.9995 * size:
-            break
+    suffix, size = next(unit for unit in _UNITS if count >= 0.9995 * unit[1])
     return f"{count / size:.3g}{suffix}"
 
 

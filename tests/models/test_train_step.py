@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
+from keras_incremental.models.teacher import Teacher
 from keras_incremental.models.training_settings import add_noise
 
 
@@ -151,3 +152,20 @@ def test_restart_sets_every_kind_of_optimizer_back(tiny_backbone, blobs):
             model.optimizer.variables, start, strict=True
         ):
             np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_teacher_normalizes_like_an_adapted_backbone():
+    images = np.random.default_rng(0).normal(50, 9, (4, 8, 8, 1))
+    normalization = keras.layers.Normalization(axis=None)
+    normalization.adapt(images)
+    backbone = keras.Sequential(
+        [keras.Input((8, 8, 1)), normalization, keras.layers.Flatten()]
+    )
+    model = ki.IncrementalClassifier(backbone)
+    model.add_classes([0, 1])
+    teacher = Teacher(model.backbone, model.head)
+    np.testing.assert_allclose(
+        teacher.logits(tf.constant(images, tf.float32)),
+        model.predict(images, verbose=0),
+        rtol=1e-5,
+    )

@@ -433,11 +433,6 @@ def test_classes_have_the_names_of_their_tasks(
     assert dict(zip(found.labels, found.class_names, strict=True)) == names
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="with_branch_at copies an adapted Normalization without "
-    "finalize_state(), so that the copy normalises by other numbers",
-)
 def test_copies_compute_the_same_with_an_adapted_normalization():
     images = np.arange(128, dtype="float32").reshape(2, 8, 8, 1)
     normalization = layers.Normalization(axis=None)
