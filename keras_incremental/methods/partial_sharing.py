@@ -55,7 +55,8 @@ class PartialSharing(Method):
 
     Args:
         width: channels of a branch as a fraction of those of its source, above
-            0 to 1; channels with the largest norms are kept.
+            0 to 1; channels with the largest norms are kept. A source that is
+            thin already is cloned as it is.
         copies: variants of each image whose trunk outputs are kept, or 0; it
             matters only with an on-line augmentation.
         calibrate: `None` where there is a memory, `True` always, `False`
