@@ -29,10 +29,11 @@ _COLUMNS = (
 )
 _LEGEND = """\
 shared: of the weight layers. Accuracy of the new tasks in %: aware, among the
-classes of the image's own task; raw, among all classes, logits as they are;
-calib, after calibration. added: parameters of all branches. MACs: of inference,
-all tasks, against no sharing. train, bytes, energy: of training a branch on an
-image, against a whole network. s/epoch: measured."""
+classes of the image's own task; lost, of that to sharing; raw, among all
+classes, logits as they are; calib, after calibration. added: parameters of all
+branches. MACs: of inference, all tasks, against no sharing. train, bytes,
+energy: of training a branch on an image, against a whole network. s/epoch:
+measured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +119,8 @@ class SharingCurve:
     def table(self) -> str:
         """Returns an aligned table for the terminal, and the choice."""
         columns = [[name, *map(cell, self.points)] for name, cell in _COLUMNS]
+        losses = [f"{100 * self._loss(point):z.1f}" for point in self.points]
+        columns.insert(3, ["lost", *losses])
         widths = [max(map(len, column)) for column in columns]
         lines = []
         for name, *cells in zip(*columns, strict=True):

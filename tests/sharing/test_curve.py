@@ -170,6 +170,7 @@ def test_table_holds_the_figures_of_each_point(make_curve):
     assert [row["branch at"] for row in rows] == ["0.0", "p1", "1.0"]
     assert [row["shared"] for row in rows] == ["0%", "50%", "100%"]
     assert [row["aware"] for row in rows] == ["80.0", "75.0", "50.0"]
+    assert [row["lost"] for row in rows] == ["0.0", "5.0", "30.0"]
     assert [row["raw"] for row in rows] == ["40.0", "37.5", "25.0"]
     assert [row["calib"] for row in rows] == ["20.0", "18.8", "12.5"]
     assert [row["s/epoch"] for row in rows] == ["8.00", "7.00", "6.00"]
