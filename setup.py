@@ -44,6 +44,7 @@ TEST = [
     "pillow>=13.0",
     "pytest>=9.2",
     "pytest-timeout>=2.4",
+    "pytest-xdist>=3.8",
     "ruff>=0.17",
 ]
 

@@ -228,14 +228,11 @@ def similarities(model: IncrementalClassifier, samples: Samples) -> list[float]:
     inputs = ArraySamples(samples.take(rows), samples.labels[rows])
     is_kept = isinstance(samples, KeptSamples)
     as_input = _as_trunk_outputs if is_kept else _as_images
-    logits = _in_batches(
-        lambda batch: model.uncalibrated_logits(as_input(batch)),
-        inputs.images(),
-    )
-    bounds = np.cumsum(
-        [model.head.units, *(b.units for b in model.branches.branches)]
-    )
-    parts = np.split(logits, bounds[:-1], axis=1)
+    batches = [
+        [part.numpy() for part in model.part_logits(as_input(batch))]
+        for batch in inputs.images().batch(_BATCH)
+    ]
+    parts = [np.concatenate(part) for part in zip(*batches, strict=True)]
     can_vote = [part.shape[1] > 1 for part in parts]
     return [
         _concentration(part.argmax(axis=1), inputs.labels)

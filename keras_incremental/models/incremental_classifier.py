@@ -322,6 +322,22 @@ class IncrementalClassifier(DistillingModel):
         """
         return self._raw.call(images)
 
+    def part_logits(self, inputs) -> list[tf.Tensor]:
+        """Returns the uncalibrated logits of the base and of each branch.
+
+        Outside of a graph each part runs by a function of its own, which has
+        been traced before: nothing is traced anew as branches are added.
+
+        Args:
+            inputs: as of `trunk_outputs`.
+        """
+        outputs = self.trunk_outputs(inputs)
+        branches = self.branches.branches if self.has_branches else []
+        return [
+            self._shared.base_logits(outputs),
+            *(branch.inference(outputs) for branch in branches),
+        ]
+
     def calibration(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the scale and the bias of each unit, `(num_classes,)`."""
         scales, biases = np.ones(self.num_classes), np.zeros(self.num_classes)
