@@ -14,7 +14,7 @@ from setuptools import find_packages
 ROOT = pathlib.Path(__file__).parents[1]
 TEST_COMMAND = (
     'python3 -m venv .venv && .venv/bin/pip install -q -e ".[test]" '
-    "&& .venv/bin/python -m pytest"
+    "&& .venv/bin/python -m pytest -n auto --dist loadfile"
 )
 MAIN_COMMAND = (
     'python3 -m venv .venv && .venv/bin/pip install -q -e ".[examples]" '

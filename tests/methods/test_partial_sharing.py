@@ -329,8 +329,10 @@ def network_of_columns(*units):
         branches=types.SimpleNamespace(
             branches=[types.SimpleNamespace(units=n) for n in units[1:]]
         ),
-        uncalibrated_logits=lambda images: tf.reshape(
-            tf.cast(images, tf.float32), [-1, sum(units)]
+        part_logits=lambda images: tf.split(
+            tf.reshape(tf.cast(images, tf.float32), [-1, sum(units)]),
+            units,
+            axis=1,
         ),
     )
 
