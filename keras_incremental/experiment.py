@@ -153,11 +153,11 @@ class Experiment:
     def _evaluate(self, task: Task) -> tuple[dict, np.ndarray]:
         """Returns a task's entry of the results, and the confusion matrix."""
         started = time.perf_counter()
-        raw, units = self._predict(task.seen_test)
+        raw, units = self.model.labelled_logits(task.seen_test)
         scales, biases = self.model.calibration()
         logits = raw * scales + biases
         predictions = logits.argmax(axis=-1)
-        task_of_unit = self._task_of_unit()
+        task_of_unit = self.model.task_of_unit()
         per_task = metrics.per_task_accuracy(predictions, units, task_of_unit)
         report = self.incremental.reports[-1]
         entry = {
@@ -188,19 +188,6 @@ class Experiment:
             units, predictions, self.model.num_classes
         )
         return entry, confusion
-
-    def _predict(self, dataset: tf.data.Dataset):
-        """Returns uncalibrated logits and units of all images of a dataset."""
-        logits, labels = [], []
-        for images, batch_labels in dataset.batch(256).prefetch(1):
-            logits.append(self.model.uncalibrated_logits(images).numpy())
-            labels.append(batch_labels.numpy())
-        units = self.model.classes.to_units(np.concatenate(labels))
-        return np.concatenate(logits), units
-
-    def _task_of_unit(self) -> np.ndarray:
-        sizes = [head.stop - head.start for head in self.model.heads]
-        return np.repeat(np.arange(len(sizes)), sizes)
 
     def _results(self, entries, matrix, confusion) -> dict:
         accuracies = [entry["accuracy"] for entry in entries]

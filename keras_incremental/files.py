@@ -64,7 +64,7 @@ def atomic_write(path, mode="wb"):
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
 @contextlib.contextmanager
@@ -115,7 +115,7 @@ def atomic_directory(path):
     temporary.mkdir()
     try:
         yield temporary
-        _sync_tree(temporary)
+        sync_tree(temporary)
         _swap_in(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -147,7 +147,7 @@ def recover_directory(path):
     old = _old(target)
     if old.exists() and not target.exists():
         old.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     return pathlib.Path(path)
 
 
@@ -162,7 +162,7 @@ def _swap_in(temporary, target):
     except BaseException:
         recover_directory(target)
         raise
-    _sync(target.parent)
+    sync(target.parent)
     _remove_whole(old)
 
 
@@ -188,14 +188,15 @@ def _temporary_sibling(target):
     return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
-def _sync_tree(folder):
+def sync_tree(folder):
+    """Flushes a folder, and all that is in it, to disk."""
     for parent, _, names in os.walk(folder):
         for name in names:
-            _sync(os.path.join(parent, name))
-        _sync(parent)
+            sync(os.path.join(parent, name))
+        sync(parent)
 
 
-def _sync(path):
+def sync(path):
     """Flushes a file, or the names in a folder, to disk."""
     if os.name != "posix":  # Windows neither opens nor syncs a folder.
         return

@@ -222,10 +222,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             settings = settings_of(
                 model, self.memory, self.method, self.augment, self.seed
             )
-            self._backup = Backup(self._backup_dir, settings)
+            backup = Backup(self._backup_dir, settings)
+            backup.check_data(len(self.reports), data)
+            backup.restore_step(model, self.memory)
+            self._backup = backup
+        else:
             self._backup.check_data(len(self.reports), data)
-            self._backup.restore_step(model, self.memory)
-        self._backup.check_data(len(self.reports), data)
         self._data = data
         found = self._backup.progress_of(len(self.reports)) or Progress()
         self._clock.add_earlier(found.train_seconds, found.overhead_seconds)

@@ -14,6 +14,8 @@ import shutil
 import time
 import uuid
 
+from keras_incremental.files import sync, sync_tree
+
 # In every version written here: only folders that hold it are ever deleted.
 MARKER = pathlib.PurePath("assets.extra", "keras_incremental.json")
 
@@ -79,12 +81,12 @@ def add(base, write):
     try:
         temporary.mkdir()
         write(temporary)
-        _sync_tree(temporary)
+        sync_tree(temporary)
         version = _rename_to_next(temporary, base)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(base)
+    sync(base)
     return version
 
 
@@ -149,21 +151,3 @@ def _is_left_over(path):
         age = time.time() - path.stat().st_mtime
         return name.startswith(_NEW) and age > _ABANDONED_SECONDS
     return False
-
-
-def _sync_tree(folder):
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            _sync(os.path.join(parent, name))
-        _sync(parent)
-
-
-def _sync(path):
-    """Flushes a file, or the names in a folder, to disk."""
-    if os.name != "posix":  # Windows neither opens nor syncs a folder.
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -279,7 +279,7 @@ class Branches(keras.layers.Layer):
 
     def call(self, inputs):
         inputs, *base = keras.tree.flatten(inputs)
-        parts = self._parts(inputs, base)
+        parts = [*base, *(b.inference(inputs) for b in self.branches)]
         first = 0 if base else 1
         scales, biases = self.scales[first:], self.biases[first:]
         return tf.concat(
@@ -292,10 +292,6 @@ class Branches(keras.layers.Layer):
             ],
             axis=-1,
         )
-
-    def uncalibrated(self, inputs, base_logits):
-        """Returns all logits as their branches give them."""
-        return tf.concat(self._parts(inputs, [base_logits]), axis=-1)
 
     def compute_output_shape(self, input_shape):
         units = sum(branch.units for branch in self.branches)
@@ -320,10 +316,6 @@ class Branches(keras.layers.Layer):
             for item in config["branches"]
         ]
         return cls(**{**config, "branches": branches})
-
-    def _parts(self, inputs, base) -> list:
-        logits = [branch.inference(inputs) for branch in self.branches]
-        return [*base, *logits]
 
 
 def copy_weights(network: keras.Model, other: keras.Model) -> None:

@@ -10,7 +10,13 @@ import tensorflow as tf
 
 from keras_incremental.labels import distinct_in_order
 from keras_incremental.methods.calibration import fit_calibration
-from keras_incremental.methods.method import Method, Phase, Plan, Step
+from keras_incremental.methods.method import (
+    Method,
+    Phase,
+    Plan,
+    Step,
+    same,
+)
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.trunk_outputs import keep_trunk_outputs
 from keras_incremental.models import IncrementalClassifier
@@ -137,7 +143,7 @@ class PartialSharing(Method):
             sources=lambda: [step.samples if kept is None else kept],
             learning_rate_factor=self.learning_rate_factor,
             augmented=kept is None,
-            as_input=_as_images if kept is None else _as_trunk_outputs,
+            as_input=same if kept is None else _as_trunk_outputs,
         )
         details = {"clone_source": source, "similarity": scores[source]}
 
@@ -146,10 +152,9 @@ class PartialSharing(Method):
                 model.branches.newest.features, kept.images()
             ).astype(np.float32, copy=False)
 
-        is_plain = kept is not None and len(kept) == len(step.samples)
         return Plan(
             [phase],
-            features=features if is_plain else None,
+            features=None if kept is None else features,
             finish=lambda: {**details, "calibrated": self._calibrate(step)},
         )
 
@@ -197,13 +202,9 @@ class PartialSharing(Method):
             return False
         exemplars = memory.samples()
         logits = _in_batches(model.uncalibrated_logits, exemplars.images())
-        sizes = [model.head.units]
-        sizes += [branch.units for branch in model.branches.branches]
-        branch_of_unit = np.repeat(np.arange(len(sizes)), sizes)
         units = model.classes.to_units(exemplars.labels)
-        model.branches.calibrate(
-            *fit_calibration(logits, units, branch_of_unit)
-        )
+        scales, biases = fit_calibration(logits, units, model.branch_of_unit())
+        model.branches.calibrate(scales, biases)
         return True
 
 
@@ -227,7 +228,7 @@ def similarities(model: IncrementalClassifier, samples: Samples) -> list[float]:
     )
     inputs = ArraySamples(samples.take(rows), samples.labels[rows])
     is_kept = isinstance(samples, KeptSamples)
-    as_input = _as_trunk_outputs if is_kept else _as_images
+    as_input = _as_trunk_outputs if is_kept else same
     batches = [
         [part.numpy() for part in model.part_logits(as_input(batch))]
         for batch in inputs.images().batch(_BATCH)
@@ -277,10 +278,6 @@ def _networks(model: IncrementalClassifier) -> list:
 def _as_wide(network, other) -> bool:
     shapes = [tuple(weight.shape) for weight in network.weights]
     return shapes == [tuple(weight.shape) for weight in other.weights]
-
-
-def _as_images(batch):
-    return batch
 
 
 def _as_trunk_outputs(batch):

@@ -252,7 +252,7 @@ class IncrementalClassifier(DistillingModel):
     def heads(self) -> list[slice]:
         """The units of each step's classes, in order of arrival."""
         heads = self.head.heads
-        for branch in self.branches.branches if self.has_branches else ():
+        for branch in self._branches_so_far():
             first = heads[-1].stop
             heads.append(slice(first, first + branch.units))
         return heads
@@ -332,22 +332,48 @@ class IncrementalClassifier(DistillingModel):
             inputs: as of `trunk_outputs`.
         """
         outputs = self.trunk_outputs(inputs)
-        branches = self.branches.branches if self.has_branches else []
         return [
             self._shared.base_logits(outputs),
-            *(branch.inference(outputs) for branch in branches),
+            *(branch.inference(outputs) for branch in self._branches_so_far()),
         ]
+
+    def task_of_unit(self) -> np.ndarray:
+        """Returns the step that each unit was learned in, `(num_classes,)`."""
+        sizes = [head.stop - head.start for head in self.heads]
+        return np.repeat(np.arange(len(sizes)), sizes)
+
+    def branch_of_unit(self) -> np.ndarray:
+        """Returns the branch of each unit, 0 for the base."""
+        sizes = [branch.units for branch in self._branches_so_far()]
+        return np.repeat(np.arange(len(sizes) + 1), [self.head.units, *sizes])
+
+    def labelled_logits(
+        self, dataset: tf.data.Dataset, batch_size: int = 256
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns uncalibrated logits and units of labelled images.
+
+        Args:
+            dataset: single raw images with the user's labels.
+            batch_size: images per call of the network.
+
+        Returns:
+            `(samples, num_classes)` logits, `(samples,)` units.
+        """
+        logits, labels = [], []
+        for images, batch_labels in dataset.batch(batch_size).prefetch(1):
+            logits.append(self.uncalibrated_logits(images).numpy())
+            labels.append(batch_labels.numpy())
+        return np.concatenate(logits), self._classes.to_units(
+            np.concatenate(labels)
+        )
 
     def calibration(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the scale and the bias of each unit, `(num_classes,)`."""
         scales, biases = np.ones(self.num_classes), np.zeros(self.num_classes)
         if self.has_branches:
-            sizes = [
-                self.head.units,
-                *(b.units for b in self.branches.branches),
-            ]
-            scales = np.repeat([*map(float, self.branches.scales)], sizes)
-            biases = np.repeat([*map(float, self.branches.biases)], sizes)
+            branch = self.branch_of_unit()
+            scales = np.array([*map(float, self.branches.scales)])[branch]
+            biases = np.array([*map(float, self.branches.biases)])[branch]
         return scales, biases
 
     def call(self, inputs, training=None):
@@ -363,10 +389,7 @@ class IncrementalClassifier(DistillingModel):
     def _raw_logits(self, inputs):
         if not self.has_branches:
             return self(inputs, training=False)
-        outputs = self._shared.outputs(inputs)
-        return self.branches.uncalibrated(
-            outputs, self._shared.base_logits(outputs)
-        )
+        return tf.concat(self.part_logits(inputs), axis=-1)
 
     def _freeze_base(self) -> None:
         """The base is trained until there is a branch."""

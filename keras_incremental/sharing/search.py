@@ -74,6 +74,7 @@ def search(
             that are not legal or leave no layer to thin, for a bad tolerance.
     """
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
+    points = [points] if isinstance(points, (str, float)) else points
     method = PartialSharing() if method is None else method
     _check(model, tasks, tolerance, method, memory)
     candidates = _candidates(model, points)
@@ -101,22 +102,32 @@ def search(
                 callbacks=[incremental],
             )
         seconds = time.perf_counter() - started
-        reports = incremental.reports
         found.append(
-            SharingPoint(
-                branch_at=candidate.branch_at,
-                layers=candidate.shared_layers,
-                **_accuracies(candidate, tasks[-1], len(tasks)),
-                calibrated=all(r.details["calibrated"] for r in reports),
-                similarity=tuple(r.details["similarity"] for r in reports),
-                seconds_per_epoch=float(
-                    np.mean([r.train_seconds / r.epochs for r in reports])
-                ),
-                seconds=seconds,
-                cost=_cost(candidate, batch_size, augment, method, macs),
+            _point(
+                candidate,
+                tasks,
+                incremental.reports,
+                seconds,
+                _cost(candidate, batch_size, augment, method, macs),
             )
         )
     return SharingCurve(tuple(found), tolerance)
+
+
+def _point(model, tasks, reports, seconds, cost_report) -> SharingPoint:
+    """What a trained candidate shows."""
+    return SharingPoint(
+        branch_at=model.branch_at,
+        layers=model.shared_layers,
+        **_accuracies(model, tasks[-1], len(tasks)),
+        calibrated=all(r.details["calibrated"] for r in reports),
+        similarity=tuple(r.details["similarity"] for r in reports),
+        seconds_per_epoch=float(
+            np.mean([r.train_seconds / r.epochs for r in reports])
+        ),
+        seconds=seconds,
+        cost=cost_report,
+    )
 
 
 def _candidates(model, points) -> list[IncrementalClassifier]:
@@ -145,16 +156,10 @@ def _class_names(tasks: Sequence[Task]) -> dict:
 
 def _accuracies(model, last_task: Task, new_tasks: int) -> dict:
     """Accuracies over all test images, and over those of the new tasks."""
-    raw, labels = [], []
-    for images, batch_labels in last_task.seen_test.batch(_BATCH):
-        raw.append(model.uncalibrated_logits(images).numpy())
-        labels.append(batch_labels.numpy())
-    raw, units = np.concatenate(raw), np.concatenate(labels)
-    units = model.classes.to_units(units)
+    raw, units = model.labelled_logits(last_task.seen_test)
     scales, biases = model.calibration()
-    heads = [head.stop - head.start for head in model.heads]
-    task_of_unit = np.repeat(np.arange(len(heads)), heads)
-    is_new = task_of_unit[units] >= len(heads) - new_tasks
+    task_of_unit = model.task_of_unit()
+    is_new = task_of_unit[units] >= len(model.heads) - new_tasks
     aware = metrics.task_aware_predictions(raw, units, task_of_unit)
     before, after = raw.argmax(1), (raw * scales + biases).argmax(1)
     return {

@@ -70,7 +70,8 @@ def learn(branches):
 
 
 def raw(branches):
-    return branches.uncalibrated(X, BASE).numpy()
+    parts = [branch.inference(X) for branch in branches.branches]
+    return np.concatenate([BASE, *parts], axis=-1)
 
 
 def state(branches):
