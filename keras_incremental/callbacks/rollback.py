@@ -2,7 +2,7 @@
 
 import contextlib
 
-import keras
+import tensorflow as tf
 
 from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.models import IncrementalClassifier
@@ -14,16 +14,16 @@ def undone_on_error(
 ):
     """Restores a model and a memory if the body raises or is interrupted."""
     heads = len(model.heads)
-    before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-    before = [array.copy() for array in before]
+    # A tensor keeps its value: TensorFlow copies it only once it is assigned.
+    before = [tf.identity(weight) for weight in model.weights]
     labels = [] if memory is None else memory.labels
     stored = {label: memory.images(label) for label in labels}
     try:
         yield
     except BaseException:
         model.drop_heads(heads)
-        for weight, array in zip(model.weights, before, strict=True):
-            weight.assign(array)
+        for weight, value in zip(model.weights, before, strict=True):
+            weight.assign(value)
         if memory is not None:
             memory.restore(stored)
         raise

@@ -47,7 +47,6 @@ def keep_trunk_outputs(
     probe = model.trunk_outputs(_zeros(samples.image_spec))
     shape = (copies, len(samples), *probe.shape[1:])
     rows, owner = _allocate(shape, probe.dtype, memory_bytes)
-    run = tf.function(model.trunk_outputs, reduce_retracing=True)
     batches = samples.images().batch(_BATCH).prefetch(2)
     progress = keras.utils.Progbar(
         math.ceil(len(samples) / _BATCH),
@@ -57,12 +56,13 @@ def keep_trunk_outputs(
     first = 0
     for index, images in enumerate(batches):
         last = first + len(images)
-        rows[0, first:last] = run(images).numpy()
+        rows[0, first:last] = model.trunk_outputs(images).numpy()
         for copy in range(1, copies):
             drawn = tf.random.experimental.stateless_fold_in(
                 tf.constant(seed, tf.int64), copy * (len(samples) + 1) + index
             )
-            rows[copy, first:last] = run(augment(images, drawn)).numpy()
+            augmented = augment(images, drawn)
+            rows[copy, first:last] = model.trunk_outputs(augmented).numpy()
         first = last
         progress.add(1)
     return KeptSamples(rows, samples.labels, owner)

@@ -494,6 +494,8 @@ class IncrementalClassifier(DistillingModel):
         networks = [branch.network for branch in self._branches_so_far()]
         for network in (self.backbone, *networks):
             finalize_normalizations(network)
+        if self._shared is not None:
+            self._shared.renew()
         self.renew_inference()
 
     def _branches_so_far(self) -> list:

@@ -42,8 +42,16 @@ class SharedTrunk:
         self._shares_all = self.cut.index == graph.output_index
         self._backbone, self._head = backbone, head
         self._flags: list[tuple[keras.layers.Layer, bool]] = []
-        self._traced = Traced(
-            lambda outputs, columns: head(self.tail(outputs, training=False))
+        self.renew()
+
+    def renew(self) -> None:
+        """Has outputs and logits traced again."""
+        trunk, tail, head = self.trunk, self.tail, self._head
+        self._traced_trunk = Traced(
+            lambda images: tf.stop_gradient(trunk(images, training=False))
+        )
+        self._traced_tail = Traced(
+            lambda outputs, columns: head(tail(outputs, training=False))
         )
 
     @property
@@ -63,12 +71,12 @@ class SharedTrunk:
             return inputs[TRUNK_OUTPUTS]
         if self._shares_nothing:
             return inputs
-        return tf.stop_gradient(self.trunk(inputs, training=False))
+        return self._traced_trunk.call(inputs)
 
     def base_logits(self, outputs):
         """Returns the logits of the base, from the trunk's outputs."""
         # A head that has grown has other variables: traced anew.
-        return self._traced.call(outputs, self._head.allocated)
+        return self._traced_tail.call(outputs, self._head.allocated)
 
     def freeze(self) -> None:
         """Freezes backbone and head, until `thaw`."""
