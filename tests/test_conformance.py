@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental.backbones.cifar_resnet import ZeroPadShortcut
-from keras_incremental.layers import Branch, Branches
+from keras_incremental.layers import Branch, Branches, FusedBatchNormalization
 
 VECTORS = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 MAPS = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
@@ -30,6 +30,7 @@ LAYERS = {
         lambda: ki.ExpandableDense((2, 3), capacity=3, name="head"),
         VECTORS,
     ),
+    "FusedBatchNormalization": (lambda: FusedBatchNormalization(), MAPS),
     "ZeroPadShortcut": (lambda: ZeroPadShortcut(4, strides=2), MAPS),
 }
 

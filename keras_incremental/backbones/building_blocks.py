@@ -4,6 +4,8 @@ import numbers
 
 import keras
 
+from keras_incremental.layers import FusedBatchNormalization
+
 
 def image_input(input_shape):
     """Returns the Keras input of one raw image batch.
@@ -80,9 +82,7 @@ def conv(x, filters, kernel_size, name, strides=1):
 
 def batch_norm(x, name):
     """Batch normalisation, momentum 0.9 and epsilon 1e-5."""
-    return keras.layers.BatchNormalization(
-        momentum=0.9, epsilon=1e-5, name=name
-    )(x)
+    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def relu(x, name):

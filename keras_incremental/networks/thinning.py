@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_incremental.layers import FusedBatchNormalization
 from keras_incremental.networks.graph import Graph, Node
 
 # Indices of the channels that are kept, ascending; None keeps them all.
@@ -364,6 +365,7 @@ _PASSES: dict[type, Callable[[Node], bool]] = {
     layers.Dropout: _has_free_noise,
     layers.ELU: _always,
     layers.Flatten: _has_known_size,
+    FusedBatchNormalization: _is_on_last_axis,
     layers.GlobalAveragePooling2D: _always,
     layers.GlobalMaxPooling2D: _always,
     layers.Identity: _always,
