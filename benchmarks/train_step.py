@@ -128,7 +128,9 @@ def main(argv):
     )
     for name, timed in seconds.items():
         median = statistics.median(timed)
-        print(f"{name}: {median * 1e3:.0f} ms a step, ratio {median / base:.3f}")
+        print(
+            f"{name}: {median * 1e3:.0f} ms a step, ratio {median / base:.3f}"
+        )
 
 
 if __name__ == "__main__":

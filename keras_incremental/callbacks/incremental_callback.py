@@ -360,11 +360,13 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         elif self._backup is not None:
             self._backup.begin_phase(model)
         seed = (self.seed, len(model.heads), index)
+        self._phase.begin(seed)
         batches, steps = training_batches(
             phase.sources(),
             model.to_training_units,
             batch_size=step.batch_size,
             augment=self.augment if phase.augmented else None,
+            teacher_logits=model.teacher_logits if model.has_teacher else None,
             seed=seed,
             first_epoch=done,
             cache_bytes=self.cache_bytes,
@@ -372,7 +374,6 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         batches = batches.map(
             lambda batch, units: (phase.as_input(batch), units)
         )
-        self._phase.begin(seed)
         if done:
             self._backup.restore_epoch(model)
             self._phase.rate.resume(progress.factor)

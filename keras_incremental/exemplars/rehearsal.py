@@ -17,6 +17,7 @@ from keras_incremental.samples import (
 _STORED_AT_ONCE = 512
 _PREFETCHED = 4
 ToUnits = Callable[[np.ndarray], np.ndarray]
+TeacherLogits = Callable[[np.ndarray], np.ndarray]
 
 
 def balanced_samples(
@@ -71,6 +72,7 @@ def training_batches(
     *,
     batch_size: int,
     augment=None,
+    teacher_logits: TeacherLogits | None = None,
     seed: Sequence[int] = (0,),
     first_epoch: int = 0,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
@@ -91,13 +93,17 @@ def training_batches(
             equal size, so that none is so small that its batch statistics
             mean nothing.
         augment: an object of `keras_incremental.augmentation`, or `None`.
+        teacher_logits: maps images `(samples, h, w, c)` to the teacher's logits
+            `(samples, units)`. Where every epoch has the same images, in host
+            memory, it is called once for all of them, and its rows go along.
         seed: non-negative integers, e.g. (seed, task, phase).
         first_epoch: the epoch that the first batches belong to.
         cache_bytes: bound of the shuffle buffer and of stored augmentation.
 
     Returns:
         `(dataset, steps_per_epoch)`; elements are `(images, units)`, images
-        in the dtype of the sources, units int32.
+        in the dtype of the sources, units int32; with the teacher's logits
+        `({"images": images, "teacher_logits": logits}, units)`.
 
     Raises:
         ValueError: if stored augmentation would take more than `cache_bytes`.
@@ -115,7 +121,7 @@ def training_batches(
     if any(isinstance(source, KeptSamples) for source in sources):
         look_up, labels = _kept(sources), sources[0].labels
     elif all(isinstance(source, ArraySamples) for source in sources):
-        look_up = _in_memory(sources)
+        look_up = _in_memory(sources, None if augment else teacher_logits)
         labels = np.concatenate([source.labels for source in sources])
     else:
         look_up = labels = None
@@ -136,11 +142,18 @@ def training_batches(
     return batches.with_options(_fixed_parallelism()), steps
 
 
-def _in_memory(sources):
+def _in_memory(sources, teacher_logits):
     """Returns a look-up `(epoch, indices) -> images` of arrays."""
+    rows = _concatenated_images(sources)
     with tf.device("CPU:0"):  # a data set need not fit a GPU
-        images = tf.constant(_concatenated_images(sources))
-    return lambda epoch, index: tf.gather(images, index)
+        images = tf.constant(rows)
+        if teacher_logits is None:
+            return lambda epoch, index: tf.gather(images, index)
+        logits = tf.constant(teacher_logits(rows))
+    return lambda epoch, index: {
+        "images": tf.gather(images, index),
+        "teacher_logits": tf.gather(logits, index),
+    }
 
 
 def _kept(sources):

@@ -83,7 +83,7 @@ class DistillingModel(keras.Model):
 
     def use_teacher(self, wanted: bool) -> None:
         """Makes sure that the train step has a teacher, or has none."""
-        if wanted == (self._untracked.teacher is not None):
+        if wanted == self.has_teacher:
             return
         self._untracked.teacher = (
             Teacher(self.backbone, self.head) if wanted else None
@@ -94,6 +94,29 @@ class DistillingModel(keras.Model):
         """Makes the teacher equal to the network as it is now."""
         self._untracked.teacher.copy_from(self.backbone, self.head)
 
+    def teacher_logits(self, images: np.ndarray) -> np.ndarray:
+        """Returns the teacher's logits, to be kept for many train steps.
+
+        The train step takes `{"images": images, "teacher_logits": rows}` in
+        place of images, and then does not run the teacher. While nothing is
+        distilled it is not run here either.
+
+        Args:
+            images: `(samples, h, w, c)` raw images.
+
+        Returns:
+            `(samples, capacity)` float32; columns without a unit are 0.
+        """
+        settings = self._untracked.settings
+        if not int(settings.distilled_units):
+            return np.zeros((len(images), self.head.allocated), np.float32)
+        return self._untracked.teacher.all_logits(images)
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the train step has a teacher."""
+        return self._untracked.teacher is not None
+
     def reserve(self, units: int) -> None:
         """Makes room for so many more units.
 
@@ -103,7 +126,7 @@ class DistillingModel(keras.Model):
         """
         if not self.head.reserve(units):
             return
-        if self._untracked.teacher is not None:
+        if self.has_teacher:
             self.update_teacher()
         self.renew_training()
 
@@ -152,10 +175,11 @@ class DistillingModel(keras.Model):
         if not tf.executing_eagerly():
             self._untracked.train_traces += 1
         x, units, weight = keras.utils.unpack_x_y_sample_weight(data)
+        x, teacher_logits = _take_apart(x)
         with tf.GradientTape() as tape:
             logits = self.training_logits(x)
             classification = self._classification(x, units, logits, weight)
-            distillation = self._distillation(x, logits)
+            distillation = self._distillation(x, logits, teacher_logits)
             loss = classification + distillation
             scaled_loss = self.optimizer.scale_loss(loss)
         variables = self.trainable_variables
@@ -192,7 +216,7 @@ class DistillingModel(keras.Model):
             losses *= tf.cast(weight, losses.dtype)
         return tf.reduce_mean(losses) + tf.add_n([0.0, *self.losses])
 
-    def _distillation(self, x, logits):
+    def _distillation(self, x, logits, teacher_logits):
         teacher, settings = self._untracked.teacher, self._untracked.settings
         if teacher is None:
             return tf.constant(0.0)
@@ -201,7 +225,9 @@ class DistillingModel(keras.Model):
             return tf.reduce_mean(
                 distillation_loss(
                     logits,
-                    teacher.logits(x),
+                    teacher.logits(x)
+                    if teacher_logits is None
+                    else teacher_logits,
                     self.head.head_of_unit(),
                     settings.distilled_units,
                     settings.temperature,
@@ -255,6 +281,13 @@ class _Untracked:
     def start_of(self, optimizer: keras.optimizers.Optimizer) -> list | None:
         """Returns the values kept of this optimizer, if any."""
         return self._start if self._started is optimizer else None
+
+
+def _take_apart(x):
+    """Returns images, and the teacher's logits if they come with them."""
+    if isinstance(x, dict) and "teacher_logits" in x:
+        return x["images"], x["teacher_logits"]
+    return x, None
 
 
 def _check_takes_logits(loss) -> None:

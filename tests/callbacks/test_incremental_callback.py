@@ -1,6 +1,7 @@
 """`fit` with an IncrementalCallback, as a user would use it."""
 
 import csv
+import dataclasses
 
 import keras
 import numpy as np
@@ -247,6 +248,38 @@ def test_a_learning_rate_schedule_of_the_optimizer_is_left_alone(
     history = fit(model, incremental, *blobs([0, 1]))
     rates = history.history["learning_rate"]
     assert rates[0] > rates[-1] > 0.09
+
+
+@dataclasses.dataclass(frozen=True)
+class Unchanged:
+    """An on-line augmentation that changes nothing; the teacher runs along."""
+
+    copies, stored = 1, False
+
+    def __call__(self, images, seed):
+        return images
+
+
+def test_kept_teacher_logits_change_no_result(blobs, tiny_backbone):
+    weights = []
+    for augment in (None, Unchanged()):
+        keras.utils.set_random_seed(0)
+        model = ki.IncrementalClassifier(
+            keras.models.clone_model(tiny_backbone)
+        )
+        model.backbone.set_weights(tiny_backbone.get_weights())
+        model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
+        incremental = ki.IncrementalCallback(
+            ki.ExemplarMemory(12),
+            method=ki.EEIL(finetune_epochs=2),
+            augment=augment,
+        )
+        for task in ([0, 1], [2], [3, 4]):
+            fit(model, incremental, *blobs(task))
+        assert model.train_function_traces == 1
+        weights.append(model.get_weights())
+    for kept, in_the_loop in zip(*weights, strict=True):
+        np.testing.assert_allclose(kept, in_the_loop, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["eeil", "finetune", "joint"])

@@ -241,3 +241,45 @@ def test_kept_samples_are_not_mixed_with_others():
         training_batches(
             [make_kept(1, 5), make_samples({0: 3})], to_units, batch_size=2
         )
+
+
+def first_pixels(images):
+    return np.stack([images[:, 1, 1, 0] * 2.0, images[:, 1, 1, 0]], axis=1)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_the_teachers_logits_go_along_with_their_images(stored):
+    calls = []
+
+    def teacher_logits(images):
+        calls.append(len(images))
+        return first_pixels(images).astype("float32")
+
+    batches, steps = training_batches(
+        [make_samples({0: 5}), make_samples({1: 6}, first=5)],
+        to_units,
+        batch_size=4,
+        augment=StoredEEILAugmentation(padding=1) if stored else None,
+        teacher_logits=teacher_logits,
+    )
+    for epoch in epochs_of(batches, steps, 2):
+        assert sum(len(units) for _, units in epoch) == (132 if stored else 11)
+        for x, _ in epoch:
+            np.testing.assert_array_equal(
+                x["teacher_logits"], first_pixels(x["images"])
+            )
+    assert calls == [132 if stored else 11]
+
+
+@pytest.mark.parametrize("kind", ["augmented", "streamed"])
+def test_images_that_change_or_are_streamed_come_without_logits(kind):
+    samples = make_samples({0: 5})
+    batches, _ = training_batches(
+        [stream(samples) if kind == "streamed" else samples],
+        to_units,
+        batch_size=4,
+        augment=CropFlip(padding=1) if kind == "augmented" else None,
+        teacher_logits=lambda images: pytest.fail("the teacher was called"),
+    )
+    images, units = next(batches.as_numpy_iterator())
+    assert images.shape[1:] == SHAPE and len(units)

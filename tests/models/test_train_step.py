@@ -65,6 +65,29 @@ def test_loss_terms_are_those_of_a_plain_account(grown, distilled, heads):
     )
 
 
+@pytest.mark.parametrize("distilled", [0, 3, 5])
+def test_kept_teacher_logits_train_like_the_teacher_in_the_loop(
+    grown, distilled
+):
+    model, x, y = grown
+    model.training_settings.distilled_units.assign(distilled)
+    kept = {"images": x, "teacher_logits": model.teacher_logits(x)}
+    assert kept["teacher_logits"].shape == (len(x), model.head.allocated)
+    results = []
+    for inputs in (x, kept):
+        logs = model.fit_units(inputs, y, batch_size=len(x), verbose=0).history
+        results.append([logs[name][0] for name in sorted(logs)])
+    np.testing.assert_allclose(*results, rtol=1e-5)
+
+
+def test_the_teacher_is_not_run_while_nothing_is_distilled(grown, monkeypatch):
+    model, x, _ = grown
+    monkeypatch.setattr(
+        Teacher, "all_logits", lambda *_: pytest.fail("the teacher ran")
+    )
+    assert not model.teacher_logits(x).any()
+
+
 def test_teacher_runs_in_inference_mode_and_does_not_move(grown):
     model, x, y = grown
     before = teacher_logits(model, x)
