@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.export import saved_model, version_folders
+from keras_incremental.export.precision import in_float32
 from keras_incremental.export.signatures import signatures
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.scenarios.image_files import as_size
@@ -13,7 +14,7 @@ from keras_incremental.scenarios.image_files import as_size
 KEEP = 5
 
 
-def publish(model, base, keep=KEEP, image_size=None):
+def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
     """Writes a model as `base/<next version>/` for TensorFlow Serving.
 
     The version is written under a name that a server ignores, flushed to
@@ -53,6 +54,9 @@ def publish(model, base, keep=KEEP, image_size=None):
             its configuration names. Nothing else in `base` is ever deleted.
         image_size: an int or `(height, width)` in pixels, to which encoded
             images are resized; needed if the model takes images of any size.
+        as_float32: whether a model trained in mixed precision is served in
+            float32 throughout, or computes as it was trained. Probabilities
+            are float32 in any case.
 
     Returns:
         `pathlib.Path` of the version's folder.
@@ -78,6 +82,8 @@ def publish(model, base, keep=KEEP, image_size=None):
     _check_keep(keep)
     shape = _input_shape(model, image_size)
     base = version_folders.checked_base(base)
+    if as_float32:
+        model = in_float32(model)
     functions, names = signatures(model, shape), model.class_names
     try:
         version = version_folders.add(

@@ -137,31 +137,6 @@ def test_noise_in_training_moves_weights_by_its_deviation(grown):
     assert np.std(moves[1] - moves[0]) == pytest.approx(0.5, rel=0.15)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_trains_and_keeps_float32_weights(policy, blobs):
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = ki.IncrementalClassifier(ki.backbones.small((4, 4, 1)))
-        model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
-        incremental = ki.IncrementalCallback(
-            ki.ExemplarMemory(10), method=ki.EEIL(finetune_epochs=2)
-        )
-        for labels in ([0, 1], [2, 3]):
-            history = model.fit(
-                *blobs(labels),
-                epochs=8,
-                batch_size=8,
-                verbose=0,
-                callbacks=[incremental],
-            )
-        assert np.isfinite(history.history["loss"]).all()
-        assert {w.dtype for w in model.trainable_weights} == {"float32"}
-        logs = model.evaluate(*blobs([0, 1, 2, 3]), verbose=0, return_dict=True)
-        assert logs["accuracy"] > 0.7
-    finally:
-        keras.config.set_dtype_policy("float32")
-
-
 def test_restart_sets_every_kind_of_optimizer_back(tiny_backbone, blobs):
     for optimizer in ("sgd", "adam", "adagrad"):
         model = ki.IncrementalClassifier(tiny_backbone)
