@@ -27,8 +27,8 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_incremental as ki
-from keras_incremental.model_files import load_model, save_model
 from keras_incremental.files import atomic_write
+from keras_incremental.model_files import load_model, save_model
 
 AUGMENTATIONS = {
     "none": lambda: None,

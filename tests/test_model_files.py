@@ -193,8 +193,8 @@ def test_damage_elsewhere_is_named_by_the_path_given(model, tmp_path):
     path = as_path("ram://models/damaged.keras")
     save_model(model, path)
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(ValueError, match="ram://models/damaged.keras"):
+    with pytest.raises(ValueError, match=r"ram://models/damaged\.keras"):
         load_model(path)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="ram://models/damaged.keras"):
+    with pytest.raises(FileNotFoundError, match=r"ram://models/damaged\.keras"):
         load_model(path)

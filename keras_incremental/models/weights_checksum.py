@@ -47,7 +47,7 @@ class WeightsChecksum(keras.layers.Layer):
             ValueError: if they differ; the part is named.
         """
         for part, variables in self._parts().items():
-            if part in store.keys() and not np.array_equal(
+            if part in store and not np.array_equal(
                 store[part], _sha256(variables)
             ):
                 raise ValueError(
