@@ -59,9 +59,10 @@ def load_model(path, custom_objects=None, compile=True) -> keras.Model:
             loaded; it is named.
 
     >>> path = pathlib.Path(tempfile.mkdtemp(), "model.keras")
-    >>> save_model(keras.Sequential([keras.Input((2,))]), path)
-    >>> load_model(path).input_shape
-    (None, 2)
+    >>> layers = [keras.Input((2,)), keras.layers.Dense(3)]
+    >>> save_model(keras.Sequential(layers), path)
+    >>> load_model(path).output_shape
+    (None, 3)
     """
     path = as_path(path)
     if not path.is_file():
