@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import time
-import zipfile
 
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
@@ -28,8 +27,8 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_incremental as ki
-from keras_incremental.experiment import save_model
 from keras_incremental.files import atomic_write
+from keras_incremental.model_files import load_model, save_model
 
 AUGMENTATIONS = {
     "none": lambda: None,
@@ -123,16 +122,7 @@ def _one_memory(values):
 
 def read_model() -> ki.IncrementalClassifier:
     """Returns the classifier that the flags name, compiled."""
-    path = _MODEL.value
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"There is no model {path!r}.")
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"The model {path!r} cannot be read: {error}") from (
-            error
-        )
-    model = as_incremental(model)
+    model = as_incremental(load_model(_MODEL.value, compile=False))
     model.compile(
         optimizer=keras.optimizers.SGD(_LEARNING_RATE.value, momentum=0.9)
     )

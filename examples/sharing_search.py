@@ -25,7 +25,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_incremental as ki
-from keras_incremental.experiment import save_model
+from keras_incremental.model_files import save_model
 
 _POINTS = flags.DEFINE_list(
     "points",

@@ -5,18 +5,18 @@ what does not change from one backup to the next is written once. A backup is
 a small file, `state-<number>.json`, that names its blobs. It is written after
 them, under a temporary name, synced and renamed: a process that is killed at
 any moment leaves the backup before, or the new one. Nothing is pickled; what
-is read is checked against its checksum first.
+is read is checked against its checksum first. All of that holds for a folder
+in an object store too: each file is put there at once, blobs before states.
 """
 
 import hashlib
 import io
 import json
-import pathlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from keras_incremental.files import atomic_write
+from keras_incremental.files import as_path, atomic_write
 
 FORMAT_VERSION = 1
 _KEPT = 2
@@ -26,7 +26,8 @@ class BackupFolder:
     """Writes and reads the backups of one run.
 
     Args:
-        directory: the folder; it is made by the first `commit`.
+        directory: the folder, local or one that `tf.io.gfile` opens; it is
+            made by the first `put`.
 
     Raises:
         NotADirectoryError: if `directory` is a file.
@@ -41,7 +42,7 @@ class BackupFolder:
     """
 
     def __init__(self, directory):
-        self.path = pathlib.Path(directory)
+        self.path = as_path(directory)
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(
                 f"backup_dir={str(directory)!r} is a file; expected a folder."
@@ -110,7 +111,7 @@ class BackupFolder:
             )
         return None
 
-    def _read(self, path: pathlib.Path) -> tuple[dict, dict[str, str]]:
+    def _read(self, path) -> tuple[dict, dict[str, str]]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             version, checksum = content["format_version"], content["sha256"]
@@ -162,7 +163,7 @@ class BackupFolder:
         for path in self.path.glob(".*.tmp"):
             path.unlink(missing_ok=True)
 
-    def _read_blobs(self, path: pathlib.Path) -> list[str]:
+    def _read_blobs(self, path) -> list[str]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return list(content["blobs"].values())
 
@@ -171,10 +172,10 @@ class BackupFolder:
         texts = [name.removeprefix("state-") for name in names]
         return sorted(int(text) for text in texts if text.isdecimal())
 
-    def _state(self, number: int) -> pathlib.Path:
+    def _state(self, number: int):
         return self.path / f"state-{number:08}.json"
 
-    def _blob(self, blob: str) -> pathlib.Path:
+    def _blob(self, blob: str):
         return self.path / f"{blob}.npz"
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ import tensorflow as tf
 
 from keras_incremental import metrics, reports
 from keras_incremental.callbacks import IncrementalCallback
+from keras_incremental.model_files import save_model
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.scenarios import ClassIncrementalScenario, Task
 
@@ -192,7 +192,7 @@ class Experiment:
     def _results(self, entries, matrix, confusion) -> dict:
         accuracies = [entry["accuracy"] for entry in entries]
         names = self.scenario.class_names
-        return {
+        results = {
             "dataset": self.dataset or self.scenario.name,
             "method": self._method_name(),
             "seed": self.seed,
@@ -219,6 +219,7 @@ class Experiment:
             "confusion_matrix": confusion.tolist(),
             "confusion_classes": self.model.class_names,
         }
+        return reports.with_checksum(results)
 
     def _write_artefacts(self, results: dict, output_dir: pathlib.Path):
         name = f"{results['method']}, {results['dataset']}"
@@ -232,17 +233,6 @@ class Experiment:
         save_model(self.model, output_dir / "model.keras")
         if self.incremental.memory is not None:
             self.incremental.memory.save(output_dir / "memory")
-
-
-def save_model(model: keras.Model, path) -> None:
-    """Saves a `.keras` file under a temporary name, then renames it."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.keras")
-    try:
-        model.save(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _log_summary(entry: dict, output_dir: pathlib.Path) -> None:

@@ -1,10 +1,183 @@
-"""Writing files and folders so that a killed process leaves a whole one."""
+"""Writing files and folders so that a killed process leaves a whole one.
+
+Paths are local, or anything else that `tf.io.gfile` opens: `gs://...`,
+`hdfs://...`, `ram://...`. `as_path` tells them apart; a `RemotePath` has the
+methods of `pathlib.Path` that are needed here.
+"""
 
 import contextlib
+import errno
+import fnmatch
+import io
 import os
 import pathlib
+import re
 import shutil
 import uuid
+
+import tensorflow as tf
+
+
+def as_path(path):
+    """Returns a `pathlib.Path`, or a `RemotePath` if there is a scheme.
+
+    Args:
+        path: `str` or path-like, such as `"memory"` or `"gs://bucket/memory"`.
+
+    Raises:
+        TypeError: If `path` is no path.
+        ValueError: If `pathlib` has made `gs:/bucket` of `gs://bucket`.
+
+    Example:
+
+    >>> as_path("memory").name, as_path("ram://home/memory").name
+    ('memory', 'memory')
+    """
+    text = os.fspath(path)
+    if "://" in text:
+        return RemotePath(text)
+    if isinstance(path, pathlib.PurePath) and _SHORTENED.match(text):
+        raise ValueError(
+            f"{text!r} was a remote path before pathlib.Path took it for a "
+            "local one. Pass it as a string."
+        )
+    return pathlib.Path(text)
+
+
+class RemotePath(os.PathLike):
+    """A path of `tf.io.gfile`, with a few methods of `pathlib.Path`.
+
+    A file is replaced by writing another one and renaming it. Where that is
+    one operation, a reader sees the old file or the new one; an object store
+    copies the object, which it then shows as a whole. On a file system that
+    does neither, a reader may for a moment find no file. Nothing is
+    flushed further than the file system does by itself, and folders cannot
+    be replaced at once.
+
+    Whatever goes wrong is an `OSError` with the path in it, as it is for a
+    local file.
+
+    Args:
+        path: `str` or path-like with a scheme.
+
+    >>> path = RemotePath("ram://letters") / "a.txt"
+    >>> path.write_bytes(b"hello")
+    >>> path.read_text(), path.exists(), str(path)
+    ('hello', True, 'ram://letters/a.txt')
+    """
+
+    def __init__(self, path):
+        scheme, rest = os.fspath(path).split("://", 1)
+        self._text = f"{scheme}://{rest.rstrip('/')}"
+
+    def __fspath__(self):
+        return self._text
+
+    def __str__(self):
+        return self._text
+
+    def __repr__(self):
+        return f"RemotePath({self._text!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, RemotePath) and self._text == other._text
+
+    def __hash__(self):
+        return hash(self._text)
+
+    def __truediv__(self, name):
+        return RemotePath(f"{self._text}/{name}")
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self._text.rpartition("/")[-1]
+
+    @property
+    def stem(self) -> str:
+        """The last part of the path without its suffix."""
+        return pathlib.PurePosixPath(self.name).stem
+
+    @property
+    def parent(self) -> "RemotePath":
+        """The folder that holds this path."""
+        return RemotePath(self._text.rpartition("/")[0] + "/")
+
+    def exists(self) -> bool:
+        """Whether there is such a file or folder."""
+        with _os_errors(self):
+            return tf.io.gfile.exists(self._text)
+
+    def is_dir(self) -> bool:
+        """Whether there is such a folder."""
+        with _os_errors(self):
+            return tf.io.gfile.isdir(self._text)
+
+    def is_file(self) -> bool:
+        """Whether there is such a file."""
+        return self.exists() and not self.is_dir()
+
+    def glob(self, pattern: str) -> list["RemotePath"]:
+        """Returns what is in the folder under a name that fits a pattern."""
+        if not self.is_dir():
+            return []
+        with _os_errors(self):
+            names = [n.rstrip("/") for n in tf.io.gfile.listdir(self._text)]
+        return [self / name for name in fnmatch.filter(names, pattern)]
+
+    @contextlib.contextmanager
+    def open(self, mode: str = "rb"):
+        """Opens the file to read."""
+        with _os_errors(self), tf.io.gfile.GFile(self._text, mode) as file:
+            yield file
+
+    def read_bytes(self) -> bytes:
+        """Returns the content of the file."""
+        with self.open() as file:
+            return file.read()
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Returns the content of the file as text."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Writes or replaces the file; missing folders are made."""
+
+        def write(temporary):
+            with tf.io.gfile.GFile(temporary, "wb") as file:
+                file.write(content)
+
+        self._replace(write)
+
+    def copy_from(self, local) -> None:
+        """Writes or replaces the file by a copy of a local one."""
+        self._replace(lambda path: tf.io.gfile.copy(os.fspath(local), path))
+
+    def copy_to(self, local) -> None:
+        """Writes or replaces a local file by a copy of this one."""
+        with _os_errors(self):
+            tf.io.gfile.copy(self._text, os.fspath(local), overwrite=True)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Removes the file."""
+        try:
+            with _os_errors(self):
+                tf.io.gfile.remove(self._text)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def _replace(self, write) -> None:
+        temporary = str(_temporary_sibling(self))
+        with _os_errors(self):
+            tf.io.gfile.makedirs(str(self.parent))
+            try:
+                write(temporary)
+                tf.io.gfile.rename(temporary, self._text, overwrite=True)
+            except BaseException:
+                with contextlib.suppress(tf.errors.OpError):
+                    tf.io.gfile.remove(temporary)
+                raise
 
 
 @contextlib.contextmanager
@@ -19,6 +192,9 @@ def atomic_write(path, mode="wb"):
 
     Missing parent folders are made, as what is written here is often the
     last thing a long training does. A symbolic link is followed.
+
+    What is written to a remote path is kept in memory, and sent when the body
+    has finished; `RemotePath` has what can be said of it then.
 
     Args:
         path: `str` or path-like, the file to write.
@@ -45,11 +221,18 @@ def atomic_write(path, mode="wb"):
             f"mode={mode!r} cannot be written atomically. Use 'wb' for bytes "
             "or 'w' for text."
         )
-    target = _resolved(path)
+    is_remote = isinstance(as_path(path), RemotePath)
+    target = as_path(path) if is_remote else _resolved(path)
     if target.is_dir():
         raise IsADirectoryError(
             f"{str(path)!r} is a folder, expected the path of a file."
         )
+    if is_remote:
+        buffer = io.BytesIO() if mode == "wb" else io.StringIO()
+        yield buffer
+        content = buffer.getvalue()
+        target.write_bytes(content.encode() if mode == "w" else content)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary_sibling(target)
     try:
@@ -87,6 +270,7 @@ def atomic_directory(path):
         The `pathlib.Path` of the temporary folder.
 
     Raises:
+        ValueError: If `path` is remote.
         NotADirectoryError: If `path` is a file.
         OSError: If `path` is a mount point, which cannot be renamed.
 
@@ -175,6 +359,13 @@ def _remove_whole(folder):
 
 
 def _resolved(path):
+    path = as_path(path)
+    if isinstance(path, RemotePath):
+        raise ValueError(
+            f"{str(path)!r} is not a local path. Folders are replaced by a "
+            "rename, which other file systems cannot do at once. Write to a "
+            "local folder, then copy it."
+        )
     return pathlib.Path(os.path.realpath(path))
 
 
@@ -185,7 +376,30 @@ def _old(target):
 def _temporary_sibling(target):
     # Not `tempfile`: its files and folders are unreadable to other users,
     # also once renamed, whatever the umask says.
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
+    return target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.tmp"
+
+
+@contextlib.contextmanager
+def _os_errors(path):
+    """Raises the errors of TensorFlow's file systems as those of Python's."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        number = _ERRNO.get(type(error), errno.EIO)
+        reason = error.message or os.strerror(number)
+        raise OSError(number, reason, str(path)) from error
+
+
+# What pathlib makes of `gs://`; a drive of Windows has one letter.
+_SHORTENED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_ERRNO = {
+    tf.errors.NotFoundError: errno.ENOENT,
+    tf.errors.AlreadyExistsError: errno.EEXIST,
+    tf.errors.PermissionDeniedError: errno.EACCES,
+    tf.errors.UnauthenticatedError: errno.EACCES,
+    tf.errors.ResourceExhaustedError: errno.ENOSPC,
+    tf.errors.UnimplementedError: errno.ENOTSUP,
+}
 
 
 def sync_tree(folder):

@@ -42,3 +42,22 @@ def blobs():
         return np.concatenate(images)[order], np.array(targets)[order]
 
     return make
+
+
+@pytest.fixture
+def damaged():
+    """Returns a function from a file's content to damaged copies of it.
+
+    A hundred have one bit flipped, and a hundred are cut off, at random places.
+    """
+
+    def copies(content, flips=100, cuts=100, seed=0):
+        random = np.random.default_rng(seed)
+        for place in random.integers(len(content), size=flips):
+            copy = bytearray(content)
+            copy[place] ^= 1 << int(random.integers(8))
+            yield bytes(copy)
+        for place in random.integers(len(content), size=cuts):
+            yield content[:place]
+
+    return copies

@@ -21,6 +21,7 @@ RANK = {
     "backups": 1,
     "losses": 1,
     "metrics": 1,
+    "model_files": 1,
     "networks": 1,
     "samples": 1,
     "scenarios": 1,

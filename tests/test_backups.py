@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_incremental.backups import BackupFolder
+from keras_incremental.files import atomic_write
 
 RANDOM = np.random.default_rng(0)
 
@@ -130,3 +131,24 @@ def test_a_full_disk_leaves_the_backup_before(folder, monkeypatch):
         commit(folder, 4)
     monkeypatch.undo()
     assert weights(folder) == 3
+
+
+def test_backups_are_kept_elsewhere_as_well():
+    folder = BackupFolder("ram://backups/run")
+    assert folder.read() is None
+    for epoch in (1, 2, 3):
+        commit(folder, epoch)
+    assert weights(BackupFolder("ram://backups/run/")) == 3
+    states = sorted(path.name for path in folder.path.glob("state-*.json"))
+    assert states == ["state-00000001.json", "state-00000002.json"]
+    assert len(folder.path.glob("*.npz")) == 3  # two models, a memory
+    newest = folder.path / states[-1]
+    newest.write_bytes(newest.read_bytes()[:-9])
+    assert weights(folder) == 2
+
+
+def test_a_file_elsewhere_is_no_folder():
+    with atomic_write("ram://backups/file") as file:
+        file.write(b"x")
+    with pytest.raises(NotADirectoryError, match="ram://backups/file"):
+        BackupFolder("ram://backups/file")

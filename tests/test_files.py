@@ -257,3 +257,67 @@ def test_replacing_a_mount_point_is_an_error():
         files.atomic_directory("/"),
     ):
         pass
+
+
+def test_a_remote_file_is_replaced_as_a_whole():
+    path = "ram://files/replaced.txt"
+    for text in ("longer than the next", "größe"):
+        with files.atomic_write(path, "w") as file:
+            file.write(text)
+        assert files.as_path(path).read_bytes() == text.encode()
+    with pytest.raises(RuntimeError), files.atomic_write(path) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert files.as_path(path).read_text() == "größe"
+
+
+def test_a_remote_folder_lists_its_own_names_alone():
+    folder = files.as_path("ram://files/listed/")
+    assert folder.glob("*") == []
+    for name in ("a.txt", "b.npz", "deeper/c.txt"):
+        (folder / name).write_bytes(b"x")
+    assert {str(path) for path in folder.glob("*.txt")} == {f"{folder}/a.txt"}
+    names = {path.name for path in folder.glob("*")}
+    assert names == {"a.txt", "b.npz", "deeper"}
+    assert (folder / "deeper").is_dir() and not (folder / "a.txt").is_dir()
+    assert (folder / "a.txt").is_file() and not (folder / "deeper").is_file()
+
+
+def test_parts_of_a_remote_path_are_those_of_a_local_one():
+    path = files.as_path("ram://home/memory/state-1.json")
+    assert (path.name, path.stem) == ("state-1.json", "state-1")
+    assert path.parent == files.as_path("ram://home/memory/")
+    assert files.as_path(path) == path
+    assert os.fspath(path) == "ram://home/memory/state-1.json"
+
+
+def test_a_remote_file_is_copied_both_ways(tmp_path):
+    (tmp_path / "a").write_bytes(b"\x00\x01")
+    path = files.as_path("ram://files/copied")
+    path.copy_from(tmp_path / "a")
+    path.copy_to(tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"\x00\x01"
+
+
+def test_errors_elsewhere_are_those_of_python():
+    path = files.as_path("ram://files/none")
+    with pytest.raises(FileNotFoundError, match="ram://files/none"):
+        path.read_bytes()
+    with pytest.raises(FileNotFoundError, match="ram://files/none"):
+        path.unlink()
+    path.unlink(missing_ok=True)
+    with pytest.raises(OSError, match=r"scheme 'foo' not implemented"):
+        files.as_path("foo://bar").exists()
+
+
+def test_a_remote_folder_cannot_be_replaced_at_once():
+    with (
+        pytest.raises(ValueError, match=r"'ram://a/b' is not a local path"),
+        files.atomic_directory("ram://a/b"),
+    ):
+        pass
+
+
+def test_a_remote_path_that_pathlib_has_shortened_is_refused():
+    with pytest.raises(ValueError, match="'gs:/bucket/a' was a remote path"):
+        files.as_path(pathlib.Path("gs://bucket/a"))

@@ -77,7 +77,9 @@ def _ranking(model):
     names, best = model.class_names, min(model.num_classes, MOST_RANKED)
 
     def ranked(images):
-        logits = tf.cast(model(images, training=False), tf.float32)
+        count = tf.shape(images)[0]
+        logits = model(_one_or_more(images), training=False)[:count]
+        logits = tf.cast(logits, tf.float32)
         # The head's number of columns is only known when the graph runs.
         logits = tf.ensure_shape(logits, (None, len(names)))
         probabilities = tf.nn.softmax(logits)
@@ -89,6 +91,16 @@ def _ranking(model):
         }
 
     return ranked
+
+
+def _one_or_more(images):
+    """Returns a batch as it is, or one black image in place of none.
+
+    Not every layer computes on an empty batch on every device.
+    """
+    missing = tf.maximum(1 - tf.shape(images)[0], 0)
+    ends = [[0, missing]] + [[0, 0]] * (images.shape.rank - 1)
+    return tf.ensure_shape(tf.pad(images, ends), (None, *images.shape[1:]))
 
 
 def _decoded(image_bytes, shape):

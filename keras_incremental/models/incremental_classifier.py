@@ -24,7 +24,12 @@ from keras_incremental.models.unit_data import (
     unit_validation_data,
     unit_weights,
 )
+from keras_incremental.models.weights_checksum import WeightsChecksum
 from keras_incremental.networks import thin
+
+# Of what `get_config` returns: to be raised with any change that a version
+# before it would misread. Version 0 has no `format_version` and no checksum.
+FORMAT_VERSION = 1
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -141,6 +146,7 @@ class IncrementalClassifier(DistillingModel):
         self._classes = classes
         self._shared, self.branches = None, branches
         self._raw = Traced(self._raw_logits)
+        self._unlisted = _Unlisted(WeightsChecksum(self._weights_by_part))
         if branches is not None:
             self._shared = SharedTrunk(self.backbone, self.head, branch_at)
         if self.has_branches:  # saved, with all of the base frozen
@@ -498,6 +504,24 @@ class IncrementalClassifier(DistillingModel):
             self._shared.renew()
         self.renew_inference()
 
+    @property
+    def _weights_checksum(self) -> WeightsChecksum:
+        """What Keras saves and loads last, as it walks over the attributes."""
+        return self._unlisted.checksum
+
+    def _weights_by_part(self) -> dict:
+        """Returns what a saved file is checked for."""
+        parts = {"model": [*self.backbone.weights, *self.head.weights]}
+        if self.branches is not None:
+            parts["branches"] = [self.branches.scale, self.branches.bias]
+            for branch in self.branches.branches:
+                parts["branches"] += branch.weights
+        if self.compiled and self.optimizer.built:
+            # Keras leaves out, with a warning, those of another number.
+            state = self.optimizer.variables
+            parts[f"optimizer_{len(state)}"] = state
+        return parts
+
     def _branches_so_far(self) -> list:
         return self.branches.branches if self.has_branches else []
 
@@ -599,6 +623,7 @@ class IncrementalClassifier(DistillingModel):
 
     def get_config(self):
         return {
+            "format_version": FORMAT_VERSION,
             "name": self.name,
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "head": keras.saving.serialize_keras_object(self.head),
@@ -610,6 +635,13 @@ class IncrementalClassifier(DistillingModel):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        version = config.get("format_version", 0)
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"The model has format version {version}; this version of "
+                f"keras_incremental reads up to {FORMAT_VERSION}. Update the "
+                "package."
+            )
         backbone, head, branches = (
             keras.saving.deserialize_keras_object(
                 config.get(part), custom_objects=custom_objects
@@ -632,6 +664,16 @@ class IncrementalClassifier(DistillingModel):
                 f"{action}: the model knows no classes yet. Teach it by a fit "
                 "with an IncrementalCallback, or call add_classes(labels)."
             )
+
+
+class _Unlisted:
+    """Holds a layer that is none of `layers`, as Keras does not look here.
+
+    Keras would load what is in `layers` before the optimizer.
+    """
+
+    def __init__(self, checksum: WeightsChecksum):
+        self.checksum = checksum
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from keras_incremental.reports.output_dir import claim_output_dir
 from keras_incremental.reports.results import (
     FILE_NAME,
     read_results,
+    with_checksum,
     write_results,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "plot_accuracy",
     "plot_confusion",
     "read_results",
+    "with_checksum",
     "write_results",
 ]

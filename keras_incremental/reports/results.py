@@ -1,5 +1,6 @@
 """`results.json`, the record of one run."""
 
+import hashlib
 import json
 import math
 import pathlib
@@ -9,6 +10,8 @@ import numpy as np
 from keras_incremental.files import atomic_write
 
 FILE_NAME = "results.json"
+# It differs with the times, so its name ends as theirs do.
+CHECKSUM = "sha256_with_seconds"
 
 # The order in which keys are written; any other key follows by name.
 _RESULT_KEYS = (
@@ -51,6 +54,33 @@ _REQUIRED_KEYS = (
     "backward_transfer",
 )
 _REQUIRED_TASK_KEYS = ("seen_classes", "accuracy")
+
+
+def with_checksum(results):
+    """Returns results with a checksum, which `read_results` looks at.
+
+    It is a SHA-256 of all that `write_results` writes of them, so two runs that
+    differ in their times alone differ in it: leave it out where you compare
+    runs, with the keys that end in `_seconds`.
+
+    Args:
+        results: As for `write_results`.
+
+    Returns:
+        A `dict` of the same items and `sha256_with_seconds`.
+
+    Example:
+
+    >>> with_checksum({"seed": 0})["sha256_with_seconds"][:8]
+    'de7d7744'
+    """
+    content = {key: results[key] for key in results if key != CHECKSUM}
+    return {**content, CHECKSUM: _checksum(_plain(content, "results"))}
+
+
+def _checksum(content):
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_results(results, output_dir):
@@ -102,7 +132,8 @@ def read_results(output_dir):
     Raises:
         FileNotFoundError: If the folder, or `results.json` in it, is missing.
         NotADirectoryError: If `output_dir` is a file.
-        ValueError: If the file is not JSON or lacks a key of a run's results.
+        ValueError: If the file is not JSON, lacks a key of a run's results, or
+            is not what was written.
     """
     folder = pathlib.Path(output_dir)
     path = folder / FILE_NAME
@@ -125,6 +156,7 @@ def read_results(output_dir):
             "another folder, or restore the file."
         ) from error
     _check_complete(results, path)
+    _check_unchanged(results, path)
     return results
 
 
@@ -147,6 +179,17 @@ def _check_complete(results, path):
         if not isinstance(task, dict):
             raise ValueError(f"{where} is {task!r}, expected an object.")
         _check_keys(task, _REQUIRED_TASK_KEYS, where)
+
+
+def _check_unchanged(results, path):
+    """Compares `results` with their checksum, if they have one."""
+    content = {key: results[key] for key in results if key != CHECKSUM}
+    if results.get(CHECKSUM) not in (None, _checksum(content)):
+        raise ValueError(
+            f"{str(path)!r} is damaged, or was edited: it is not what its "
+            f"{CHECKSUM!r} was computed from. Restore the file, or remove that "
+            "key to read it as it is."
+        )
 
 
 def _check_keys(mapping, required, where):

@@ -225,3 +225,11 @@ def test_early_stopping_before_a_cut_stays_in_effect(digits, tmp_path):
     run = Run("eeil", tmp_path)
     fit(run)
     assert run.callback.reports[0].epochs == 1
+
+
+def test_a_run_is_backed_up_and_resumed_elsewhere(straight, digits):
+    with pytest.raises(CutError):
+        Run("eeil", "ram://backups/eeil")(digits, Cut(epochs=4))
+    run = Run("eeil", "ram://backups/eeil")
+    run(digits)
+    assert run.state() == straight("eeil").state()

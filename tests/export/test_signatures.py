@@ -263,3 +263,23 @@ def test_a_version_holds_names_marker_and_no_optimizer(blobs, tmp_path):
     shapes = [shape for name, shape in saved if "VARIABLE_VALUE" in name]
     # The head's columns in use, kernel and bias; not Adam's moments.
     assert sorted(shapes) == [[], [16, 128], [128]]
+
+
+@pytest.mark.parametrize("kind", ["grown", "branched"])
+def test_an_empty_batch_gives_empty_outputs(kind, tmp_path, request):
+    model = request.getfixturevalue(kind)
+    served = tf.saved_model.load(str(publish(model, tmp_path))).signatures
+    for signature, values in inputs_of(np.zeros((0, 8, 8, 1)), []).items():
+        key = served[signature].structured_input_signature[1].popitem()[0]
+        dtype = "float32" if key == "images" else "string"
+        outputs = served[signature](**{key: tf.constant(values, dtype)})
+        assert outputs
+        for values in outputs.values():
+            assert values.shape == (0, 5)
+
+
+def test_a_padded_empty_batch_does_not_show_in_others(grown, tmp_path):
+    served = tf.saved_model.load(str(publish(grown, tmp_path))).signatures
+    for size in (1, 2):
+        outputs = served["serving_default"](images=tf.zeros((size, 8, 8, 1)))
+        assert outputs["probabilities"].shape == (size, 5)

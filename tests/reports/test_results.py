@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_incremental.reports import read_results, write_results
+from keras_incremental.reports import (
+    read_results,
+    with_checksum,
+    write_results,
+)
+from keras_incremental.reports.results import CHECKSUM
 
 NAN = float("nan")
 
@@ -175,3 +180,43 @@ def test_another_json_value_is_an_error(tmp_path):
     (tmp_path / "results.json").write_text("[1]")
     with pytest.raises(ValueError, match="holds a list"):
         read_results(tmp_path)
+
+
+def test_damage_is_an_error_that_names_the_file(
+    damaged, tmp_path, make_results
+):
+    results = with_checksum(make_results())
+    path = write_results(results, tmp_path)
+    whole, errors = read_results(tmp_path), 0
+    assert whole == results
+    for copy in damaged(path.read_bytes()):
+        path.write_bytes(copy)
+        try:
+            read = read_results(tmp_path)
+        except ValueError as error:
+            errors += 1
+            assert str(path) in str(error)
+        else:
+            # At most the checksum's own name has changed.
+            assert len(read) == len(whole)
+            content = whole.keys() - {CHECKSUM}
+            assert all(read[key] == whole[key] for key in content)
+    assert errors > 150
+
+
+def test_results_of_before_there_was_a_checksum_are_read(
+    tmp_path, make_results
+):
+    results = make_results()
+    write_results(results, tmp_path)
+    assert read_results(tmp_path) == results
+
+
+def test_the_checksum_is_of_what_is_written(make_results):
+    results = make_results() | {"matrix": np.array([[1.5, np.nan]])}
+    plain = make_results() | {"matrix": [[1.5, None]]}
+    assert with_checksum(results)[CHECKSUM] == with_checksum(plain)[CHECKSUM]
+    again = with_checksum(with_checksum(plain))
+    assert again == with_checksum(plain)
+    other = plain | {"seed": 17}
+    assert with_checksum(other)[CHECKSUM] != again[CHECKSUM]
