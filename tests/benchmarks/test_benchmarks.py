@@ -63,3 +63,42 @@ def test_a_branch_costs_less_than_the_whole_network():
 def test_branches_need_two_traces():
     output = run("branches.py", "--tasks=4", "--per_class=2", "--repeats=1")
     assert re.search(r"traces: (\d+)", output)[1] == "2"
+
+
+@pytest.mark.slow
+def test_the_train_step_is_timed_in_all_its_kinds():
+    output = run(
+        "train_step.py", "--backbone=resnet20", "--batch_size=4", "--steps=2"
+    )
+    ratios = [float(ratio) for ratio in re.findall(r"ratio ([\d.]+)", output)]
+    assert ratios[0] == 1 and len(ratios) == 4 and min(ratios) > 0
+
+
+@pytest.mark.slow
+def test_an_epoch_is_timed_against_its_bare_step():
+    output = run(
+        "against_pytorch.py",
+        "--blocks=3",
+        "--batch_size=4",
+        "--images=12",
+        "--steps=2",
+        "--epochs=1",
+        "--workers=0",
+    )
+    assert float(re.search(r"bare step: ratio ([\d.]+)", output)[1]) > 0
+
+
+@pytest.mark.slow
+def test_serving_is_timed_for_branches_and_classes():
+    output = run(
+        "serving.py",
+        "--backbone=resnet20",
+        "--branches=1,2",
+        "--classes=10",
+        "--requests=2",
+    )
+    assert re.findall(r"(\d+) (?:branches|classes):", output) == [
+        "1",
+        "2",
+        "10",
+    ]
