@@ -241,3 +241,12 @@ def test_kept_samples_are_not_mixed_with_others():
         training_batches(
             [make_kept(1, 5), make_samples({0: 3})], to_units, batch_size=2
         )
+
+
+def test_a_last_batch_too_small_for_the_replicas_is_refused():
+    samples = make_samples({3: 5})
+    training_batches([samples], to_units, batch_size=2)
+    with pytest.raises(
+        ValueError, match="5 images in batches of 2 ends in one of 1, which 2"
+    ):
+        training_batches([samples], to_units, batch_size=2, replicas=2)
