@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_incremental import metrics, reports
 from keras_incremental.callbacks import IncrementalCallback
+from keras_incremental.distribution import is_chief
 from keras_incremental.model_files import save_model
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.scenarios import ClassIncrementalScenario, Task
@@ -66,7 +67,7 @@ class Experiment:
         Args:
             output_dir: where `results.json` (after each task), the pictures,
                 the model, the memory and TensorBoard logs go; `None` writes
-                nothing.
+                nothing. Of several workers the chief alone writes.
             on_task_end: called with each task's entry of the results.
             callbacks: further Keras callbacks for each `fit`.
 
@@ -79,6 +80,8 @@ class Experiment:
                 holds results of other settings.
         """
         before = []
+        if not is_chief(self.model.distribute_strategy):
+            output_dir = None
         if output_dir is not None:
             output_dir = reports.claim_output_dir(
                 output_dir, resuming=self.incremental.is_backed_up

@@ -13,6 +13,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "keras_incremental"
 RANK = {
     "_backend": 0,
     "_version": 0,
+    "distribution": 0,
     "files": 0,
     "labels": 0,
     "layers": 0,

@@ -47,14 +47,16 @@ class Backup:
     Args:
         directory: the folder.
         settings: JSON types; a backup with other settings is of another run.
+        writes: whether this process writes; one of several workers does, and
+            all read.
 
     Raises:
         ValueError: if the folder holds a backup of another run, or none that
             is whole.
     """
 
-    def __init__(self, directory, settings: dict):
-        self._folder = BackupFolder(directory)
+    def __init__(self, directory, settings: dict, writes: bool = True):
+        self._folder, self._writes = BackupFolder(directory), writes
         self._blobs: dict[str, str] = {}
         self._record = {"settings": settings, "steps": [], "progress": None}
         found = self._folder.read()
@@ -144,17 +146,13 @@ class Backup:
         report: dict,
     ) -> None:
         """Backs up a finished step."""
-        self._blobs = {"finished": self._put(model.state_variables())}
+        self._blobs = {"finished": self._put_all(model.state_variables())}
         self._record["structure"] = model.structure()
         if memory is not None:
             labels = memory.labels
             self._record["memory_labels"] = labels
-            self._blobs["memory"] = self._folder.put(
-                {
-                    str(index): memory.images(label)
-                    for index, label in enumerate(labels)
-                }
-            )
+            images = [memory.images(label) for label in labels]
+            self._blobs["memory"] = self._put_all(images)
         self._record["progress"] = None
         self._record["steps"].append(
             {"data": data, "report": report, "published": False}
@@ -189,14 +187,14 @@ class Backup:
 
     def begin_phase(self, model: IncrementalClassifier) -> None:
         """Keeps the weights at the start of a phase."""
-        self._blobs["phase"] = self._put(model.state_variables())
+        self._blobs["phase"] = self._put_all(model.state_variables())
 
     def end_epoch(
         self, model: IncrementalClassifier, data: dict, progress: Progress
     ) -> None:
         """Backs up a finished epoch."""
-        self._blobs["model"] = self._put(model.state_variables())
-        self._blobs["optimizer"] = self._put(model.optimizer.variables)
+        self._blobs["model"] = self._put_all(model.state_variables())
+        self._blobs["optimizer"] = self._put_all(model.optimizer.variables)
         self._record["progress"] = {
             **dataclasses.asdict(progress),
             "data": data,
@@ -212,13 +210,16 @@ class Backup:
         self._record["traces"] = max(self.traces, model.train_function_traces)
 
     def _commit(self) -> None:
-        self._folder.commit(self._record, self._blobs)
+        if self._writes:
+            self._folder.commit(self._record, self._blobs)
 
-    def _put(self, variables: Sequence) -> str:
+    def _put_all(self, values: Sequence) -> str | None:
+        if not self._writes:
+            return None
         return self._folder.put(
             {
-                str(index): keras.ops.convert_to_numpy(variable)
-                for index, variable in enumerate(variables)
+                str(index): keras.ops.convert_to_numpy(value)
+                for index, value in enumerate(values)
             }
         )
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_incremental.distribution import check_strategy
 from keras_incremental.models import FitRequest, IncrementalClassifier
 from keras_incremental.samples import Samples
 
@@ -28,10 +29,11 @@ def batch_size_of(request: FitRequest, samples: Samples) -> int:
 
 
 def check_model(model: IncrementalClassifier) -> None:
-    """Refuses a way of compiling that would train more than was asked for.
+    """Refuses a way of building or compiling that a step cannot train.
 
     Raises:
-        ValueError: if `steps_per_execution` is not 1.
+        ValueError: if `steps_per_execution` is not 1, which would train more
+            than was asked for; and as `check_strategy`.
     """
     if model.steps_per_execution != 1:
         raise ValueError(
@@ -39,6 +41,10 @@ def check_model(model: IncrementalClassifier) -> None:
             "IncrementalCallback needs 1, so that an epoch is one pass over "
             "new data and exemplars."
         )
+    check_strategy(
+        model.distribute_strategy,
+        [*model.weights, *model.optimizer.variables],
+    )
 
 
 def check_options(request: FitRequest) -> None:

@@ -4,6 +4,10 @@ import dataclasses
 
 import keras
 
+from keras_incremental.callbacks.agreement import (
+    check_same_model,
+    check_same_step,
+)
 from keras_incremental.callbacks.backup import (
     Backup,
     Progress,
@@ -20,6 +24,7 @@ from keras_incremental.callbacks.learning_rate import LearningRate
 from keras_incremental.callbacks.one_run import AtEpochEnd, OneRun
 from keras_incremental.callbacks.rollback import undone_on_error
 from keras_incremental.callbacks.running_phase import RunningPhase
+from keras_incremental.distribution import is_chief, split_batches
 from keras_incremental.exemplars import ExemplarMemory, training_batches
 from keras_incremental.export import publish
 from keras_incremental.labels import distinct_in_order, label_names
@@ -28,6 +33,7 @@ from keras_incremental.models import (
     FitRequest,
     IncrementalClassifier,
     IncrementalFit,
+    split_evaluation,
     unit_validation_data,
 )
 from keras_incremental.samples import (
@@ -152,6 +158,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """Runs one step; `IncrementalClassifier.fit` calls it."""
         self._clock = Clock()
         check_options(request)
+        check_model(model)
         self.method.check(model, self.memory)
         samples = read_samples(
             request.x,
@@ -160,7 +167,6 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             cache_bytes=self.cache_bytes,
             verbose=int(request.verbose != 0),
         )
-        check_model(model)
         data = data_of(samples, request.epochs, batch_size_of(request, samples))
         progress = self._open_backup(model, data)
         if self._is_finished():
@@ -169,6 +175,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         try:
             with undone_on_error(model, self.memory):
                 plan = self.method.plan(step)
+                check_same_model(model)
                 history = self._train(step, plan.phases, request, progress)
                 self._update_memory(step, plan)
                 details = plan.finish()
@@ -201,6 +208,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self._phase.begin_epoch(epoch)
 
     def on_epoch_end(self, epoch, logs=None):
+        self.model.average_statistics()
         self._clock.end_epoch()
         self._epochs += 1
         if self._phase is not None and logs is not None:
@@ -216,20 +224,31 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     def _open_backup(self, model, data: dict) -> Progress:
         """Reads the backup at the first fit; returns how far this one is."""
-        if self._backup_dir is None:
-            return Progress()
-        if self._backup is None:
-            settings = settings_of(
+
+        def settings():
+            return settings_of(
                 model, self.memory, self.method, self.augment, self.seed
             )
-            backup = Backup(self._backup_dir, settings)
-            backup.check_data(len(self.reports), data)
+
+        index, backup, found = len(self.reports), self._backup, Progress()
+        if backup is None and self._backup_dir is not None:
+            backup = Backup(
+                self._backup_dir,
+                settings(),
+                writes=is_chief(model.distribute_strategy),
+            )
+        if backup is not None:
+            backup.check_data(index, data)
+            found = backup.progress_of(index) or found
+        finished = None if backup is None else backup.finished_steps
+        check_same_step(
+            model,
+            self.memory,
+            lambda: (settings(), data, index, finished, found),
+        )
+        if backup is not self._backup:
             backup.restore_step(model, self.memory)
-            self._backup = backup
-        else:
-            self._backup.check_data(len(self.reports), data)
-        self._data = data
-        found = self._backup.progress_of(len(self.reports)) or Progress()
+        self._backup, self._data = backup, data
         self._clock.add_earlier(found.train_seconds, found.overhead_seconds)
         return found
 
@@ -272,8 +291,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         )
 
     def _publish(self, model) -> None:
-        """Publishes the model as a step has left it."""
-        if self._publish_to is None:
+        """Publishes the model as a step has left it; the chief alone does."""
+        if self._publish_to is None or not is_chief(model.distribute_strategy):
             return
         publish(model, self._publish_to)
         if self._backup is not None:
@@ -317,13 +336,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             epochs=sum(phase.epochs for phase in phases),
             steps=None,
         )
-        validation = {
-            **request.options,
-            "shuffle": False,  # the batches are shuffled already
-            "validation_data": unit_validation_data(
-                step.model.classes, request.options.get("validation_data")
-            ),
-        }
+        options = _fit_options(step.model, request)
         rate = LearningRate(step.model.optimizer)
         self._running = True
         self._epochs = progress.epochs_before + progress.epochs
@@ -335,7 +348,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                     run.begin_phase()
                 self._phase = RunningPhase(phase, first, step.model, rate)
                 epoch_end.begin(index, first)
-                self._run_phase(index, step, run, validation, progress)
+                self._run_phase(index, step, run, options, progress)
                 first += phase.epochs
         finally:
             self._phase, self._running = None, False
@@ -344,7 +357,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         run.end()
         return step.model.history
 
-    def _run_phase(self, index, step, run, validation, progress) -> None:
+    def _run_phase(self, index, step, run, options, progress) -> None:
         """Runs a phase, or what is left of it after a kill."""
         if index < progress.phase:
             return
@@ -370,6 +383,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             seed=seed,
             first_epoch=done,
             cache_bytes=self.cache_bytes,
+            replicas=model.distribute_strategy.num_replicas_in_sync,
         )
         batches = batches.map(
             lambda batch, units: (phase.as_input(batch), units)
@@ -379,12 +393,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self._phase.rate.resume(progress.factor)
         run.expect_steps(steps)
         model.fit_units(
-            batches,
+            split_batches(model.distribute_strategy, batches),
             steps_per_epoch=steps,
             initial_epoch=first + done,
             epochs=first + phase.epochs,
             callbacks=run,
-            **validation,
+            **options,
         )
 
     def _update_memory(self, step: Step, plan: Plan) -> None:
@@ -424,6 +438,23 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 new_labels, self._epochs, exemplars, training, overhead, details
             )
         )
+
+
+def _fit_options(model: IncrementalClassifier, request: FitRequest) -> dict:
+    """The arguments of each phase's fit that the user has passed."""
+    data, steps = split_evaluation(
+        model.distribute_strategy,
+        unit_validation_data(
+            model.classes, request.options.get("validation_data")
+        ),
+        request.options.get("validation_steps"),
+    )
+    return {
+        **request.options,
+        "shuffle": False,  # the batches are shuffled already
+        "validation_data": data,
+        "validation_steps": steps,
+    }
 
 
 def _check_kind(name: str, value, kind: type) -> None:

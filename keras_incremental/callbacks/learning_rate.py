@@ -27,7 +27,7 @@ class LearningRate:
         self._optimizer = optimizer
         rate = optimizer.get_config().get("learning_rate")
         self._fixed = isinstance(rate, (int, float))
-        self._compiled = float(optimizer.learning_rate)
+        self._compiled = self.now
         self._factor = 1.0
 
     @property
@@ -38,7 +38,7 @@ class LearningRate:
     @property
     def now(self) -> float:
         """The learning rate at this moment."""
-        return float(self._optimizer.learning_rate)
+        return float(self._optimizer.learning_rate.numpy())
 
     def restart(self) -> None:
         """Goes back to the compiled learning rate."""

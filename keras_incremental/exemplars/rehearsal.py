@@ -76,6 +76,7 @@ def training_batches(
     seed: Sequence[int] = (0,),
     first_epoch: int = 0,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
+    replicas: int = 1,
 ) -> tuple[tf.data.Dataset, int]:
     """Returns endless batches of all sources mixed, and the steps per epoch.
 
@@ -99,6 +100,7 @@ def training_batches(
         seed: non-negative integers, e.g. (seed, task, phase).
         first_epoch: the epoch that the first batches belong to.
         cache_bytes: bound of the shuffle buffer and of stored augmentation.
+        replicas: how many are to share each batch.
 
     Returns:
         `(dataset, steps_per_epoch)`; elements are `(images, units)`, images
@@ -106,7 +108,8 @@ def training_batches(
         `({"images": images, "teacher_logits": logits}, units)`.
 
     Raises:
-        ValueError: if stored augmentation would take more than `cache_bytes`.
+        ValueError: if stored augmentation would take more than `cache_bytes`,
+            or an epoch's last batch has less than one image for each replica.
     """
     sources = [source for source in sources if len(source)]
     base = np.random.SeedSequence([*seed]).generate_state(2)
@@ -118,6 +121,7 @@ def training_batches(
     count = sum(len(source) for source in sources)
     steps = -(-count // batch_size)
     batch_size = -(-count // steps)
+    _check_replicas(count, steps, batch_size, replicas)
     if any(isinstance(source, KeptSamples) for source in sources):
         look_up, labels = _kept(sources), sources[0].labels
     elif all(isinstance(source, ArraySamples) for source in sources):
@@ -140,6 +144,16 @@ def training_batches(
     batches = batches.map(lambda images, units, seed: (images, units))
     batches = batches.prefetch(_PREFETCHED)
     return batches.with_options(_fixed_parallelism()), steps
+
+
+def _check_replicas(count, steps, batch_size, replicas) -> None:
+    last = count - (steps - 1) * batch_size
+    if last < replicas:
+        raise ValueError(
+            f"An epoch of {count} images in batches of {batch_size} ends in "
+            f"one of {last}, which {replicas} replicas cannot share. Pass "
+            "another batch_size to fit; it is that of all replicas together."
+        )
 
 
 def _in_memory(sources, teacher_logits):

@@ -4,11 +4,15 @@ from keras_incremental.models.incremental_classifier import (
     IncrementalClassifier,
 )
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
-from keras_incremental.models.unit_data import unit_validation_data
+from keras_incremental.models.unit_data import (
+    split_evaluation,
+    unit_validation_data,
+)
 
 __all__ = [
     "FitRequest",
     "IncrementalClassifier",
     "IncrementalFit",
+    "split_evaluation",
     "unit_validation_data",
 ]

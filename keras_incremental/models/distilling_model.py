@@ -1,9 +1,12 @@
 """Backbone, head and teacher with the train step that fuses both losses."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental import distribution
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.losses import classification_loss, distillation_loss
 from keras_incremental.models.teacher import Teacher
@@ -149,6 +152,21 @@ class DistillingModel(keras.Model):
         """Sets what `extract_features` computes, from a batch of images."""
         self._untracked.use_features(features)
 
+    def average_statistics(self) -> None:
+        """Gives moving statistics their mean over all replicas.
+
+        Each replica moves those of `BatchNormalization` by its own part of
+        each batch. All workers have to call it.
+        """
+        distribution.average(
+            self.distribute_strategy,
+            [
+                weight
+                for weight in self.non_trainable_weights
+                if tf.as_dtype(weight.dtype).is_floating
+            ],
+        )
+
     def restart_optimizer(self) -> None:
         """Sets momentum, moments and step count back to the start."""
         variables = self.trainable_variables
@@ -172,45 +190,102 @@ class DistillingModel(keras.Model):
 
     def train_step(self, data):
         """One optimizer step on the sum of the loss terms."""
-        if not tf.executing_eagerly():
-            self._untracked.train_traces += 1
+        self._untracked.train_traces += _counts_as_trace()
         x, units, weight = keras.utils.unpack_x_y_sample_weight(data)
         x, teacher_logits = _take_apart(x)
+        count = tf.shape(units)[0]
         with tf.GradientTape() as tape:
-            logits = self.training_logits(x)
+            logits = distribution.logits_of(self.training_logits, x, count)
             classification = self._classification(x, units, logits, weight)
             distillation = self._distillation(x, logits, teacher_logits)
             loss = classification + distillation
-            scaled_loss = self.optimizer.scale_loss(loss)
+            scaled_loss = self.optimizer.scale_loss(
+                distribution.share_of_global_mean(loss, count)
+            )
         variables = self.trainable_variables
         gradients = self._with_noise(tape.gradient(scaled_loss, variables))
         self.optimizer.apply(gradients, variables)
-        count = tf.shape(logits)[0]
-        self._classification_mean.update_state(classification, count)
-        self._distillation_mean.update_state(distillation, count)
+        _note(self._classification_mean, classification, count)
+        _note(self._distillation_mean, distillation, count)
         return self._results(x, units, logits, weight, loss)
 
     def test_step(self, data):
         """Loss and accuracy of one batch, without distillation."""
-        if not tf.executing_eagerly():
-            self._untracked.test_traces += 1
+        self._untracked.test_traces += _counts_as_trace()
         x, units, weight = keras.utils.unpack_x_y_sample_weight(data)
-        logits = self(x, training=False)
+        logits = self._inference_logits(x)
         loss = self._classification(x, units, logits, weight)
-        results = self._results(x, units, logits, weight, loss)
-        del results["classification_loss"], results["distillation_loss"]
-        return results
+        with self._untracked.testing():
+            return self._results(x, units, logits, weight, loss)
+
+    def evaluate(self, *args, **kwargs):
+        with self._untracked.testing():
+            return super().evaluate(*args, **kwargs)
+
+    def predict_step(self, data):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self._inference_logits(x)
+
+    def _inference_logits(self, x):
+        count = tf.shape(keras.tree.flatten(x)[0])[0]
+        return distribution.logits_of(
+            lambda rows: self(rows, training=False), x, count
+        )
+
+    def make_train_function(self, force=False):
+        strategy = self.distribute_strategy
+        if not distribution.is_multi_worker(strategy):
+            return super().make_train_function(force)
+        if force or self.train_function is None:
+            self.train_function = distribution.over_workers(
+                self.train_step, strategy
+            )
+        return self.train_function
+
+    def make_test_function(self, force=False):
+        strategy = self.distribute_strategy
+        if not distribution.is_multi_worker(strategy):
+            return super().make_test_function(force)
+        if force or self.test_function is None:
+            self.test_function = distribution.over_workers(
+                self.test_step, strategy
+            )
+        return self.test_function
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds optimizer, compiled loss and metrics before the first step.
+
+        Keras' own reads a batch and reduces it over the replicas, which fails
+        for parts of unequal size and for several workers
+        (keras-team/keras#20585). Both methods are private; without a strategy
+        neither does anything.
+        """
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            super()._maybe_symbolic_build(iterator, data_batch)
+            return
+        images = keras.KerasTensor(self.input_shape, "float32")
+        units = keras.KerasTensor((None,), "int32")
+        with self.distribute_strategy.scope():
+            self._symbolic_build(data_batch=(images, units))
 
     @property
     def metrics(self):
         base = super().metrics  # holds a loss tracker of Keras' own as well
-        return [m for m in base if m.name != "loss" or m is self._loss_mean]
+        parts = (self._classification_mean, self._distillation_mean)
+        return [
+            m
+            for m in base
+            if (m.name != "loss" or m is self._loss_mean)
+            and not (self._untracked.is_testing and m in parts)
+        ]
 
     def _classification(self, x, units, logits, weight):
         """The compiled loss, or cross-entropy; and regularisation terms."""
         if self.loss is not None:
             _check_takes_logits(self.loss)
-            return self.compute_loss(x, units, logits, weight)
+            loss = self.compute_loss(x, units, logits, weight)
+            # Keras has divided it by the replicas, as if all had one size.
+            return loss * distribution.number_of_replicas()
         losses = classification_loss(units, logits)
         if weight is not None:
             losses *= tf.cast(weight, losses.dtype)
@@ -245,10 +320,12 @@ class DistillingModel(keras.Model):
             tf.convert_to_tensor(self.optimizer.iterations),
         )
         scale = self.optimizer.scale_loss(tf.constant(1.0))
+        # Each replica draws the same noise, and their gradients are summed.
+        scale /= distribution.number_of_replicas()
         return add_noise(gradients, settings.noise_stddev, seed, scale)
 
     def _results(self, x, units, logits, weight, loss):
-        self._loss_mean.update_state(loss, tf.shape(logits)[0])
+        _note(self._loss_mean, loss, tf.shape(logits)[0])
         units = tf.reshape(tf.cast(units, tf.int64), [-1])
         hits = tf.equal(units, tf.argmax(logits, axis=-1))
         self._accuracy.update_state(tf.cast(hits, tf.float32), weight)
@@ -263,8 +340,18 @@ class _Untracked:
         self.teacher: Teacher | None = None
         self.train_traces = 0
         self.test_traces = 0
+        self.is_testing = False
         self._started, self._start = None, None
         self.use_features(lambda images: backbone(images, training=False))
+
+    @contextlib.contextmanager
+    def testing(self):
+        """While it is open, the metrics are those of the test step."""
+        before, self.is_testing = self.is_testing, True
+        try:
+            yield
+        finally:
+            self.is_testing = before
 
     def use_features(self, features) -> None:
         """Sets the function from images to features."""
@@ -288,6 +375,15 @@ def _take_apart(x):
     if isinstance(x, dict) and "teacher_logits" in x:
         return x["images"], x["teacher_logits"]
     return x, None
+
+
+def _counts_as_trace() -> bool:
+    """Whether the step is traced, for the first of the replicas here."""
+    return not tf.executing_eagerly() and distribution.is_first_local_replica()
+
+
+def _note(metric: keras.metrics.Mean, mean, count) -> None:
+    metric.update_state(distribution.mean_or_zero(mean, count), count)
 
 
 def _check_takes_logits(loss) -> None:

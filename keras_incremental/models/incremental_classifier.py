@@ -20,6 +20,7 @@ from keras_incremental.models.distilling_model import DistillingModel
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.shared_trunk import SharedTrunk
 from keras_incremental.models.unit_data import (
+    split_evaluation,
     to_unit_data,
     unit_validation_data,
     unit_weights,
@@ -194,8 +195,9 @@ class IncrementalClassifier(DistillingModel):
         if not labels:
             raise ValueError("add_classes got no labels; expected 1 or more.")
         self._classes.add(labels, names)
-        self.reserve(len(labels))
-        self.head.expand(len(labels))
+        with self.distribute_strategy.scope():
+            self.reserve(len(labels))
+            self.head.expand(len(labels))
 
     def add_branch(
         self, labels, names=None, network=None, seed: int | None = None
@@ -224,12 +226,13 @@ class IncrementalClassifier(DistillingModel):
                 'IncrementalClassifier(backbone, branch_at="stage2").'
             )
         self._check_taught("add_branch")
-        network = thin(self.tail, 1.0) if network is None else network
         self._classes.add(labels, names)
-        new_variables = self.branches.add(network, len(labels), seed)
-        self._freeze_base()
-        if new_variables:
-            self.renew_training()
+        with self.distribute_strategy.scope():
+            network = thin(self.tail, 1.0) if network is None else network
+            new_variables = self.branches.add(network, len(labels), seed)
+            self._freeze_base()
+            if new_variables:
+                self.renew_training()
         self._renew_branched_inference()
 
     def drop_heads(self, num_heads: int) -> None:
@@ -378,8 +381,8 @@ class IncrementalClassifier(DistillingModel):
         scales, biases = np.ones(self.num_classes), np.zeros(self.num_classes)
         if self.has_branches:
             branch = self.branch_of_unit()
-            scales = np.array([*map(float, self.branches.scales)])[branch]
-            biases = np.array([*map(float, self.branches.biases)])[branch]
+            scales = _as_numbers(self.branches.scales)[branch]
+            biases = _as_numbers(self.branches.biases)[branch]
         return scales, biases
 
     def call(self, inputs, training=None):
@@ -574,10 +577,13 @@ class IncrementalClassifier(DistillingModel):
         if not self.compiled:
             raise ValueError("Call model.compile(optimizer=...) before fit.")
         if steps:
-            return steps[0].run_fit(
-                self,
-                FitRequest(x, y, batch_size, epochs, verbose, given, options),
-            )
+            with self.distribute_strategy.scope():  # what grows is copied too
+                return steps[0].run_fit(
+                    self,
+                    FitRequest(
+                        x, y, batch_size, epochs, verbose, given, options
+                    ),
+                )
         self._check_taught("fit without an IncrementalCallback")
         if self.has_branches:
             raise ValueError(
@@ -606,7 +612,9 @@ class IncrementalClassifier(DistillingModel):
     def fit_units(self, *args, **kwargs):
         """Keras' own `fit`, unchanged: `y` are units, not labels."""
         with _clear_label_errors():
-            return super().fit(*args, **kwargs)
+            history = super().fit(*args, **kwargs)
+        self.average_statistics()
+        return history
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As Keras' `evaluate`, on the user's labels.
@@ -615,9 +623,14 @@ class IncrementalClassifier(DistillingModel):
             ValueError: for labels that the model has not been taught.
         """
         if _is_validation_of_fit(kwargs):
+            self.average_statistics()
             return super().evaluate(x, y, *args, **kwargs)
         self._check_taught("evaluate")
         x, y = to_unit_data(self._classes, x, y)
+        if not args:  # steps is not among them
+            x, kwargs["steps"] = split_evaluation(
+                self.distribute_strategy, x, kwargs.get("steps")
+            )
         with _clear_label_errors():
             return super().evaluate(x, y, *args, **kwargs)
 
@@ -674,6 +687,10 @@ class _Unlisted:
 
     def __init__(self, checksum: WeightsChecksum):
         self.checksum = checksum
+
+
+def _as_numbers(scalars) -> np.ndarray:
+    return np.array([float(v.numpy()) for v in scalars])
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_incremental.distribution import split_batches
 from keras_incremental.labels import ClassIndex
 
 
@@ -39,6 +40,25 @@ def unit_validation_data(classes: ClassIndex, validation_data):
     if validation_data is None:
         return None
     return to_unit_data(classes, validation_data, None)[0]
+
+
+def split_evaluation(strategy: tf.distribute.Strategy, x, steps: int | None):
+    """Returns data for Keras' `evaluate`, split for the replicas, and steps.
+
+    Under a strategy Keras traces the test step anew for each dataset of
+    another length; one that is split beforehand shows none.
+
+    Args:
+        strategy: of the model.
+        x: as `to_unit_data` returns it.
+        steps: as the user passed it, or `None`.
+    """
+    if strategy.num_replicas_in_sync == 1 or not isinstance(x, tf.data.Dataset):
+        return x, steps
+    batches = int(x.cardinality())
+    if steps is None and batches > 0:
+        steps = batches
+    return split_batches(strategy, x), steps
 
 
 def unit_weights(classes: ClassIndex, class_weight: dict) -> dict:

@@ -283,3 +283,12 @@ def test_images_that_change_or_are_streamed_come_without_logits(kind):
     )
     images, units = next(batches.as_numpy_iterator())
     assert images.shape[1:] == SHAPE and len(units)
+
+
+def test_a_last_batch_too_small_for_the_replicas_is_refused():
+    samples = make_samples({3: 5})
+    training_batches([samples], to_units, batch_size=2)
+    with pytest.raises(
+        ValueError, match="5 images in batches of 2 ends in one of 1, which 2"
+    ):
+        training_batches([samples], to_units, batch_size=2, replicas=2)
