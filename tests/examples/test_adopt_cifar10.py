@@ -22,6 +22,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "adopt_cifar10.py"
 NAMES = [str(label) for label in range(10)]  # of mocked data
 PER_CLASS = 12
+REAL_DATA = pathlib.Path(
+    os.environ.get(
+        "KERAS_INCREMENTAL_TFDS_DIR", ROOT.parent / "shared" / "data" / "tfds"
+    )
+)
 
 
 def mocked():
@@ -197,6 +202,40 @@ def test_the_mobilenet_v2_averages_over_tens_of_batches(script):
         if isinstance(layer, keras.layers.BatchNormalization)
     }
     assert momenta == {0.9}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (REAL_DATA / "cifar10").is_dir(),
+    reason=f"no prepared cifar10 in {REAL_DATA}; set "
+    "KERAS_INCREMENTAL_TFDS_DIR to the data_dir that holds it",
+)
+def test_both_networks_grow_in_processes_of_their_own(tmp_path):
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        [
+            sys.executable,
+            str(SCRIPT),
+            f"--data_dir={REAL_DATA}",
+            f"--output_dir={tmp_path / 'out'}",
+            "--samples_per_class=20",
+            "--hold_out",
+            "--base_epochs=1",
+            "--epochs=1",
+            "--finetune_epochs=1",
+        ],
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    for name in ("mobilenet_v2", "cnn"):
+        folder = tmp_path / "out" / name
+        report = json.loads((folder / "report.json").read_text())
+        assert [task["seen_classes"] for task in report["tasks"]] == [6, 8, 10]
+        model = keras.models.load_model(folder / "model.keras")
+        assert sorted(model.labels) == list(range(10))
+        assert f"{name}: 6 classes adopted" in process.stdout
 
 
 # Mistakes, each of which is one line.
