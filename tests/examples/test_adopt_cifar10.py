@@ -1,0 +1,314 @@
+"""`examples/adopt_cifar10.py` on generated images in place of CIFAR-10."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import flags
+from absl.testing import flagsaver
+
+import keras_incremental as ki
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "examples" / "adopt_cifar10.py"
+NAMES = [str(label) for label in range(10)]  # of mocked data
+PER_CLASS = 12
+REAL_DATA = pathlib.Path(
+    os.environ.get(
+        "KERAS_INCREMENTAL_TFDS_DIR", ROOT.parent / "shared" / "data" / "tfds"
+    )
+)
+
+
+def mocked():
+    """Mocks TFDS by noisy images, each class of a colour of its own."""
+    colours = np.random.default_rng(0).uniform(40, 215, (10, 3))
+
+    def example(index):
+        label = index % 10
+        noise = tf.random.stateless_normal((32, 32, 3), (0, index), stddev=9.0)
+        image = tf.gather(tf.constant(colours, tf.float32), label) + noise
+        image = tf.cast(tf.clip_by_value(image, 0, 255), "uint8")
+        return {"image": tf.io.encode_png(image), "label": label}
+
+    def as_dataset(self, *args, **kwargs):
+        del self, args, kwargs
+        return tf.data.Dataset.range(10 * PER_CLASS).map(example)
+
+    return tfds.testing.mock_data(as_dataset_fn=as_dataset)
+
+
+def load(name):
+    """Returns the script as a new module; it defines its flags."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.dict(sys.modules, {name: module}):
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The module; its flags go with the tests."""
+    with mock.patch.dict(os.environ):
+        module = load("adopt_cifar10_example")
+        with mock.patch.dict(sys.modules, {"adopt_cifar10_example": module}):
+            yield module
+    for flag in list(flags.FLAGS.flags_by_module_dict()[module.__name__]):
+        delattr(flags.FLAGS, flag.name)
+
+
+@pytest.fixture
+def parse(script, tmp_path):
+    """Returns a function that parses a command line of the script."""
+    del script
+
+    def parse(*args):
+        flags.FLAGS.unparse_flags()
+        command = ["adopt_cifar10.py", f"--output_dir={tmp_path}/out", *args]
+        return flags.FLAGS(command)
+
+    with flagsaver.flagsaver():
+        yield parse
+
+
+def in_this_process(script, parse, stages):
+    """Returns a stand-in for `subprocess.run` that runs a stage here."""
+
+    def run(command):
+        interpreter, path, *arguments = command
+        assert interpreter == sys.executable
+        assert pathlib.Path(path) == SCRIPT
+        parse(*arguments)
+        stages.append(flags.FLAGS["stage"].value)
+        keras.backend.clear_session()
+        with mocked():
+            script.main(["adopt_cifar10.py"])
+        return subprocess.CompletedProcess(command, 0)
+
+    return run
+
+
+TINY = [
+    "--networks=cnn",
+    "--samples_per_class=12",
+    "--memory_size=40",
+    "--batch_size=12",
+    "--base_epochs=6",
+    "--epochs=3",
+    "--finetune_epochs=3",
+    "--learning_rate=0.02",
+    "--finetune_learning_rate=0.02",
+]
+
+
+def run_all(script, parse, monkeypatch, *args):
+    """Runs the script, its stages in this process; returns their names."""
+    stages = []
+    monkeypatch.setattr(sys, "argv", parse(*args) and [str(SCRIPT), *args])
+    monkeypatch.setattr(
+        script.subprocess, "run", in_this_process(script, parse, stages)
+    )
+    script.main(["adopt_cifar10.py"])
+    return stages
+
+
+def test_a_trained_cnn_learns_two_and_two_classes_with_few_exemplars(
+    script, parse, monkeypatch, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    serving = tmp_path / "serving"
+    args = [f"--output_dir={out}", f"--export_dir={serving}", *TINY]
+    assert run_all(script, parse, monkeypatch, *args) == ["train", "grow"]
+    report = json.loads((out / "cnn" / "report.json").read_text())
+    check_report(report)
+    assert report["published"] == str(serving / "cnn" / "1")
+    assert (serving / "cnn" / "1" / "saved_model.pb").is_file()
+    check_files(out / "cnn")
+    assert (out / "accuracy.png").stat().st_size > 1000
+    check_summary(capsys.readouterr().out, report)
+
+
+def check_report(report):
+    """What can be said of any run: counts, and means that must agree."""
+    adopted, first, second = report["tasks"]
+    assert adopted["classes"] == NAMES[:6]
+    assert first["classes"] == NAMES[6:8]
+    assert second["classes"] == NAMES[8:]
+    assert [entry["seen_classes"] for entry in report["tasks"]] == [6, 8, 10]
+    assert [entry["exemplars"] for entry in report["tasks"]] == [40] * 3
+    assert [first["epochs"], second["epochs"]] == [6, 6]
+    # Each class has as many test images as any other.
+    for known, entry in ((6, first), (8, second)):
+        old, new = entry["old_accuracy_after"], entry["new_accuracy"]
+        whole = (known * old + 2 * new) / (known + 2)
+        assert entry["accuracy"] == pytest.approx(whole)
+        assert entry["per_task_accuracy"][-1] == pytest.approx(new)
+    assert first["old_accuracy_before"] == adopted["accuracy"] > 1 / 6
+    assert second["old_accuracy_before"] == first["accuracy"]
+    assert report["final_accuracy"] == second["accuracy"]
+    assert report["flags"]["memory_size"] == 40
+    assert "output_dir" not in report["flags"]
+
+
+def check_files(folder):
+    """The grown model and its memory, as another process finds them."""
+    trained = keras.models.load_model(folder / "trained.keras")
+    assert trained.output_shape == (None, 6)
+    model = keras.models.load_model(folder / "model.keras")
+    assert model.class_names == NAMES
+    assert [head.stop for head in model.heads] == [6, 8, 10]
+    memory = ki.ExemplarMemory.load(folder / "memory")
+    assert [len(memory.images(label)) for label in range(10)] == [4] * 10
+    assert (folder / "confusion.png").stat().st_size > 1000
+
+
+def check_summary(printed, report):
+    """One line for what was adopted and one for each step."""
+    lines = [line for line in printed.splitlines() if line.startswith("cnn: ")]
+    assert len(lines) == 4
+    first = report["tasks"][1]
+    assert "6, 7 added" in lines[1]
+    assert f"{100 * first['old_accuracy_before']:.1f}% before" in lines[1]
+    assert f"{100 * first['old_accuracy_after']:.1f}% after" in lines[1]
+    assert lines[3].endswith(report["published"])
+
+
+def test_an_adopted_mobilenet_v2_gives_the_trained_logits(script):
+    keras.utils.set_random_seed(0)
+    trained = script.mobilenet_v2((32, 32, 3), 6)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
+    model = ki.IncrementalClassifier.from_classifier(trained, NAMES[:6])
+    logits = model.predict(images, verbose=0)
+    probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    np.testing.assert_allclose(
+        probabilities, trained.predict(images, verbose=0), atol=1e-6
+    )
+
+
+def test_the_mobilenet_v2_averages_over_tens_of_batches(script):
+    momenta = {
+        layer.momentum
+        for layer in script.mobilenet_v2((32, 32, 3), 6).layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+    assert momenta == {0.9}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (REAL_DATA / "cifar10").is_dir(),
+    reason=f"no prepared cifar10 in {REAL_DATA}; set "
+    "KERAS_INCREMENTAL_TFDS_DIR to the data_dir that holds it",
+)
+def test_both_networks_grow_in_processes_of_their_own(tmp_path):
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.run(
+        [
+            sys.executable,
+            str(SCRIPT),
+            f"--data_dir={REAL_DATA}",
+            f"--output_dir={tmp_path / 'out'}",
+            "--samples_per_class=20",
+            "--hold_out",
+            "--base_epochs=1",
+            "--epochs=1",
+            "--finetune_epochs=1",
+        ],
+        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    for name in ("mobilenet_v2", "cnn"):
+        folder = tmp_path / "out" / name
+        report = json.loads((folder / "report.json").read_text())
+        assert [task["seen_classes"] for task in report["tasks"]] == [6, 8, 10]
+        model = keras.models.load_model(folder / "model.keras")
+        assert sorted(model.labels) == list(range(10))
+        assert f"{name}: 6 classes adopted" in process.stdout
+
+
+# Mistakes, each of which is one line.
+
+
+def refusal(script, *args):
+    """Runs with a mistake; returns the message."""
+    with pytest.raises(SystemExit) as stop:
+        script.main(["adopt_cifar10.py", *args])
+    (line,) = str(stop.value.code).splitlines()
+    assert line.startswith("adopt_cifar10.py: ")
+    return line
+
+
+def test_a_used_output_folder_is_refused_before_any_training(
+    script, parse, tmp_path
+):
+    used = tmp_path / "out" / "cnn"
+    used.mkdir(parents=True)
+    (used / "model.keras").write_bytes(b"")
+    parse("--networks=mobilenet_v2,cnn")
+    assert "already holds model.keras" in refusal(script)
+    assert "unknown arguments: twice" in refusal(script, "twice")
+
+
+@pytest.mark.parametrize("stage", ["train", "grow"])
+def test_too_small_a_memory_is_refused_before_any_training(
+    stage, script, parse
+):
+    parse(f"--stage={stage}", "--networks=cnn", "--memory_size=9")
+    with mocked():
+        assert "Use capacity >= 10" in refusal(script)
+
+
+def test_data_that_cannot_be_had_is_told_in_one_line(
+    script, parse, monkeypatch, tmp_path
+):
+    def no_network(*args, **kwargs):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder, "download_and_prepare", no_network
+    )
+    parse("--stage=train", "--networks=cnn", f"--data_dir={tmp_path}")
+    assert "no network" in refusal(script)
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--networks=vgg", "Expected one or more of mobilenet_v2, cnn"),
+        ("--networks=", "Expected one or more of mobilenet_v2, cnn"),
+        ("--learning_rate=0", "Expected a number above 0"),
+    ],
+)
+def test_a_flag_out_of_range_is_refused_when_it_is_parsed(flag, message, parse):
+    with pytest.raises(flags.IllegalFlagValueError, match=message):
+        parse(flag)
+
+
+def test_a_failed_process_ends_the_run_without_more_words(
+    script, parse, monkeypatch
+):
+    parse("--networks=mobilenet_v2,cnn")
+    commands = []
+
+    def failing(command):
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(script.subprocess, "run", failing)
+    with pytest.raises(SystemExit) as stop:
+        script.main(["adopt_cifar10.py"])
+    assert stop.value.code == 3
+    assert len(commands) == 1
+    assert commands[0][-2:] == ["--stage=train", "--networks=mobilenet_v2"]
