@@ -46,7 +46,7 @@ def split_evaluation(strategy: tf.distribute.Strategy, x, steps: int | None):
     """Returns data for Keras' `evaluate`, split for the replicas, and steps.
 
     Under a strategy Keras traces the test step anew for each dataset of
-    another length; one that is split beforehand shows none.
+    another length; one that is repeated has none.
 
     Args:
         strategy: of the model.
@@ -56,8 +56,8 @@ def split_evaluation(strategy: tf.distribute.Strategy, x, steps: int | None):
     if strategy.num_replicas_in_sync == 1 or not isinstance(x, tf.data.Dataset):
         return x, steps
     batches = int(x.cardinality())
-    if steps is None and batches > 0:
-        steps = batches
+    if batches > 0:
+        x, steps = x.repeat(), steps or batches
     return split_batches(strategy, x), steps
 
 

@@ -1,0 +1,114 @@
+"""Runs parts of `keras_incremental.distribution` on two logical devices.
+
+Prints what they make as JSON.
+"""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental import distribution
+
+
+def averaged(strategy):
+    """Values of each replica after averaging: apart before, and equal."""
+    with strategy.scope():
+        apart = keras.Variable(np.zeros(2, "float32"))
+        equal = keras.Variable(np.float32([0.1, 1 / 3]))
+
+    @tf.function
+    def move_apart():
+        def move():
+            context = tf.distribute.get_replica_context()
+            index = tf.cast(context.replica_id_in_sync_group, tf.float32)
+            apart.assign([1.0 + 2.0 * index, 10.0 * index])
+
+        strategy.run(move)
+
+    move_apart()
+    before = equal.numpy().tolist()
+    distribution.average(strategy, [apart, equal])
+    values = [
+        [local.numpy().tolist() for local in variable.value.values]
+        for variable in (apart, equal)
+    ]
+    return {"apart": values[0], "equal": values[1], "before": before}
+
+
+def split(strategy):
+    """The parts of batches of 5, 2 and 1 rows."""
+    batches = tf.data.Dataset.from_tensors(np.arange(5)).concatenate(
+        tf.data.Dataset.from_tensors(np.arange(5, 7))
+    )
+    batches = batches.concatenate(tf.data.Dataset.from_tensors(np.arange(7, 8)))
+    parts = distribution.split_batches(
+        strategy, batches.map(lambda rows: (rows, {"again": rows}))
+    )
+    return [
+        [part.numpy().tolist() for part in strategy.experimental_local_results(
+            structure["again"]
+        )]
+        for _, structure in parts
+    ]  # fmt: skip
+
+
+def shares(strategy):
+    """The parts of the mean of 3 rows of 2.0 and 1 row of 6.0."""
+
+    @tf.function
+    def run():
+        def share():
+            context = tf.distribute.get_replica_context()
+            is_first = context.replica_id_in_sync_group == 0
+            return distribution.share_of_global_mean(
+                tf.where(is_first, 2.0, 6.0), tf.where(is_first, 3, 1)
+            )
+
+        return strategy.run(share)
+
+    return [float(v) for v in strategy.experimental_local_results(run())]
+
+
+def empty(strategy):
+    """The logits of no rows, and the mean of none."""
+
+    @tf.function
+    def run():
+        def logits():
+            rows = tf.zeros((0, 3))
+            found = distribution.logits_of(
+                lambda filled: (
+                    filled + tf.cast(tf.shape(filled)[0], tf.float32)
+                ),
+                rows,
+                tf.shape(rows)[0],
+            )
+            mean = distribution.mean_or_zero(tf.reduce_mean(found), 0)
+            return tf.shape(found), mean
+
+        return strategy.run(logits)
+
+    shape, mean = run()
+    results = strategy.experimental_local_results
+    return {
+        "shapes": [value.numpy().tolist() for value in results(shape)],
+        "means": [float(value) for value in results(mean)],
+    }
+
+
+def main():
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    results = {
+        f.__name__: f(strategy) for f in (averaged, split, shares, empty)
+    }
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
