@@ -9,7 +9,11 @@ import keras
 import numpy as np
 
 from keras_incremental.backups import BackupFolder
-from keras_incremental.exemplars import ExemplarMemory
+from keras_incremental.exemplars import (
+    ExemplarMemory,
+    StoredImages,
+    storage_record,
+)
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.samples import Samples
 
@@ -127,11 +131,13 @@ class Backup:
         self._assign(model, "finished")
         model.finalize_state()
         if memory is not None:
-            arrays = self._folder.get(self._blobs["memory"])
             labels = self._record["memory_labels"]
             memory.restore(
                 {
-                    label: arrays[str(index)]
+                    label: StoredImages.from_arrays(
+                        memory.storage,
+                        self._folder.get(self._blobs[f"memory {index}"]),
+                    )
                     for index, label in enumerate(labels)
                 }
             )
@@ -147,14 +153,11 @@ class Backup:
         self._blobs = {"finished": self._put(model.state_variables())}
         self._record["structure"] = model.structure()
         if memory is not None:
-            labels = memory.labels
-            self._record["memory_labels"] = labels
-            self._blobs["memory"] = self._folder.put(
-                {
-                    str(index): memory.images(label)
-                    for index, label in enumerate(labels)
-                }
-            )
+            stored = memory.stored()
+            self._record["memory_labels"] = list(stored)
+            for index, images in enumerate(stored.values()):
+                blob = self._folder.put(images.to_arrays())
+                self._blobs[f"memory {index}"] = blob
         self._record["progress"] = None
         self._record["steps"].append(
             {"data": data, "report": report, "published": False}
@@ -271,6 +274,8 @@ def settings_of(model, memory, method, augment, seed: int) -> dict:
         budget = {
             "capacity": memory.capacity,
             "per_class": memory.per_class,
+            "budget": memory.budget,
+            "storage": storage_record(memory.storage),
             "selection": _described(memory.selection),
             "seed": memory.seed,
         }
