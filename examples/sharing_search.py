@@ -122,9 +122,9 @@ def main(argv) -> None:
         model = train.make_model(scenario)
         base, tasks = base_and_tasks(scenario)
         if memory is not None:
-            memory.check_room(
-                label for task in (base, *tasks) for label in task.labels
-            )
+            memory.check_images(scenario.image_spec)
+            labels = [k for task in (base, *tasks) for k in task.labels]
+            memory.check_room(labels, scenario.image_spec)
         points = [train.branch_point(text) for text in _POINTS.value]
         points.append(model.branch_at)
         check_points([0.0, *points], model, method, memory)

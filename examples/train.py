@@ -436,7 +436,8 @@ def make_experiment() -> Experiment:
     memory, method = make_memory(), make_method()
     scenario = make_scenario()
     if memory is not None:
-        memory.check_room(scenario.class_order)
+        memory.check_images(scenario.image_spec)
+        memory.check_room(scenario.class_order, scenario.image_spec)
     model = make_model(scenario)
     method.check(model, memory)
     return Experiment(

@@ -107,7 +107,7 @@ class RawStorage(Storage):
         return image_spec.shape.num_elements() * image_spec.dtype.size
 
     def encode(self, images):
-        return list(images)
+        return [image.copy() for image in images]  # freed one by one
 
     def to_bytes(self, row):
         return row.tobytes()

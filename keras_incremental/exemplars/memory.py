@@ -314,8 +314,11 @@ class ExemplarMemory:
             )
         gather(rankings.values(), samples, self.storage.encode)
         return {
-            label: StoredImages.of_rows(self.storage, spec, ranking.rows())
-            for label, ranking in rankings.items()
+            # Popped: a class' single rows are freed once they are joined.
+            label: StoredImages.of_rows(
+                self.storage, spec, rankings.pop(label).rows()
+            )
+            for label in arriving
         }
 
     def update(
@@ -584,11 +587,11 @@ class ExemplarMemory:
         for label, ranked in images.items():
             share = shares.get(label, Share(images=0))
             cut[label] = ranked.head(share.fitting(ranked.sizes))
-            if label in shares and len(ranked) and not len(cut[label]):
+            if label in shares and not len(cut[label]):
                 raise ValueError(
-                    f"The best exemplar of class {label!r} takes "
-                    f"{ranked.sizes[0]} bytes, and its share of budget="
-                    f"{self.budget} is {share.size}. Use a larger budget."
+                    f"The best exemplar of class {label!r} does not fit into "
+                    f"its share of budget={self.budget}, {share.size} bytes. "
+                    "Use a larger budget."
                 )
         return cut
 

@@ -144,7 +144,9 @@ def _look_up(sources) -> LookUp | None:
             f"Kept samples were mixed with {len(sources) - 1} other sources; "
             "expected them alone."
         )
-    if all(isinstance(source, ArraySamples) for source in sources):
+    if len(sources) > 1 and all(
+        isinstance(source, ArraySamples) for source in sources
+    ):
         labels = np.concatenate([source.labels for source in sources])
         sources = [ArraySamples(_concatenated_images(sources), labels)]
     look_ups = [source.look_up() for source in sources]
