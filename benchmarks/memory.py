@@ -5,13 +5,13 @@
 
 Each storage has a process of its own, which fills a memory from a stream of
 images and then trains from it. The processes take turns; the ratios are those
-of one turn, against the first storage, and their median is printed.
+of one turn, against the first storage, and their median is printed, of the time
+by the clock and of processor time, which other processes disturb less.
 """
 
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -111,10 +111,15 @@ class Clock(keras.callbacks.Callback):
         self.times = []
 
     def on_train_batch_end(self, batch, logs=None):
-        self.times.append(time.perf_counter())
+        self.times.append(now())
 
 
-def step_seconds(model: keras.Model, batches) -> float:
+def now() -> np.ndarray:
+    """Returns the seconds of the clock, and of processor time so far."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def step_seconds(model: keras.Model, batches) -> np.ndarray:
     """Returns the mean seconds of a turn's train steps, after the first."""
     clock = Clock()
     model.fit(
@@ -158,18 +163,18 @@ def be_child() -> None:
         print(json.dumps(measure(batches, models)), flush=True)
 
 
-def measure(batches, models) -> dict[str, float]:
-    """Returns one turn's images a second, and the peak of RAM so far."""
+def measure(batches, models) -> dict:
+    """Returns one turn's seconds an image, and the peak of RAM so far."""
     iterator = iter(batches)
     next(iterator)
-    start = time.perf_counter()
+    start = now()
     count = sum(len(next(iterator)[1]) for _ in range(_BATCHES.value))
-    rates = {"bare pipeline": count / (time.perf_counter() - start)}
+    seconds = {"bare pipeline": ((now() - start) / count).tolist()}
     del iterator
     for network, model in models.items():
-        rate = _BATCH_SIZE.value / step_seconds(model, batches)
-        rates[f"fit of {network}"] = rate
-    return {**rates, "peak": peak_mb()}
+        of_image = step_seconds(model, batches) / _BATCH_SIZE.value
+        seconds[f"fit of {network}"] = of_image.tolist()
+    return {**seconds, "peak": peak_mb()}
 
 
 def start_child(storage: str) -> subprocess.Popen:
@@ -215,7 +220,8 @@ def print_table(reports: dict, turns: list[dict]) -> None:
     print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} "
         f"cores, tensorflow {tf.__version__}: {_EXEMPLARS.value} exemplars of "
-        f"{_IMAGE_SIZE.value} pixels, batches of {_BATCH_SIZE.value}"
+        f"{_IMAGE_SIZE.value} pixels, batches of {_BATCH_SIZE.value}, "
+        f"medians of {len(turns)} turns"
     )
     for storage, report in reports.items():
         peak = turns[-1][storage].pop("peak")
@@ -227,13 +233,14 @@ def print_table(reports: dict, turns: list[dict]) -> None:
         )
     for storage in reports:
         for what in turns[-1][storage]:
-            rate = statistics.median(turn[storage][what] for turn in turns)
-            ratio = statistics.median(
-                turn[first][what] / turn[storage][what] for turn in turns
-            )
+            seconds = np.array([turn[storage][what] for turn in turns])
+            firsts = np.array([turn[first][what] for turn in turns])
+            ratio, processor = np.median(seconds / firsts, axis=0)
             print(
-                f"{storage}, {what}: median {rate:.0f} images/s of "
-                f"{len(turns)} turns, time over {first} ratio {ratio:.2f}"
+                f"{storage}, {what}: {1 / np.median(seconds[:, 0]):.0f} "
+                f"images/s, {1e3 * np.median(seconds[:, 1]):.2f} ms of "
+                f"processor an image; time over {first} ratio {ratio:.2f}, "
+                f"processor time {processor:.2f}"
             )
 
 

@@ -168,7 +168,7 @@ def test_exemplars_come_back_as_they_were_stored(storage, digits, tmp_path):
             *map(storage.to_bytes, theirs.rows)
         ]
     other = Run("eeil", tmp_path)
-    with pytest.raises(ValueError, match="memory was .*Storage.*RawStorage"):
+    with pytest.raises(ValueError, match=r"memory was .*Storage.*RawStorage"):
         other(digits, tasks=TASKS[:1], epochs=1)
 
 
