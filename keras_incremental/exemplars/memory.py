@@ -293,14 +293,7 @@ class ExemplarMemory:
         for label in arriving:
             index = samples.of_label(label)
             old = self._images.get(label, ())
-            candidates = features[index]
-            if len(old):
-                exemplars = self.storage.samples(
-                    old.rows, old.image_spec, np.zeros(len(old), int)
-                )
-                candidates = np.concatenate(
-                    [extract(exemplars.images()), candidates]
-                )
+            candidates = self._with_exemplars(old, features[index], extract)
             count = min(shares[label].images, len(candidates))
             seed = (self.seed, position[label])
             order = self.selection(candidates, count, seed)
@@ -320,6 +313,15 @@ class ExemplarMemory:
             )
             for label in arriving
         }
+
+    def _with_exemplars(self, old, features, extract) -> np.ndarray:
+        """Returns the features of a class' exemplars, then of its new data."""
+        if not len(old):
+            return features
+        exemplars = self.storage.samples(
+            old.rows, old.image_spec, np.zeros(len(old), int)
+        )
+        return np.concatenate([extract(exemplars.images()), features])
 
     def update(
         self,
