@@ -122,8 +122,9 @@ def main(argv) -> None:
         model = train.make_model(scenario)
         base, tasks = base_and_tasks(scenario)
         if memory is not None:
-            classes = sum(len(task.labels) for task in (base, *tasks))
-            memory.quotas(classes)  # refuses too small a memory
+            memory.check_images(scenario.image_spec)
+            labels = [k for task in (base, *tasks) for k in task.labels]
+            memory.check_room(labels, scenario.image_spec)
         points = [train.branch_point(text) for text in _POINTS.value]
         points.append(model.branch_at)
         check_points([0.0, *points], model, method, memory)

@@ -41,6 +41,12 @@ SELECTIONS = {
     "random": ki.exemplars.random_order,
     "nearest_to_mean": ki.exemplars.nearest_to_mean_order,
 }
+STORAGES = {
+    "raw": lambda quality: ki.exemplars.RawStorage(),
+    "png": lambda quality: ki.exemplars.PngStorage(),
+    "jpeg": ki.exemplars.JpegStorage,
+    "disk": lambda quality: ki.exemplars.DiskStorage(),
+}
 AUGMENTATIONS = {
     "none": lambda: None,
     "crop_flip": ki.augmentation.CropFlip,
@@ -128,6 +134,19 @@ _MEMORY = flags.DEFINE_integer(
 _MEMORY_PER_CLASS = flags.DEFINE_integer(
     "memory_per_class", None, "Exemplars of each class.", lower_bound=1
 )
+_MEMORY_BUDGET = flags.DEFINE_string(
+    "memory_budget", None, "Bytes of all exemplars as stored, e.g. 50MB."
+)
+_MEMORY_STORAGE = flags.DEFINE_enum(
+    "memory_storage", "raw", sorted(STORAGES), "How exemplars are kept."
+)
+_JPEG_QUALITY = flags.DEFINE_integer(
+    "jpeg_quality",
+    ki.exemplars.JpegStorage().quality,
+    "Of --memory_storage=jpeg.",
+    lower_bound=1,
+    upper_bound=100,
+)
 _SELECTION = flags.DEFINE_enum("selection", "herding", sorted(SELECTIONS), "")
 _BRANCH_AT = flags.DEFINE_string(
     "branch_at",
@@ -182,11 +201,12 @@ for _name in (
 
 
 @flags.multi_flags_validator(
-    ["memory", "memory_per_class"],
-    message="Give --memory (in all) or --memory_per_class, not both.",
+    ["memory", "memory_per_class", "memory_budget"],
+    message="Give one of --memory (images in all), --memory_per_class and "
+    "--memory_budget (bytes in all).",
 )
 def _one_budget(values):
-    return None in (values["memory"], values["memory_per_class"])
+    return [*values.values()].count(None) >= 2
 
 
 @flags.multi_flags_validator(
@@ -349,11 +369,12 @@ def make_method() -> ki.methods.Method:
 
 def make_memory() -> ki.ExemplarMemory | None:
     """Returns the memory that the flags ask for, if the method uses one."""
-    if _MEMORY.value is None and _MEMORY_PER_CLASS.value is None:
+    budgets = (_MEMORY.value, _MEMORY_PER_CLASS.value, _MEMORY_BUDGET.value)
+    if not any(budgets):
         if _METHOD.value == "eeil":
             raise ValueError(
-                "--method=eeil needs --memory (exemplars in all) or "
-                "--memory_per_class."
+                "--method=eeil needs --memory (exemplars in all), "
+                "--memory_per_class or --memory_budget (bytes)."
             )
         return None
     if _METHOD.value not in ("eeil", "partial_sharing"):
@@ -362,6 +383,8 @@ def make_memory() -> ki.ExemplarMemory | None:
     return ki.ExemplarMemory(
         capacity=_MEMORY.value,
         per_class=_MEMORY_PER_CLASS.value,
+        budget=_MEMORY_BUDGET.value,
+        storage=STORAGES[_MEMORY_STORAGE.value](_JPEG_QUALITY.value),
         selection=SELECTIONS[_SELECTION.value],
         seed=_SEED.value,
     )
@@ -413,7 +436,8 @@ def make_experiment() -> Experiment:
     memory, method = make_memory(), make_method()
     scenario = make_scenario()
     if memory is not None:
-        memory.quotas(scenario.num_classes)  # refuses too small a memory
+        memory.check_images(scenario.image_spec)
+        memory.check_room(scenario.class_order, scenario.image_spec)
     model = make_model(scenario)
     method.check(model, memory)
     return Experiment(

@@ -7,7 +7,9 @@ larger data is streamed anew on each pass.
 """
 
 import abc
+import itertools
 import weakref
+from collections.abc import Callable, Iterator
 
 import keras
 import numpy as np
@@ -17,6 +19,8 @@ from keras_incremental.labels import check_labels
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
+_TAKEN_AT_ONCE = 64
+LookUp = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Samples(abc.ABC):
@@ -42,6 +46,27 @@ class Samples(abc.ABC):
     @abc.abstractmethod
     def take(self, indices) -> np.ndarray:
         """Returns the images at `indices`, `(len(indices), h, w, c)`."""
+
+    def parts(self, indices) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields the images at `indices`, a few at a time, in one pass.
+
+        Args:
+            indices: `(n,)`, none of them twice.
+
+        Yields:
+            `(positions, images)`: where in `indices` they are asked for, and
+            images `(len(positions), h, w, c)`.
+        """
+        for first in range(0, len(indices), _TAKEN_AT_ONCE):
+            part = indices[first : first + _TAKEN_AT_ONCE]
+            yield first + np.arange(len(part)), self.take(part)
+
+    def look_up(self) -> LookUp | None:
+        """Returns a function `(epoch, indices) -> images`, for graphs.
+
+        `None` where images can only be streamed.
+        """
+        return None
 
     def of_label(self, label) -> np.ndarray:
         """Returns the indices of the samples with this label."""
@@ -70,6 +95,11 @@ class ArraySamples(Samples):
         """Returns all images, `(samples, h, w, c)`, without a copy."""
         return self._images
 
+    def look_up(self):
+        with tf.device("CPU:0"):  # a data set need not fit a GPU
+            images = tf.constant(self._images)
+        return lambda epoch, indices: tf.gather(images, indices)
+
 
 class StreamedSamples(Samples):
     """Samples read anew from a batched dataset on each pass.
@@ -97,17 +127,30 @@ class StreamedSamples(Samples):
 
     def take(self, indices):
         indices = np.asarray(indices, int)
+        wanted = np.unique(indices)
+        rows = [image for _, image in self._chosen(wanted)]
+        if not rows:
+            return np.zeros((0, *self.image_spec.shape), np.uint8)
+        return np.stack(rows)[np.searchsorted(wanted, indices)]
+
+    def parts(self, indices):
+        indices = np.asarray(indices, int)
+        order = np.argsort(indices)
+        chosen = self._chosen(indices[order])
+        while part := list(itertools.islice(chosen, _TAKEN_AT_ONCE)):
+            ranks, images = zip(*part, strict=True)
+            yield order[list(ranks)], np.stack(images)
+
+    def _chosen(self, indices) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields `(rank, image)` of the images at rising indices."""
         wanted = np.zeros(len(self), bool)
         wanted[indices] = True
         mask = tf.data.Dataset.from_tensor_slices(wanted)
         chosen = tf.data.Dataset.zip(self.images(), mask).filter(
             lambda image, keep: keep
         )
-        rows = [image for image, _ in chosen.as_numpy_iterator()]
-        if not rows:
-            return np.zeros((0, *self.image_spec.shape), np.uint8)
-        row_of = np.cumsum(wanted) - 1
-        return np.stack(rows)[row_of[indices]]
+        images = (image for image, _ in chosen.as_numpy_iterator())
+        return enumerate(images)
 
 
 class KeptSamples(Samples):
@@ -157,6 +200,9 @@ class KeptSamples(Samples):
             stateful=False,
         )
         return tf.ensure_shape(rows, [None, *self.image_spec.shape])
+
+    def look_up(self):
+        return lambda epoch, indices: self.batch(epoch % self.copies, indices)
 
     def _look_up(self):
         """Returns a function that does not keep the rows alive.

@@ -39,6 +39,20 @@ def test_a_dataset_gives_the_same_samples_cached_or_streamed(cache_bytes):
     assert samples.image_spec == tf.TensorSpec(SHAPE, tf.uint8)
 
 
+@pytest.mark.parametrize("cache_bytes", [10**6, 0])
+@pytest.mark.parametrize("count", [0, 1, 150])
+def test_parts_bring_each_image_asked_for_once(cache_bytes, count):
+    images = np.arange(200 * 16).reshape(200, *SHAPE).astype("int32")
+    data = dataset(images, np.zeros(200, int), batch=30)
+    samples = read(data, cache_bytes=cache_bytes)
+    indices = np.random.default_rng(0).permutation(200)[:count]
+    found = np.full((count, *SHAPE), -1)
+    for positions, part in samples.parts(indices):
+        assert (found[positions] == -1).all() and len(part) <= 64
+        found[positions] = part
+    np.testing.assert_array_equal(found, images[indices])
+
+
 def test_a_dataset_that_fits_is_read_once_and_keeps_its_first_order():
     passes = []
 

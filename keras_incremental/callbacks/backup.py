@@ -9,7 +9,11 @@ import keras
 import numpy as np
 
 from keras_incremental.backups import BackupFolder
-from keras_incremental.exemplars import ExemplarMemory
+from keras_incremental.exemplars import (
+    ExemplarMemory,
+    StoredImages,
+    storage_record,
+)
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.samples import Samples
 
@@ -129,11 +133,13 @@ class Backup:
         self._assign(model, "finished")
         model.finalize_state()
         if memory is not None:
-            arrays = self._folder.get(self._blobs["memory"])
             labels = self._record["memory_labels"]
             memory.restore(
                 {
-                    label: arrays[str(index)]
+                    label: StoredImages.from_arrays(
+                        memory.storage,
+                        self._folder.get(self._blobs[f"memory {index}"]),
+                    )
                     for index, label in enumerate(labels)
                 }
             )
@@ -149,10 +155,10 @@ class Backup:
         self._blobs = {"finished": self._put_all(model.state_variables())}
         self._record["structure"] = model.structure()
         if memory is not None:
-            labels = memory.labels
-            self._record["memory_labels"] = labels
-            images = [memory.images(label) for label in labels]
-            self._blobs["memory"] = self._put_all(images)
+            stored = memory.stored()
+            self._record["memory_labels"] = list(stored)
+            for index, images in enumerate(stored.values()):
+                self._blobs[f"memory {index}"] = self._put(images.to_arrays())
         self._record["progress"] = None
         self._record["steps"].append(
             {"data": data, "report": report, "published": False}
@@ -214,31 +220,17 @@ class Backup:
             self._folder.commit(self._record, self._blobs)
 
     def _put_all(self, values: Sequence) -> str | None:
-        if not self._writes:
-            return None
-        return self._folder.put(
+        return self._put(
             {
                 str(index): keras.ops.convert_to_numpy(value)
                 for index, value in enumerate(values)
             }
+            if self._writes
+            else {}
         )
 
-    def _assign(self, model: IncrementalClassifier, blob: str) -> None:
-        arrays = self._folder.get(self._blobs[blob])
-        _assign(model.state_variables(), arrays, "the model")
-
-    def _check_settings(self, before: dict, now: dict) -> None:
-        differing = [key for key in now if now[key] != before.get(key)]
-        if differing:
-            raise ValueError(
-                f"backup_dir={str(self._folder.path)!r} holds the backup of "
-                "another run: "
-                + "; ".join(
-                    f"{key} was {before.get(key)!r} and is {now[key]!r}"
-                    for key in differing
-                )
-                + ". Choose another folder, or remove this one."
-            )
+    def _put(self, arrays) -> str | None:
+        return self._folder.put(arrays) if self._writes else None
 
 
 def _assign(variables, arrays: dict, what: str) -> None:
@@ -272,6 +264,8 @@ def settings_of(model, memory, method, augment, seed: int) -> dict:
         budget = {
             "capacity": memory.capacity,
             "per_class": memory.per_class,
+            "budget": memory.budget,
+            "storage": storage_record(memory.storage),
             "selection": _described(memory.selection),
             "seed": memory.seed,
         }

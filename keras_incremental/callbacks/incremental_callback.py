@@ -428,7 +428,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "the memory that was saved with this model, or an empty one."
             )
         self.memory.check_images(samples.image_spec)
-        self.memory.check_room(distinct_in_order(samples.labels))
+        self.memory.check_room(
+            distinct_in_order(samples.labels), samples.image_spec
+        )
 
     def _report(self, new_labels, details: dict) -> None:
         training, overhead = self._clock.read()

@@ -16,8 +16,7 @@ def undone_on_error(
     heads = len(model.heads)
     # A tensor keeps its value: TensorFlow copies it only once it is assigned.
     before = [tf.identity(weight) for weight in model.weights]
-    labels = [] if memory is None else memory.labels
-    stored = {label: memory.images(label) for label in labels}
+    stored = None if memory is None else memory.stored()
     try:
         yield
     except BaseException:

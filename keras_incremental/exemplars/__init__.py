@@ -1,9 +1,19 @@
 """The exemplar memory: which samples to keep, keeping them, rehearsing them.
 
 `selection.py` ranks samples (NumPy only), `memory.py` owns the stored ones,
-`rehearsal.py` feeds them to training next to new data, through tf.data.
+`image_storage.py` says how they are kept, `rehearsal.py` feeds them to training
+next to new data, through tf.data.
 """
 
+from keras_incremental.exemplars.byte_size import parse_bytes
+from keras_incremental.exemplars.image_storage import (
+    DiskStorage,
+    JpegStorage,
+    PngStorage,
+    RawStorage,
+    Storage,
+    storage_record,
+)
 from keras_incremental.exemplars.memory import ExemplarMemory
 from keras_incremental.exemplars.rehearsal import (
     balanced_samples,
@@ -14,12 +24,21 @@ from keras_incremental.exemplars.selection import (
     nearest_to_mean_order,
     random_order,
 )
+from keras_incremental.exemplars.stored_images import StoredImages
 
 __all__ = [
+    "DiskStorage",
     "ExemplarMemory",
+    "JpegStorage",
+    "PngStorage",
+    "RawStorage",
+    "Storage",
+    "StoredImages",
     "balanced_samples",
     "herding_order",
     "nearest_to_mean_order",
+    "parse_bytes",
     "random_order",
+    "storage_record",
     "training_batches",
 ]

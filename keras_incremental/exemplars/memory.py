@@ -1,4 +1,4 @@
-"""The exemplar memory: a few ranked raw images of each class seen so far."""
+"""The exemplar memory: a few ranked images of each class seen so far."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -6,51 +6,76 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.exemplars import storage
+from keras_incremental.exemplars import storage as memory_folder
+from keras_incremental.exemplars.byte_size import parse_bytes
+from keras_incremental.exemplars.image_storage import (
+    RawStorage,
+    Storage,
+    recorded_storage,
+    storage_record,
+)
+from keras_incremental.exemplars.ranking import Ranking, Share, gather
 from keras_incremental.exemplars.selection import (
     check_features,
     herding_order,
     nearest_to_mean_order,
     random_order,
 )
+from keras_incremental.exemplars.stored_images import StoredImages
 from keras_incremental.labels import as_label, distinct_in_order
-from keras_incremental.samples import ArraySamples, Samples, read_samples
+from keras_incremental.samples import Samples, read_samples
 
 Selection = Callable[[np.ndarray, int, object], np.ndarray]
 Extract = Callable[[tf.data.Dataset], np.ndarray]
+_RAW = RawStorage()
 
 for _order in (herding_order, random_order, nearest_to_mean_order):
     keras.saving.register_keras_serializable("keras_incremental")(_order)
 
 
 class ExemplarMemory:
-    """Keeps a ranked list of raw images for each class, within a budget.
+    """Keeps a ranked list of images for each class, within a budget.
 
     With `capacity=K`, each of `C` classes has a quota of `floor(K / C)`, and
     the `K mod C` images left over go to the classes that came first: the
     total never exceeds K. With `per_class=m`, each class has a quota of m.
+    With `budget=B` bytes, what is stored never exceeds B: where all images
+    take the same number of bytes, s, this is a capacity of `floor(B / s)`;
+    where they do not, as in JPEG, each class has a share of `floor(B / C)`
+    bytes and keeps the longest head of its ranking that fits into it.
     A class is ranked once, when it is new; when its quota shrinks, the images
     ranked last are dropped. A class with fewer images than its quota keeps
     them all. If more data of a known class arrives, its stored exemplars and
     the new images are ranked again together. A class may be known of which
     there is no image: it has no share in the budget until one arrives.
 
+    Features of new images are computed before they are encoded, those of
+    exemplars after they are decoded.
+
     Source: EEIL (Castro et al., ECCV 2018), section 3.2. The authors' code
     loses the rank (`build_exemplars_set.m`); the text keeps it, and so does
     this class.
 
     Args:
-        capacity: images in all, K. Give either this or `per_class`.
+        capacity: images in all, K. Give this, `per_class` or `budget`.
         per_class: images per class, m.
+        budget: bytes in all as they are stored, B: an integer, or a text such
+            as "50MB" or "64MiB" (`parse_bytes`).
+        storage: how images are kept: `RawStorage()`, `JpegStorage()`,
+            `PngStorage()` or `DiskStorage()` of `keras_incremental.exemplars`;
+            each says how much RAM it takes.
         selection: function `(features, count, seed) -> indices`, best first;
             `herding_order`, `random_order`, `nearest_to_mean_order`, or yours.
         seed: for selections that draw at random.
 
     Raises:
         ValueError: unless exactly one budget is given, 1 or more.
-        TypeError: if `selection` is not callable.
+        TypeError: if `selection` is not callable, or `storage` is none.
 
     >>> ExemplarMemory(capacity=10).quotas(3)
+    [4, 3, 3]
+    >>> tiny = tf.TensorSpec((10, 10, 1), "uint8")
+    >>> ExemplarMemory(budget="1kB").quotas(3, tiny)
     [4, 3, 3]
     """
 
@@ -59,29 +84,35 @@ class ExemplarMemory:
         capacity: int | None = None,
         per_class: int | None = None,
         *,
+        budget: int | str | None = None,
+        storage: Storage = _RAW,
         selection: Selection = herding_order,
         seed: int = 0,
     ):
-        if (capacity is None) == (per_class is None):
+        if [capacity, per_class, budget].count(None) != 2:
             raise ValueError(
-                f"Got capacity={capacity} and per_class={per_class}; expected "
-                "exactly one of them, e.g. ExemplarMemory(capacity=2000)."
+                f"Got capacity={capacity}, per_class={per_class} and "
+                f"budget={budget!r}; expected exactly one of them, e.g. "
+                "ExemplarMemory(capacity=2000)."
             )
-        budget = per_class if capacity is None else capacity
-        if isinstance(budget, bool) or int(budget) != budget or budget < 1:
-            raise ValueError(
-                f"The memory's budget is {budget!r}; expected an integer of 1 "
-                "or more images."
+        if not isinstance(storage, Storage):
+            raise TypeError(
+                f"storage={storage!r}; expected an object such as "
+                "keras_incremental.exemplars.JpegStorage(quality=95)."
             )
         if not callable(selection):
             raise TypeError(
                 f"selection={selection!r}; expected a function such as "
                 "keras_incremental.exemplars.herding_order."
             )
-        self.capacity = None if capacity is None else int(capacity)
-        self.per_class = None if per_class is None else int(per_class)
+        self.capacity = None if capacity is None else _checked_count(capacity)
+        self.per_class = (
+            None if per_class is None else _checked_count(per_class)
+        )
+        self.budget = None if budget is None else parse_bytes(budget)
+        self.storage = storage
         self.selection, self.seed = selection, seed
-        self._images: dict[int | str, np.ndarray] = {}
+        self._images: dict[int | str, StoredImages] = {}
 
     def __len__(self):
         return sum(len(images) for images in self._images.values())
@@ -95,11 +126,15 @@ class ExemplarMemory:
         return list(self._images)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all exemplars as they are stored."""
+        return sum(images.nbytes for images in self._images.values())
+
+    @property
     def image_spec(self) -> tf.TensorSpec | None:
         """Shape and dtype of an exemplar; `None` while there is none."""
         for label in self.filled():
-            images = self._images[label]
-            return tf.TensorSpec(images.shape[1:], images.dtype)
+            return self._images[label].image_spec
         return None
 
     def filled(self) -> list[int | str]:
@@ -118,6 +153,8 @@ class ExemplarMemory:
     def images(self, label) -> np.ndarray:
         """Returns a class' exemplars, `(count, h, w, c)`, best first.
 
+        They are decoded, if they are stored so; `stored` is cheaper.
+
         Raises:
             KeyError: if the memory has no such class.
         """
@@ -127,25 +164,49 @@ class ExemplarMemory:
                 f"The memory holds no class {label!r}; it holds "
                 f"{self.labels[:10]} ({len(self.labels)} in all)."
             )
-        return self._images[label]
+        return self._images[label].decoded()
 
-    def quotas(self, num_classes: int) -> list[int]:
+    def stored(self) -> dict[int | str, StoredImages]:
+        """Returns all exemplars as they are stored, by label; `restore` them.
+
+        Nothing is copied: stored images never change.
+        """
+        return dict(self._images)
+
+    def quotas(
+        self, num_classes: int, image_spec: tf.TensorSpec | None = None
+    ) -> list[int]:
         """Returns how many images each of `num_classes` classes may keep.
 
+        Args:
+            num_classes: that share the budget.
+            image_spec: of the images, for a budget in bytes while the memory
+                is empty.
+
         Raises:
-            ValueError: if the capacity is below one image for each class.
+            ValueError: if the capacity is below one image for each class, or
+                a budget in bytes is no number of images.
         """
         if self.per_class is not None:
             return [self.per_class] * num_classes
-        if num_classes > self.capacity:
-            raise ValueError(
-                f"capacity={self.capacity} holds less than one exemplar for "
-                f"each of {num_classes} classes. Use capacity >= {num_classes}."
-            )
-        share, left = divmod(self.capacity, max(num_classes, 1))
+        capacity = self._capacity(image_spec)
+        if num_classes > capacity:
+            raise ValueError(self._too_small(num_classes, image_spec))
+        share, left = divmod(capacity, max(num_classes, 1))
         return [share + (unit < left) for unit in range(num_classes)]
 
-    def samples(self) -> ArraySamples:
+    def whole_share(self) -> int:
+        """Returns how many images a class' share holds now, 0 while empty.
+
+        With a budget in bytes and images of different sizes, it is as many as
+        the class with the most images has.
+        """
+        filled = self.filled()
+        if self._sizes_differ(None):
+            return max((len(self._images[k]) for k in filled), default=0)
+        return min(self.quotas(len(filled)), default=0) if filled else 0
+
+    def samples(self) -> Samples:
         """Returns all exemplars, class by class in order of arrival.
 
         Raises:
@@ -158,12 +219,14 @@ class ExemplarMemory:
             )
         counts = [len(images) for images in self._images.values()]
         labels = np.repeat(np.array(self.labels), counts)
-        return ArraySamples(np.concatenate([*self._images.values()]), labels)
+        rows = np.concatenate([part.rows for part in self._images.values()])
+        return self.storage.samples(rows, self.image_spec, labels)
 
     def dataset(self) -> tf.data.Dataset:
         """Returns the exemplars as an unbatched dataset of (image, label).
 
-        Images are raw, as they were given to `fit`; labels are the user's.
+        Images are as they were given to `fit`, but for the losses of JPEG;
+        labels are the user's.
 
         Raises:
             ValueError: while the memory is empty.
@@ -182,7 +245,7 @@ class ExemplarMemory:
         """Ranks the images of the classes in `samples`; stores nothing.
 
         The exemplars that the memory already has of a class compete with the
-        new images.
+        new images. `rank` is the same, with images as they would be stored.
 
         Args:
             samples: new data.
@@ -198,6 +261,21 @@ class ExemplarMemory:
             ValueError: for features that do not fit the images, or are not
                 finite.
         """
+        ranked = self.rank(samples, extract, counts, features)
+        return {label: images.decoded() for label, images in ranked.items()}
+
+    def rank(
+        self,
+        samples: Samples,
+        extract: Extract,
+        counts: Mapping,
+        features: np.ndarray | None = None,
+    ) -> dict[int | str, StoredImages]:
+        """Ranks images as `select` does, and returns them as stored ones."""
+        shares = {label: Share(images=counts[label]) for label in counts}
+        return self._rank(samples, extract, shares, features)
+
+    def _rank(self, samples, extract, shares, features):
         if features is None:
             features = extract(samples.images())
         features = check_features(features)
@@ -211,20 +289,39 @@ class ExemplarMemory:
             label: index
             for index, label in enumerate(dict.fromkeys(self.labels + arriving))
         }
-        picks, rows = {}, []
+        rankings, spec = {}, _definite_spec(samples)
         for label in arriving:
             index = samples.of_label(label)
-            stored = self._images.get(label, ())
-            candidates = features[index]
-            if len(stored):
-                old = tf.data.Dataset.from_tensor_slices(stored)
-                candidates = np.concatenate([extract(old), candidates])
+            old = self._images.get(label, ())
+            candidates = self._with_exemplars(old, features[index], extract)
+            count = min(shares[label].images, len(candidates))
             seed = (self.seed, position[label])
-            order = self.selection(candidates, counts[label], seed)
-            picks[label] = np.asarray(order, int) - len(stored)
-            rows.append(index[picks[label][picks[label] >= 0]])
-        taken = samples.take(np.concatenate(rows))
-        return self._assemble(picks, taken)
+            order = self.selection(candidates, count, seed)
+            rankings[label] = Ranking(
+                np.asarray(order, int) - len(old),
+                index,
+                getattr(old, "rows", ()),
+                lambda rows, share=shares[label]: share.fitting(
+                    self.storage.sizes(rows, spec)
+                ),
+            )
+        gather(rankings.values(), samples, self.storage.encode)
+        return {
+            # Popped: a class' single rows are freed once they are joined.
+            label: StoredImages.of_rows(
+                self.storage, spec, rankings.pop(label).rows()
+            )
+            for label in arriving
+        }
+
+    def _with_exemplars(self, old, features, extract) -> np.ndarray:
+        """Returns the features of a class' exemplars, then of its new data."""
+        if not len(old):
+            return features
+        exemplars = self.storage.samples(
+            old.rows, old.image_spec, np.zeros(len(old), int)
+        )
+        return np.concatenate([extract(exemplars.images()), features])
 
     def update(
         self,
@@ -245,7 +342,7 @@ class ExemplarMemory:
                 of them.
 
         Raises:
-            ValueError: if the capacity is too small for the classes, or the
+            ValueError: if the budget is too small for the classes, or the
                 images are of another shape or dtype than the stored ones.
         """
         self.check_images(samples.image_spec)
@@ -253,14 +350,11 @@ class ExemplarMemory:
         classes = list(dict.fromkeys([*self.labels, *known, *arriving]))
         absent = set(self.lacking(classes)).difference(arriving)
         filled = [label for label in classes if label not in absent]
-        quota = dict(zip(filled, self.quotas(len(filled)), strict=True))
-        chosen = self.select(samples, extract, quota, features)
-        nothing = chosen[arriving[0]][:0]
+        shares = self._shares(filled, _definite_spec(samples))
+        chosen = self._rank(samples, extract, shares, features)
+        nothing = chosen[arriving[0]].head(0)
         merged = {**self._images, **dict.fromkeys(absent, nothing), **chosen}
-        self._images = {
-            label: merged[label][: quota.get(label, 0)].copy()
-            for label in classes
-        }
+        self._images = self._cut({k: merged[k] for k in classes}, shares)
 
     def add_from(self, model, images, labels=None) -> None:
         """Chooses exemplars from old data of the classes a model knows.
@@ -312,27 +406,40 @@ class ExemplarMemory:
             )
         self.update(samples, model.extract_features, known=model.labels)
 
-    def check_room(self, labels: Iterable) -> None:
-        """Refuses more classes than the capacity has images for.
+    def check_room(
+        self, labels: Iterable, image_spec: tf.TensorSpec | None = None
+    ) -> None:
+        """Refuses more classes than the budget has images for.
+
+        Where the size of an image is not known before it is encoded, as with
+        `JpegStorage`, a black image and the exemplars there are have to fit.
 
         Args:
             labels: of the images that are to come.
+            image_spec: of these images.
 
         Raises:
-            ValueError: as `quotas`.
+            ValueError: if there is less than one image for each class.
         """
-        self.quotas(len({*self.filled(), *labels}))
+        classes = list(dict.fromkeys([*self.filled(), *labels]))
+        if self._sizes_differ(image_spec):
+            shares = self._shares(classes, image_spec)
+            self._cut(self._images, {k: shares[k] for k in self.filled()})
+            self._check_smallest(len(classes), image_spec)
+        elif self.budget is None or self._image_bytes(image_spec):
+            self.quotas(len(classes), image_spec)
 
     def restore(self, images: Mapping) -> None:
-        """Takes over the exemplars of a backup, `(count, h, w, c)` by label."""
+        """Takes over the exemplars that a memory had `stored`."""
         self._images = dict(images)
 
     def check_images(self, spec: tf.TensorSpec) -> None:
-        """Refuses images that differ in shape or dtype from the stored ones.
+        """Refuses images that cannot be stored, or not beside those that are.
 
         Raises:
-            ValueError: with both shapes and dtypes.
+            ValueError: with shapes and dtypes.
         """
+        self.storage.check(spec)
         mine = self.image_spec
         if mine is not None and not (
             mine.shape.is_compatible_with(spec.shape)
@@ -347,53 +454,165 @@ class ExemplarMemory:
     def save(self, directory) -> None:
         """Writes the memory to a folder; the old folder stays until it is done.
 
-        `memory.json` holds budget, selection, labels and counts, `images.npy`
-        the images, class by class.
+        `memory.json` holds budget, storage, selection, labels and counts,
+        `images.npy` the images as they are stored, class by class.
         """
         settings = {
             "capacity": self.capacity,
             "per_class": self.per_class,
+            "budget": self.budget,
+            "storage": storage_record(self.storage),
             "selection": keras.saving.get_registered_name(self.selection),
             "seed": self.seed,
         }
-        storage.write(directory, settings, self._images)
+        memory_folder.write(directory, settings, self._images)
 
     @classmethod
-    def load(cls, directory, selection: Selection | None = None):
+    def load(
+        cls,
+        directory,
+        selection: Selection | None = None,
+        storage: Storage | None = None,
+    ):
         """Reads a memory written by `save`; nothing in it is executed.
 
         Args:
             directory: the folder.
             selection: needed only if the memory was saved with a function that
                 is not registered with `keras.saving`.
+            storage: to keep the images otherwise than they were saved; by
+                default as they were saved, a `DiskStorage` in the system's
+                temporary folder.
 
         Raises:
             FileNotFoundError: if the folder or a file in it is missing.
             ValueError: if a file is damaged or of a newer format; it is named.
         """
-        settings, images = storage.read(directory)
+        settings = memory_folder.read_settings(directory)
         if selection is None:
             selection = _registered_selection(settings["selection"])
+        saved = recorded_storage(settings["storage"])
         memory = cls(
             settings["capacity"],
             settings["per_class"],
+            budget=settings["budget"],
+            storage=storage or saved,
             selection=selection,
             seed=settings["seed"],
         )
-        memory._images = images
+        for label, images in memory_folder.read_images(directory, saved):
+            if memory.storage != saved:
+                memory.storage.check(images.image_spec)
+                images = images.moved_to(memory.storage)
+            memory._images[label] = images
+        shares = memory._shares(memory.filled(), memory.image_spec)
+        memory._images = memory._cut(memory._images, shares)
         return memory
 
-    def _assemble(self, picks, taken) -> dict[int | str, np.ndarray]:
-        chosen, first = {}, 0
-        for label, pick in picks.items():
-            is_new = pick >= 0
-            images = np.empty((len(pick), *taken.shape[1:]), taken.dtype)
-            last = first + int(is_new.sum())
-            images[is_new] = taken[first:last]
-            if not is_new.all():
-                images[~is_new] = self._images[label][pick[~is_new]]
-            chosen[label], first = images, last
-        return chosen
+    def _known_spec(self, image_spec) -> tf.TensorSpec | None:
+        """Returns the exemplars' spec, or the one given if it is definite."""
+        given = image_spec
+        if given is not None and not given.shape.is_fully_defined():
+            given = None
+        return self.image_spec or given
+
+    def _image_bytes(self, image_spec) -> int | None:
+        """Returns the size of every image, where it is known and the same."""
+        spec = self._known_spec(image_spec)
+        return None if spec is None else self.storage.image_bytes(spec)
+
+    def _sizes_differ(self, image_spec) -> bool:
+        """Whether the classes share bytes, and not a number of images."""
+        spec = self._known_spec(image_spec)
+        return (
+            self.budget is not None
+            and spec is not None
+            and self.storage.image_bytes(spec) is None
+        )
+
+    def _check_smallest(self, num_classes, image_spec) -> None:
+        """Refuses shares that even an image without content exceeds."""
+        spec = self._known_spec(image_spec)
+        black = np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype)
+        smallest = len(self.storage.to_bytes(*self.storage.encode(black)))
+        if self.budget < num_classes * smallest:
+            raise ValueError(
+                f"budget={self.budget} bytes is less than one exemplar for "
+                f"each of {num_classes} classes: with {self.storage!r} even a "
+                f"black image takes {smallest} bytes. Use budget > "
+                f"{num_classes * smallest}."
+            )
+
+    def _capacity(self, image_spec) -> int:
+        if self.capacity is not None:
+            return self.capacity
+        size = self._image_bytes(image_spec)
+        if size is None:
+            raise ValueError(
+                f"budget={self.budget} bytes is no number of images: with "
+                f"{self.storage!r} images differ in size, or the memory is "
+                "empty. Pass image_spec=, or give the memory a capacity."
+            )
+        return self.budget // size
+
+    def _too_small(self, num_classes, image_spec) -> str:
+        if self.capacity is not None:
+            return (
+                f"capacity={self.capacity} holds less than one exemplar for "
+                f"each of {num_classes} classes. Use capacity >= {num_classes}."
+            )
+        size = self._image_bytes(image_spec)
+        return (
+            f"budget={self.budget} bytes holds {self._capacity(image_spec)} "
+            f"exemplars of {size} bytes: less than one for each of "
+            f"{num_classes} classes. Use budget >= {num_classes * size}."
+        )
+
+    def _shares(self, classes, image_spec) -> dict[int | str, Share]:
+        """Returns the share of each class in the budget, by label."""
+        if self._sizes_differ(image_spec):
+            share = Share(size=self.budget // max(len(classes), 1))
+            return dict.fromkeys(classes, share)
+        quotas = self.quotas(len(classes), image_spec) if classes else []
+        return {
+            label: Share(images=quota)
+            for label, quota in zip(classes, quotas, strict=True)
+        }
+
+    def _cut(self, images, shares) -> dict[int | str, StoredImages]:
+        """Returns stored images cut to their shares, by label.
+
+        Raises:
+            ValueError: if not one image of a class fits into its share.
+        """
+        cut = {}
+        for label, ranked in images.items():
+            share = shares.get(label, Share(images=0))
+            cut[label] = ranked.head(share.fitting(ranked.sizes))
+            if label in shares and not len(cut[label]):
+                raise ValueError(
+                    f"The best exemplar of class {label!r} does not fit into "
+                    f"its share of budget={self.budget}, {share.size} bytes. "
+                    "Use a larger budget."
+                )
+        return cut
+
+
+def _definite_spec(samples: Samples) -> tf.TensorSpec:
+    """Returns shape and dtype of the images, also where a dataset has none."""
+    spec = samples.image_spec
+    if spec.shape.is_fully_defined():
+        return spec
+    return tf.TensorSpec(samples.take([0]).shape[1:], spec.dtype)
+
+
+def _checked_count(count) -> int:
+    if isinstance(count, bool) or int(count) != count or count < 1:
+        raise ValueError(
+            f"The memory's budget is {count!r}; expected an integer of 1 or "
+            "more images."
+        )
+    return int(count)
 
 
 def _is_nothing(images, labels) -> bool:

@@ -11,26 +11,31 @@ from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
     ArraySamples,
     KeptSamples,
+    LookUp,
     Samples,
+    StreamedSamples,
 )
 
 _STORED_AT_ONCE = 512
+_STREAMED_AT_ONCE = 32
 _PREFETCHED = 4
+_LOOKED_UP_AT_ONCE = 1024
 ToUnits = Callable[[np.ndarray], np.ndarray]
 TeacherLogits = Callable[[np.ndarray], np.ndarray]
 
 
 def balanced_samples(
     memory: ExemplarMemory, samples: Samples, extract: Extract
-) -> ArraySamples:
+) -> Samples:
     """Returns the same number of images for each class, old and new.
 
     The number is the whole share of a class in the memory before it is
-    updated, `floor(K / old classes)` or `per_class`, or the size of the
-    largest class there is, if that is less. Old classes give their exemplars,
-    best first; new classes as many images, chosen by the memory's selection.
-    A class with fewer images repeats them, so that no class weighs more than
-    another.
+    updated, `floor(K / old classes)` or `per_class` (`whole_share`), or the
+    size of the largest class there is, if that is less. Old classes give their
+    exemplars, best first; new classes as many images, chosen by the memory's
+    selection. A class with fewer images repeats them, so that no class weighs
+    more than another. All images, old and new, are kept in the memory's
+    storage, so that the losses of JPEG do not tell old from new.
 
     Source: EEIL (Castro et al., ECCV 2018), section 3.3.
 
@@ -44,15 +49,15 @@ def balanced_samples(
         ValueError: if there is no exemplar of an old class, and no new image
             of it either.
     """
-    per_class = min(memory.quotas(len(memory.filled())), default=0)
+    per_class = memory.whole_share()
     if not per_class:
         raise ValueError(
             "A balanced set needs exemplars of the old classes, and the "
             "memory is empty."
         )
     counts = dict.fromkeys(distinct_in_order(samples.labels), per_class)
-    chosen = {label: memory.images(label) for label in memory.labels}
-    chosen.update(memory.select(samples, extract, counts))
+    chosen = memory.stored()
+    chosen.update(memory.rank(samples, extract, counts))
     lacking = [label for label, ranked in chosen.items() if not len(ranked)]
     if lacking:
         raise ValueError(
@@ -60,10 +65,11 @@ def balanced_samples(
             f"no exemplar of the old classes {lacking[:10]}."
         )
     per_class = min(per_class, max(map(len, chosen.values())))
-    rows = np.arange(per_class)
-    images = [ranked[rows % len(ranked)] for ranked in chosen.values()]
+    index = np.arange(per_class)
+    rows = [ranked.rows[index % len(ranked)] for ranked in chosen.values()]
     labels = np.repeat(np.array([*chosen]), per_class)
-    return ArraySamples(np.concatenate(images), labels)
+    spec = next(iter(chosen.values())).image_spec
+    return memory.storage.samples(np.concatenate(rows), spec, labels)
 
 
 def training_batches(
@@ -95,8 +101,9 @@ def training_batches(
             mean nothing.
         augment: an object of `keras_incremental.augmentation`, or `None`.
         teacher_logits: maps images `(samples, h, w, c)` to the teacher's logits
-            `(samples, units)`. Where every epoch has the same images, in host
-            memory, it is called once for all of them, and its rows go along.
+            `(samples, units)`. Where every epoch has the same images, and they
+            are not streamed, it is called before the first for all of them, and
+            its rows go along.
         seed: non-negative integers, e.g. (seed, task, phase).
         first_epoch: the epoch that the first batches belong to.
         cache_bytes: bound of the shuffle buffer and of stored augmentation.
@@ -122,15 +129,12 @@ def training_batches(
     steps = -(-count // batch_size)
     batch_size = -(-count // steps)
     _check_replicas(count, steps, batch_size, replicas)
-    if any(isinstance(source, KeptSamples) for source in sources):
-        look_up, labels = _kept(sources), sources[0].labels
-    elif all(isinstance(source, ArraySamples) for source in sources):
-        look_up = _in_memory(sources, None if augment else teacher_logits)
-        labels = np.concatenate([source.labels for source in sources])
-    else:
-        look_up = labels = None
+    look_up = _look_up(sources)
     if look_up is not None:
+        labels = np.concatenate([source.labels for source in sources])
         units = to_units(labels)
+        if teacher_logits is not None and augment is None:
+            look_up = _with_logits(look_up, count, teacher_logits)
         batches = _gathered(look_up, units, batch_size, epochs, base)
     else:
         batches = _streamed(
@@ -156,29 +160,61 @@ def _check_replicas(count, steps, batch_size, replicas) -> None:
         )
 
 
-def _in_memory(sources, teacher_logits):
-    """Returns a look-up `(epoch, indices) -> images` of arrays."""
-    rows = _concatenated_images(sources)
-    with tf.device("CPU:0"):  # a data set need not fit a GPU
-        images = tf.constant(rows)
-        if teacher_logits is None:
-            return lambda epoch, index: tf.gather(images, index)
-        logits = tf.constant(teacher_logits(rows))
-    return lambda epoch, index: {
-        "images": tf.gather(images, index),
-        "teacher_logits": tf.gather(logits, index),
-    }
-
-
-def _kept(sources):
-    """Returns a look-up `(epoch, indices) -> rows` of kept samples."""
-    if len(sources) != 1:
+def _look_up(sources) -> LookUp | None:
+    """Returns a look-up in all sources behind one another, if each has one."""
+    kept = [source for source in sources if isinstance(source, KeptSamples)]
+    if kept and len(sources) != 1:
         raise ValueError(
             f"Kept samples were mixed with {len(sources) - 1} other sources; "
             "expected them alone."
         )
-    (source,) = sources
-    return lambda epoch, index: source.batch(epoch % source.copies, index)
+    if len(sources) > 1 and all(
+        isinstance(source, ArraySamples) for source in sources
+    ):
+        labels = np.concatenate([source.labels for source in sources])
+        sources = [ArraySamples(_concatenated_images(sources), labels)]
+    look_ups = [source.look_up() for source in sources]
+    if None in look_ups:
+        return None
+    if len(look_ups) == 1:
+        return look_ups[0]
+    return _joined(look_ups, [len(source) for source in sources])
+
+
+def _with_logits(look_up, count, teacher_logits) -> LookUp:
+    """Returns a look-up of images with the teacher's logits of each."""
+    rows = [
+        teacher_logits(look_up(0, _range_of(first, count)).numpy())
+        for first in range(0, count, _LOOKED_UP_AT_ONCE)
+    ]
+    with tf.device("CPU:0"):
+        logits = tf.constant(np.concatenate(rows))
+    return lambda epoch, index: {
+        "images": look_up(epoch, index),
+        "teacher_logits": tf.gather(logits, index),
+    }
+
+
+def _range_of(first, count):
+    return tf.range(first, min(first + _LOOKED_UP_AT_ONCE, count))
+
+
+def _joined(look_ups: Sequence[LookUp], counts: Sequence[int]) -> LookUp:
+    """Returns one look-up for several sources of so many samples."""
+    firsts = np.cumsum([0, *counts]).tolist()
+
+    def look_up(epoch, indices):
+        places, images = [], []
+        for one, first, last in zip(
+            look_ups, firsts[:-1], firsts[1:], strict=True
+        ):
+            is_here = (indices >= first) & (indices < last)
+            place = tf.where(is_here)[:, 0]
+            places.append(tf.cast(place, tf.int32))
+            images.append(one(epoch, tf.gather(indices, place) - first))
+        return tf.dynamic_stitch(places, images)
+
+    return look_up
 
 
 def _gathered(look_up, units, batch_size, epochs, base) -> tf.data.Dataset:
@@ -231,13 +267,29 @@ def _streamed(
 
 
 def _shuffled_stream(source, to_units, base, cache_bytes) -> tf.data.Dataset:
-    units = tf.data.Dataset.from_tensor_slices(to_units(source.labels))
+    units = to_units(source.labels)
+    look_up = source.look_up()
+    if look_up is not None and not isinstance(source, ArraySamples):
+        return _shuffled_look_up(look_up, units, int(base[0]))
+    units = tf.data.Dataset.from_tensor_slices(units)
     rows = max(1, min(len(source), cache_bytes // _image_bytes(source)))
     # tf.data takes no seed tensor when the global seed is 0, so these orders
     # are drawn by an iterator's state and not from (seed, epoch).
     return tf.data.Dataset.zip(source.images(), units).shuffle(
         rows, seed=int(base[0]), reshuffle_each_iteration=True
     )
+
+
+def _shuffled_look_up(look_up, units, seed) -> tf.data.Dataset:
+    """Shuffles indices, of which there is room for all."""
+    indices = tf.data.Dataset.range(len(units)).shuffle(
+        len(units), seed=seed, reshuffle_each_iteration=True
+    )
+    batches = indices.batch(_STREAMED_AT_ONCE).map(
+        lambda index: (look_up(0, index), tf.gather(units, index)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return batches.unbatch()
 
 
 def _fixed_parallelism() -> tf.data.Options:
@@ -264,8 +316,8 @@ def _augmented(sources, augment, seed, cache_bytes) -> ArraySamples:
     """Makes all copies of all images, once."""
     count = sum(len(source) for source in sources) * augment.copies
     size = count * _image_bytes(sources[0])
-    if size > cache_bytes or not all(
-        isinstance(source, ArraySamples) for source in sources
+    if size > cache_bytes or any(
+        isinstance(source, StreamedSamples) for source in sources
     ):
         raise ValueError(
             f"Stored augmentation would keep {count} images, {size} bytes, "
@@ -287,4 +339,10 @@ def _augmented(sources, augment, seed, cache_bytes) -> ArraySamples:
 
 
 def _concatenated_images(sources) -> np.ndarray:
-    return np.concatenate([source.all_images() for source in sources])
+    return np.concatenate([_all_images(source) for source in sources])
+
+
+def _all_images(source: Samples) -> np.ndarray:
+    if isinstance(source, ArraySamples):
+        return source.all_images()
+    return source.take(np.arange(len(source)))

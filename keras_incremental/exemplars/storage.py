@@ -1,13 +1,27 @@
-"""A memory's folder on disk: written whole, never pickled, never trusted."""
+"""A memory's folder on disk: written whole, never pickled, never trusted.
+
+Format 1 holds raw images and a budget of images. Format 2 adds the budget in
+bytes, the storage and, where images are encoded, their sizes. What format 1
+can say is written in it, for older versions to read.
+"""
 
 import hashlib
 import json
 import pathlib
 import re
 import tempfile
+from collections.abc import Iterator
 
-import numpy as np
-
+from keras_incremental.exemplars.image_files import (
+    read_images_file,
+    write_images_file,
+)
+from keras_incremental.exemplars.image_storage import (
+    RawStorage,
+    Storage,
+    storage_record,
+)
+from keras_incremental.exemplars.stored_images import StoredImages
 from keras_incremental.files import (
     RemotePath,
     as_path,
@@ -16,11 +30,12 @@ from keras_incremental.files import (
     recover_directory,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _RECORD, _IMAGES = "memory.json", "images.npy"
 _IMAGES_APART = re.compile(r"images-[0-9a-f]{16}\.npy")
 _PART_BYTES = 2**20
 _SETTINGS = {"capacity", "per_class", "selection", "seed"}
+_ADDED = {"budget": None, "storage": storage_record(RawStorage())}
 
 
 def write(directory, settings: dict, images: dict) -> None:
@@ -32,8 +47,9 @@ def write(directory, settings: dict, images: dict) -> None:
 
     Args:
         directory: the folder.
-        settings: JSON types: capacity, per_class, selection, seed.
-        images: by label, `(count, h, w, c)` each.
+        settings: JSON types: capacity, per_class, budget, storage, selection,
+            seed.
+        images: `StoredImages` by label.
     """
     folder = as_path(directory)
     if isinstance(folder, RemotePath):
@@ -45,17 +61,61 @@ def write(directory, settings: dict, images: dict) -> None:
             _write_record(temporary / _RECORD, record)
 
 
+def read_settings(directory) -> dict:
+    """Returns the settings as `write` took them.
+
+    Raises:
+        FileNotFoundError: if the folder or a file in it is missing.
+        ValueError: if a file is damaged or of a newer format; it is named.
+    """
+    record = _read_record(_found(directory) / _RECORD)
+    return {key: record[key] for key in (*_SETTINGS, *_ADDED)}
+
+
+def read_images(
+    directory, storage: Storage
+) -> Iterator[tuple[int | str, StoredImages]]:
+    """Yields labels and images, class by class, as `write` took them.
+
+    Args:
+        directory: the folder.
+        storage: as they were stored.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_settings`.
+    """
+    folder = _found(directory)
+    record = _read_record(folder / _RECORD)
+    path = folder / record.get("images", _IMAGES)
+    if not record["labels"]:
+        return
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, but memory.json does.")
+    if _sha256(path) != record.get("sha256"):
+        raise ValueError(
+            f"{path} is damaged: its checksum is not the one in memory.json."
+        )
+    with path.open("rb") as file:
+        yield from zip(
+            record["labels"],
+            read_images_file(file, path, storage, record),
+            strict=True,
+        )
+
+
 def _fill(folder: pathlib.Path, settings: dict, images: dict) -> dict:
     """Writes the images into a folder; returns what `memory.json` is to say."""
+    is_first = all(settings[key] == value for key, value in _ADDED.items())
     record = {
-        "format_version": FORMAT_VERSION,
-        **settings,
+        "format_version": 1 if is_first else FORMAT_VERSION,
+        **{k: settings[k] for k in settings if not is_first or k in _SETTINGS},
         "labels": list(images),
         "counts": [len(ranked) for ranked in images.values()],
     }
     if images:
         path = folder / _IMAGES
-        np.save(path, np.concatenate([*images.values()]), False)
+        with path.open("wb") as file:
+            record.update(write_images_file(file, [*images.values()]))
         record["sha256"] = _sha256(path)
     return record
 
@@ -81,23 +141,13 @@ def _send(record: dict, local: str, folder: RemotePath) -> None:
             path.unlink(missing_ok=True)
 
 
-def read(directory) -> tuple[dict, dict]:
-    """Returns `(settings, images by label)` as `write` took them.
-
-    Raises:
-        FileNotFoundError: if the folder or a file in it is missing.
-        ValueError: if a file is damaged or of a newer format; it is named.
-    """
+def _found(directory):
     folder = as_path(directory)
-    if not isinstance(folder, RemotePath):
-        folder = recover_directory(folder)
-    record = _read_record(folder / _RECORD)
-    images = {}
-    if record["labels"]:
-        stored = _read_images(folder / record.get("images", _IMAGES), record)
-        parts = np.split(stored, np.cumsum(record["counts"])[:-1])
-        images = dict(zip(record["labels"], parts, strict=True))
-    return {key: record[key] for key in _SETTINGS}, images
+    return (
+        folder
+        if isinstance(folder, RemotePath)
+        else as_path(recover_directory(folder))
+    )
 
 
 def _sha256(path) -> str:
@@ -120,7 +170,7 @@ def _read_record(path) -> dict:
         complete = {*_SETTINGS, "labels", "counts"} <= record.keys()
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error
-    if version != FORMAT_VERSION:
+    if version not in range(1, FORMAT_VERSION + 1):
         raise ValueError(
             f"{path} has format version {version}; this version of "
             f"keras_incremental reads {FORMAT_VERSION}. Update the package."
@@ -132,23 +182,9 @@ def _read_record(path) -> dict:
     name = record.get("images", _IMAGES)
     if name != _IMAGES and not _IMAGES_APART.fullmatch(name):
         raise ValueError(f"{path} is damaged: it names the images {name!r}.")
+    if version == 1:
+        record = {**record, **_ADDED}
+    complete = complete and _ADDED.keys() <= record.keys()
     if not complete or len(record["labels"]) != len(record["counts"]):
         raise ValueError(f"{path} is damaged: it is not complete.")
     return record
-
-
-def _read_images(path, record: dict) -> np.ndarray:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist, but memory.json does.")
-    if _sha256(path) != record.get("sha256"):
-        raise ValueError(
-            f"{path} is damaged: its checksum is not the one in memory.json."
-        )
-    with path.open("rb") as file:
-        images = np.load(file, allow_pickle=False)
-    if len(images) != sum(record["counts"]):
-        raise ValueError(
-            f"{path} holds {len(images)} images, but memory.json counts "
-            f"{sum(record['counts'])}."
-        )
-    return images

@@ -3,6 +3,8 @@
 import operator
 import os
 
+import tensorflow as tf
+
 from keras_incremental.scenarios import (
     array_source,
     class_labels,
@@ -39,6 +41,7 @@ class ClassIncrementalScenario:
         class_order: labels in order of arrival, Python ints or strings.
         class_names: dict from label to name, in order of arrival.
         image_shape: shape of one image.
+        image_spec: its shape and dtype.
 
     Example:
 
@@ -76,6 +79,7 @@ class ClassIncrementalScenario:
         self.name = name
         self.seed = class_schedule.seed
         self.image_shape = train.image_shape
+        self.image_spec = tf.TensorSpec(train.image_shape, train.dtype)
         self.class_order = [label for task in self._tasks for label in task]
         self.class_names = schedule.name_classes(
             self.class_order, class_names, default_names

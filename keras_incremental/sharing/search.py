@@ -250,7 +250,7 @@ def _check_memory(model, tasks: Sequence[Task], memory) -> None:
             "the model knows. Pass the memory that was filled with them, or "
             "None to leave calibration out."
         )
-    memory.quotas(model.num_classes + sum(len(task.labels) for task in tasks))
+    memory.check_room(label for task in tasks for label in task.labels)
 
 
 def _distinct_labels(dataset) -> set:

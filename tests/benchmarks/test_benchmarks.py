@@ -34,9 +34,34 @@ def test_every_benchmark_is_in_the_table_and_in_this_file():
 
 def test_herding_is_far_faster_than_loops():
     output = run(
-        "herding.py", "--samples=300", "--features=16", "--loop_samples=150"
+        "herding.py",
+        "--features=16",
+        "--loop_samples=150",
+        "--loop_chosen=100",
+        "--samples=100,200",
+        "--chosen=10,20",
+        "--runs=3",
     )
     assert float(re.search(r"ratio (\d+)", output)[1]) > 10
+    assert len(re.findall(r"growth exponent -?[\d.]+", output)) == 2
+
+
+@pytest.mark.slow
+def test_every_storage_of_a_memory_is_compared():
+    output = run(
+        "memory.py",
+        "--exemplars=40",
+        "--image_size=16",
+        "--storages=raw,jpeg,png,disk",
+        "--networks=small",
+        "--batch_size=8",
+        "--batches=2",
+        "--steps=2",
+        "--turns=1",
+    )
+    assert len(re.findall(r"peak RSS \d+ MB before", output)) == 4
+    ratios = re.findall(r"time over raw ratio ([\d.]+)", output)
+    assert len(ratios) == 8 and ratios[:2] == ["1.00", "1.00"]
 
 
 @pytest.mark.slow

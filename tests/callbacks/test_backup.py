@@ -9,6 +9,7 @@ import pytest
 import keras_incremental as ki
 
 TASKS = [[3, 1], [0, 2]]
+RAW = ki.exemplars.RawStorage()
 
 
 class CutError(Exception):
@@ -56,7 +57,7 @@ METHODS = {
 class Run:
     """What one process holds: model, memory and callback."""
 
-    def __init__(self, method, backup_dir, seed=0, finetune=None):
+    def __init__(self, method, backup_dir, seed=0, finetune=None, storage=RAW):
         keras.utils.set_random_seed(seed)
         branched = method == "partial_sharing"
         self.model = ki.IncrementalClassifier(
@@ -64,7 +65,9 @@ class Run:
             else None,
         )  # fmt: skip
         self.model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
-        self.memory = None if method == "joint" else ki.ExemplarMemory(30)
+        self.memory = None
+        if method != "joint":
+            self.memory = ki.ExemplarMemory(30, storage=storage)
         made = METHODS[method]() if finetune is None else ki.EEIL(finetune)
         self.callback = ki.IncrementalCallback(
             self.memory,
@@ -145,6 +148,28 @@ def test_a_finished_run_trains_nothing_when_run_again(digits, tmp_path):
         first.model.predict(images, verbose=0),
     )
     assert again.callback.train_function_traces == 1
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [ki.exemplars.JpegStorage(), ki.exemplars.DiskStorage()],
+    ids=str,
+)
+def test_exemplars_come_back_as_they_were_stored(storage, digits, tmp_path):
+    first = Run("eeil", tmp_path, storage=storage)
+    first(digits, tasks=TASKS[:1], epochs=1)
+    again = Run("eeil", tmp_path, storage=storage)
+    again(digits, Cut(batches=0), tasks=TASKS[:1], epochs=1)
+    assert again.memory.labels == first.memory.labels
+    for label in first.memory.labels:
+        ours, theirs = (run.memory.stored()[label] for run in (first, again))
+        assert ours.storage == theirs.storage == storage
+        assert [*map(storage.to_bytes, ours.rows)] == [
+            *map(storage.to_bytes, theirs.rows)
+        ]
+    other = Run("eeil", tmp_path)
+    with pytest.raises(ValueError, match=r"memory was .*Storage.*RawStorage"):
+        other(digits, tasks=TASKS[:1], epochs=1)
 
 
 @pytest.mark.parametrize("failing", ["memory", "backup"])

@@ -333,8 +333,14 @@ CONTRADICTIONS = {
     "copies in fractions": ([*SHARING, "--copies=1.5"], "copies.*1.5"),
     "two budgets": (
         ["--memory=100", "--memory_per_class=10"],
-        "--memory .* or --memory_per_class",
+        "one of --memory .*--memory_per_class and --memory_budget",
     ),
+    "budgets of images and of bytes": (
+        ["--memory=100", "--memory_budget=1MB"],
+        "one of --memory .*--memory_per_class and --memory_budget",
+    ),
+    "storage that does not exist": (["--memory_storage=tape"], "tape.*jpeg"),
+    "quality out of range": (["--jpeg_quality=0"], "jpeg_quality"),
     "folder without size": (
         ["--image_dir=photos", "--memory=100"],
         "--image_dir needs --image_size",
@@ -366,7 +372,15 @@ def test_output_folder_has_to_be_given(parse):
 
 
 BAD_INPUT = {
-    "eeil without a memory": ([], "--memory.*--memory_per_class"),
+    "eeil without a memory": (
+        [],
+        "--memory.*--memory_per_class or --memory_budget",
+    ),
+    "budget without a unit we know": (["--memory_budget=3 cups"], "Units: B"),
+    "budget too small": (
+        ["--memory_budget=300"],
+        "300 bytes holds 4 exemplars of 64 bytes.*Use budget >= 640",
+    ),
     "unknown data set": (
         ["--dataset=cifar1000", "--memory=100"],
         "no data set 'cifar1000'.*cifar100",

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_incremental.exemplars import selection
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,
@@ -96,6 +97,51 @@ def test_herding_of_5000_samples_takes_well_under_a_second():
         assert len(herding_order(features, 200)) == 200
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.5
+
+
+class Counted(np.ndarray):
+    """An array that counts the multiplications of its operations."""
+
+    count = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
+        plain = [
+            x.view(np.ndarray) if isinstance(x, Counted) else x for x in inputs
+        ]
+        outputs = {} if out is None else {"out": (out[0].view(np.ndarray),)}
+        result = getattr(ufunc, method)(*plain, **outputs, **options)
+        shared = plain[0].shape[-1] if ufunc is np.matmul else 1
+        Counted.count += np.size(result) * shared
+        if out is not None:
+            return out[0]
+        is_array = isinstance(result, np.ndarray)
+        return result.view(Counted) if is_array else result
+
+
+def operations_of_herding(monkeypatch, samples, chosen, dim=16):
+    features = np.random.default_rng(0).random((samples, dim))
+    monkeypatch.setattr(
+        selection, "check_features", lambda given: given.view(Counted)
+    )
+    Counted.count = 0
+    herding_order(features, chosen)
+    return Counted.count
+
+
+def test_operations_of_herding_grow_linearly_with_samples_and_chosen(
+    monkeypatch,
+):
+    def operations(samples, chosen):
+        return operations_of_herding(monkeypatch, samples, chosen)
+
+    # A choice costs the same whether it is an early or a late one ...
+    of_10, of_20, of_40 = (operations(1000, k) for k in (10, 20, 40))
+    assert of_40 - of_20 == 2 * (of_20 - of_10)
+    # ... one product of all samples with one vector, and little else.
+    a_choice = (of_20 - of_10) / 10
+    assert 1000 * 16 <= a_choice <= 1.1 * 1000 * 16
+    first = operations(1000, 20) - operations(500, 20)
+    assert operations(2000, 20) - operations(1000, 20) == 2 * first
 
 
 def test_zero_features_are_ranked_without_a_nan():

@@ -163,6 +163,7 @@ def test_scenario_describes_itself():
     it = made(seed=4, class_order=[40, 7, 300])
     assert (len(it), it.num_classes, it.seed) == (2, 3, 4)
     assert (it.image_shape, it.name) == ((2, 3, 1), "arrays")
+    assert it.image_spec.shape == (2, 3, 1)
     assert [task.index for task in it] == [0, 1]
     assert it[-1].labels == it[np.int64(1)].labels == [300]
     assert "num_classes=3, classes_per_task=[2, 1]" in repr(it)
