@@ -113,9 +113,9 @@ def mobilenet_v2(image_shape, num_classes: int) -> keras.Model:
     """Returns a MobileNetV2 with its top, of random weights.
 
     Its first layer halves the image, so a small one is doubled before. Its
-    normalization layers average over thousands of batches (momentum 0.999): a
-    training of hundreds would leave their averages behind the weights, and the
-    network useless at inference.
+    normalization layers average over a thousand batches (momentum 0.999); in a
+    training of hundreds the averages would lag behind the weights, and the
+    network be worse at inference than in training.
     """
     images = keras.Input(image_shape)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
