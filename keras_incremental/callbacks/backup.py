@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import (
     ExemplarMemory,
+    RawStorage,
     StoredImages,
     storage_record,
 )
@@ -134,15 +136,21 @@ class Backup:
         model.finalize_state()
         if memory is not None:
             labels = self._record["memory_labels"]
-            memory.restore(
-                {
-                    label: StoredImages.from_arrays(
-                        memory.storage,
-                        self._folder.get(self._blobs[f"memory {index}"]),
-                    )
-                    for index, label in enumerate(labels)
-                }
-            )
+            stored = [
+                self._stored_images(memory, index)
+                for index in range(len(labels))
+            ]
+            memory.restore(dict(zip(labels, stored, strict=True)))
+
+    def _stored_images(self, memory, index: int) -> StoredImages:
+        """Returns the exemplars of the memory's class number `index`."""
+        if "memory" not in self._blobs:
+            arrays = self._folder.get(self._blobs[f"memory {index}"])
+            return StoredImages.from_arrays(memory.storage, arrays)
+        # A backup of before there were storages: all classes in one blob.
+        images = self._folder.get(self._blobs["memory"])[str(index)]
+        spec = tf.TensorSpec(images.shape[1:], images.dtype)
+        return StoredImages(memory.storage, spec, images)
 
     def finish_step(
         self,
@@ -232,6 +240,24 @@ class Backup:
     def _put(self, arrays) -> str | None:
         return self._folder.put(arrays) if self._writes else None
 
+    def _assign(self, model: IncrementalClassifier, blob: str) -> None:
+        arrays = self._folder.get(self._blobs[blob])
+        _assign(model.state_variables(), arrays, "the model")
+
+    def _check_settings(self, before: dict, now: dict) -> None:
+        before = _completed(before)
+        differing = [key for key in now if now[key] != before.get(key)]
+        if differing:
+            raise ValueError(
+                f"backup_dir={str(self._folder.path)!r} holds the backup of "
+                "another run: "
+                + "; ".join(
+                    f"{key} was {before.get(key)!r} and is {now[key]!r}"
+                    for key in differing
+                )
+                + ". Choose another folder, or remove this one."
+            )
+
 
 def _assign(variables, arrays: dict, what: str) -> None:
     shapes = [tuple(variable.shape) for variable in variables]
@@ -264,10 +290,10 @@ def settings_of(model, memory, method, augment, seed: int) -> dict:
         budget = {
             "capacity": memory.capacity,
             "per_class": memory.per_class,
-            "budget": memory.budget,
-            "storage": storage_record(memory.storage),
             "selection": _described(memory.selection),
             "seed": memory.seed,
+            "budget": memory.budget,
+            "storage": storage_record(memory.storage),
         }
     shapes = [tuple(weight.shape) for weight in model.backbone.weights]
     return json.loads(
@@ -285,6 +311,14 @@ def settings_of(model, memory, method, augment, seed: int) -> dict:
             }
         )
     )
+
+
+def _completed(settings: dict) -> dict:
+    """Adds what backups left out before there was a choice."""
+    if settings.get("memory") is None:
+        return settings
+    added = {"budget": None, "storage": storage_record(RawStorage())}
+    return {**settings, "memory": {**added, **settings["memory"]}}
 
 
 def _described(item):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_incremental import ExemplarMemory
+from keras_incremental.exemplars import RawStorage, StoredImages
 from keras_incremental.files import as_path
 
 IMAGES = {
@@ -19,7 +20,14 @@ IMAGES = {
 
 def memory_of(images):
     memory = ExemplarMemory(capacity=12, seed=3)
-    memory.restore(images)
+    memory.restore(
+        {
+            label: StoredImages(
+                RawStorage(), tf.TensorSpec((8, 8, 1), "uint8"), ranked
+            )
+            for label, ranked in images.items()
+        }
+    )
     return memory
 
 

@@ -162,8 +162,8 @@ def test_a_memory_of_a_newer_version_is_refused(tmp_path):
     shutil.copytree(VERSIONS[-1] / "memory", tmp_path / "memory")
     path = tmp_path / "memory" / "memory.json"
     record = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**record, "format_version": 2}))
-    message = f"^{re.escape(str(path))} has format version 2; .*reads 1"
+    path.write_text(json.dumps({**record, "format_version": 3}))
+    message = f"^{re.escape(str(path))} has format version 3; .*reads 2"
     with pytest.raises(ValueError, match=message):
         ki.ExemplarMemory.load(tmp_path / "memory")
 
