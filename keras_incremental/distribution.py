@@ -257,16 +257,14 @@ def over_workers(step: Callable, strategy: tf.distribute.Strategy) -> Callable:
     return tf.function(lambda iterator: run(next(iterator)))
 
 
-def average(
+def averaging(
     strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]
-) -> None:
-    """Gives variables that each replica moves by itself their mean.
+) -> Callable[[], None]:
+    """Returns what gives variables that each replica moves their mean.
 
     Such are the moving statistics of `BatchNormalization`. Variables that are
     equal on all replicas stay equal bit for bit. All workers have to call it.
     """
-    if strategy.num_replicas_in_sync == 1 or not variables:
-        return
 
     def in_replica():
         context = tf.distribute.get_replica_context()
@@ -283,7 +281,7 @@ def average(
         for variable, start, gap in zip(variables, first, gaps, strict=True):
             variable.assign(start + gap)
 
-    tf.function(lambda: strategy.run(in_replica))()
+    return tf.function(lambda: strategy.run(in_replica))
 
 
 def _number_of_workers(strategy: tf.distribute.Strategy) -> int:

@@ -158,14 +158,19 @@ class DistillingModel(keras.Model):
         Each replica moves those of `BatchNormalization` by its own part of
         each batch. All workers have to call it.
         """
-        distribution.average(
-            self.distribute_strategy,
-            [
-                weight
-                for weight in self.non_trainable_weights
-                if tf.as_dtype(weight.dtype).is_floating
-            ],
-        )
+        strategy, kept = self.distribute_strategy, self._untracked
+        variables = [
+            weight
+            for weight in self.non_trainable_weights
+            if tf.as_dtype(weight.dtype).is_floating
+        ]
+        if strategy.num_replicas_in_sync == 1 or not variables:
+            return
+        identities = [id(variable) for variable in variables]
+        if identities != kept.averaged:
+            kept.averaged = identities
+            kept.average = distribution.averaging(strategy, variables)
+        kept.average()
 
     def restart_optimizer(self) -> None:
         """Sets momentum, moments and step count back to the start."""
@@ -219,7 +224,8 @@ class DistillingModel(keras.Model):
             return self._results(x, units, logits, weight, loss)
 
     def evaluate(self, *args, **kwargs):
-        with self._untracked.testing():
+        # A function is traced for inside and for outside of a scope.
+        with self.distribute_strategy.scope(), self._untracked.testing():
             return super().evaluate(*args, **kwargs)
 
     def predict_step(self, data):
@@ -341,6 +347,7 @@ class _Untracked:
         self.train_traces = 0
         self.test_traces = 0
         self.is_testing = False
+        self.averaged, self.average = [], None
         self._started, self._start = None, None
         self.use_features(lambda images: backbone(images, training=False))
 

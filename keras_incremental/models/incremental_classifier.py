@@ -611,7 +611,7 @@ class IncrementalClassifier(DistillingModel):
 
     def fit_units(self, *args, **kwargs):
         """Keras' own `fit`, unchanged: `y` are units, not labels."""
-        with _clear_label_errors():
+        with self.distribute_strategy.scope(), _clear_label_errors():
             history = super().fit(*args, **kwargs)
         self.average_statistics()
         return history

@@ -103,7 +103,7 @@ def test_workers_end_with_the_same_weights_to_the_bit(results, run):
 def test_nothing_is_traced_more_often(results, run, many, traces):
     assert (
         results[many].figures(run)[traces]
-        == results["one device"].figures(run)[traces]
+        <= results["one device"].figures(run)[traces]
     )
 
 

@@ -29,7 +29,7 @@ def averaged(strategy):
 
     move_apart()
     before = equal.numpy().tolist()
-    distribution.average(strategy, [apart, equal])
+    distribution.averaging(strategy, [apart, equal])()
     values = [
         [local.numpy().tolist() for local in variable.value.values]
         for variable in (apart, equal)
