@@ -81,6 +81,18 @@ def batches(images, units, kept_logits=None):
     return tf.data.Dataset.from_tensors((x, units)).repeat()
 
 
+def random_batch():
+    """Returns images and units of one batch."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (_BATCH.value, 32, 32, 3), "uint8")
+    return images, (np.arange(_BATCH.value) % _CLASSES).astype("int32")
+
+
+def random_batches():
+    """Returns an endless dataset of one random batch."""
+    return batches(*random_batch())
+
+
 def step_of(model, data):
     """Returns a function that runs one train step."""
     model.make_train_function()
@@ -98,9 +110,7 @@ def main(argv):
     """Prints the figures; absl calls it."""
     del argv
     keras.utils.set_random_seed(0)
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (_BATCH.value, 32, 32, 3), "uint8")
-    units = (np.arange(_BATCH.value) % _CLASSES).astype("int32")
+    images, units = random_batch()
     data = batches(images, units)
     distilling, keeping = eeil(), eeil()
     kept = keeping.teacher_logits(images)

@@ -127,3 +127,20 @@ def test_serving_is_timed_for_branches_and_classes():
         "2",
         "10",
     ]
+
+
+@pytest.mark.slow
+def test_profiles_name_the_operations_of_a_step(tmp_path):
+    output = run(
+        "profile_step.py",
+        "--backbone=resnet20",
+        "--batch_size=4",
+        "--profiled_steps=1",
+        f"--output_dir={tmp_path}",
+    )
+    assert re.findall(r"^(\w+): \d+ ms$", output, re.M) == [
+        "before",
+        "after",
+        "eeil",
+    ]
+    assert "Conv2DBackpropFilter" in output
