@@ -262,7 +262,8 @@ class DiskStorage(Storage):
     RAM: about a kilobyte for each image, and a few batches while they are
     trained on. The operating system may keep files in what memory is free.
     The files are deleted when no memory refers to them any more, and when
-    the process ends: `ExemplarMemory.save` is what keeps exemplars.
+    the process ends, but not when it is killed. `ExemplarMemory.save` is what
+    keeps exemplars.
 
     Args:
         folder: where to make folders for the files; by default the temporary
