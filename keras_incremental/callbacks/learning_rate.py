@@ -38,7 +38,9 @@ class LearningRate:
     @property
     def now(self) -> float:
         """The learning rate at this moment."""
-        return float(self._optimizer.learning_rate.numpy())
+        rate = self._optimizer.learning_rate
+        # A callable gives a number; a variable copied to replicas is none.
+        return rate if isinstance(rate, float) else float(rate.numpy())
 
     def restart(self) -> None:
         """Goes back to the compiled learning rate."""

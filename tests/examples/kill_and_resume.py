@@ -72,12 +72,12 @@ def place(folder):
 def kill_at_random(args, folder, log, chance):
     """Runs until a random moment; returns None if the run ended before."""
     process = run(args, log)
-    before, commits = states(folder), chance.randrange(1, 5)
+    before, commits = states(folder), chance.randrange(1, 4)
     seen = set(before)
     while process.poll() is None and len(seen - set(before)) < commits:
         seen.update(states(folder))
         time.sleep(0.002)
-    deadline = time.monotonic() + chance.uniform(0, 0.8)
+    deadline = time.monotonic() + chance.uniform(0, 0.3)
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
     if process.poll() is not None:
@@ -142,7 +142,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--finetune_epochs", type=int, default=4)
+    parser.add_argument("--finetune_epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     chance = random.Random(options.seed)
