@@ -1,5 +1,6 @@
 """Every benchmark runs at a small size, so that none rots."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -12,13 +13,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
 
-def run(name, *flags):
+def run(name, *flags, input=None):
     result = subprocess.run(
         [sys.executable, str(BENCHMARKS / name), *flags],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=True,
+        input=input,
     )
     return result.stdout
 
@@ -28,7 +30,7 @@ def test_every_benchmark_is_in_the_table_and_in_this_file():
     table = (BENCHMARKS / "README.md").read_text()
     tests = pathlib.Path(__file__).read_text()
     assert names
-    assert all(f"`python benchmarks/{name}`" in table for name in names)
+    assert all(f"`python benchmarks/{name}" in table for name in names)
     assert all(f'"{name}"' in tests for name in names)
 
 
@@ -111,6 +113,18 @@ def test_an_epoch_is_timed_against_its_bare_step():
         "--workers=0",
     )
     assert float(re.search(r"bare step: ratio ([\d.]+)", output)[1]) > 0
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="needs PyTorch"
+)
+@pytest.mark.slow
+def test_the_pytorch_loop_answers_each_line_with_seconds():
+    sizes = ["--blocks=1", "--batch_size=4", "--images=8", "--workers=0"]
+    output = run("pytorch_loop.py", *sizes, input="step\nepoch\n")
+    version, *seconds = output.split()
+    assert version[0].isdigit()
+    assert len(seconds) == 2 and min(map(float, seconds)) > 0
 
 
 @pytest.mark.slow
