@@ -26,6 +26,7 @@ from keras_incremental.layers import FusedBatchNormalization
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images of 32x32x3.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed, of each kind.")
 _BACKBONE = flags.DEFINE_string("backbone", "resnet32", "Of our backbones.")
+_JIT = flags.DEFINE_bool("jit", False, "Time `jit_compile=True` as well.")
 _CLASSES = 10
 
 
@@ -124,6 +125,10 @@ def main(argv):
             keeping, batches(images, units, kept)
         ),
     }
+    if _JIT.value:
+        steps["plain, jit_compile=True"] = step_of(
+            plain(backbone(), jit=True), data
+        )
     for step in steps.values():
         step(), step()
     seconds = {name: [] for name in steps}
