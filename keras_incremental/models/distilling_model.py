@@ -111,7 +111,7 @@ class DistillingModel(keras.Model):
             `(samples, capacity)` float32; columns without a unit are 0.
         """
         settings = self._untracked.settings
-        if not int(settings.distilled_units):
+        if not settings.distilled_units.numpy():
             return np.zeros((len(images), self.head.allocated), np.float32)
         return self._untracked.teacher.all_logits(images)
 
