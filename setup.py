@@ -36,6 +36,7 @@ NOTEBOOK = [
     "nbclient>=0.11",
     "nbformat>=5.11",
 ]
+BENCHMARKS = ["torch>=2.15"]  # the other side of against_pytorch.py
 SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
     *NOTEBOOK,
@@ -77,6 +78,7 @@ setuptools.setup(
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require={
+        "benchmarks": BENCHMARKS,
         "examples": EXAMPLES,
         "notebook": NOTEBOOK,
         "serving": SERVING,

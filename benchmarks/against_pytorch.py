@@ -1,6 +1,6 @@
 """EEIL here against EEIL in plain PyTorch: images per second.
 
-    pip install torch
+    pip install -e ".[benchmarks]"
     python benchmarks/against_pytorch.py
 
 Both train a ResNet-32 on the same images with the same batch, optimizer,

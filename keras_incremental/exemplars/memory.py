@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars import storage as memory_folder
-from keras_incremental.exemplars.byte_size import parse_bytes
+from keras_incremental.exemplars.budget import Budget
 from keras_incremental.exemplars.image_storage import (
     RawStorage,
     Storage,
@@ -89,12 +89,7 @@ class ExemplarMemory:
         selection: Selection = herding_order,
         seed: int = 0,
     ):
-        if [capacity, per_class, budget].count(None) != 2:
-            raise ValueError(
-                f"Got capacity={capacity}, per_class={per_class} and "
-                f"budget={budget!r}; expected exactly one of them, e.g. "
-                "ExemplarMemory(capacity=2000)."
-            )
+        self._budget = Budget(capacity, per_class, budget)
         if not isinstance(storage, Storage):
             raise TypeError(
                 f"storage={storage!r}; expected an object such as "
@@ -105,17 +100,27 @@ class ExemplarMemory:
                 f"selection={selection!r}; expected a function such as "
                 "keras_incremental.exemplars.herding_order."
             )
-        self.capacity = None if capacity is None else _checked_count(capacity)
-        self.per_class = (
-            None if per_class is None else _checked_count(per_class)
-        )
-        self.budget = None if budget is None else parse_bytes(budget)
         self.storage = storage
         self.selection, self.seed = selection, seed
         self._images: dict[int | str, StoredImages] = {}
 
     def __len__(self):
         return sum(len(images) for images in self._images.values())
+
+    @property
+    def capacity(self) -> int | None:
+        """Images in all at most, if that is the budget."""
+        return self._budget.capacity
+
+    @property
+    def per_class(self) -> int | None:
+        """Images of each class at most, if that is the budget."""
+        return self._budget.per_class
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes in all at most, if that is the budget."""
+        return self._budget.size
 
     def __contains__(self, label):
         return label in self._images
@@ -187,13 +192,7 @@ class ExemplarMemory:
             ValueError: if the capacity is below one image for each class, or
                 a budget in bytes is no number of images.
         """
-        if self.per_class is not None:
-            return [self.per_class] * num_classes
-        capacity = self._capacity(image_spec)
-        if num_classes > capacity:
-            raise ValueError(self._too_small(num_classes, image_spec))
-        share, left = divmod(capacity, max(num_classes, 1))
-        return [share + (unit < left) for unit in range(num_classes)]
+        return self._budget.quotas(num_classes, self._image_bytes(image_spec))
 
     def whole_share(self) -> int:
         """Returns how many images a class' share holds now, 0 while empty.
@@ -235,17 +234,17 @@ class ExemplarMemory:
         labels = tf.data.Dataset.from_tensor_slices(samples.labels)
         return tf.data.Dataset.zip(samples.images(), labels)
 
-    def select(
+    def rank(
         self,
         samples: Samples,
         extract: Extract,
         counts: Mapping,
         features: np.ndarray | None = None,
-    ) -> dict[int | str, np.ndarray]:
-        """Ranks the images of the classes in `samples`; stores nothing.
+    ) -> dict[int | str, StoredImages]:
+        """Ranks the images of the classes in `samples`; keeps nothing.
 
         The exemplars that the memory already has of a class compete with the
-        new images. `rank` is the same, with images as they would be stored.
+        new images.
 
         Args:
             samples: new data.
@@ -255,23 +254,13 @@ class ExemplarMemory:
             features: `(samples, dim)` of `samples`, where they are at hand.
 
         Returns:
-            the chosen images of each label in `samples`, best first.
+            the chosen images of each label in `samples`, best first, as they
+            would be stored.
 
         Raises:
             ValueError: for features that do not fit the images, or are not
                 finite.
         """
-        ranked = self.rank(samples, extract, counts, features)
-        return {label: images.decoded() for label, images in ranked.items()}
-
-    def rank(
-        self,
-        samples: Samples,
-        extract: Extract,
-        counts: Mapping,
-        features: np.ndarray | None = None,
-    ) -> dict[int | str, StoredImages]:
-        """Ranks images as `select` does, and returns them as stored ones."""
         shares = {label: Share(images=counts[label]) for label in counts}
         return self._rank(samples, extract, shares, features)
 
@@ -336,8 +325,8 @@ class ExemplarMemory:
 
         Args:
             samples: new data.
-            extract: as for `select`, with the network as it is now.
-            features: as for `select`.
+            extract: as for `rank`, with the network as it is now.
+            features: as for `rank`.
             known: labels that the memory is to list even if there is no image
                 of them.
 
@@ -543,41 +532,13 @@ class ExemplarMemory:
                 f"{num_classes * smallest}."
             )
 
-    def _capacity(self, image_spec) -> int:
-        if self.capacity is not None:
-            return self.capacity
-        size = self._image_bytes(image_spec)
-        if size is None:
-            raise ValueError(
-                f"budget={self.budget} bytes is no number of images: with "
-                f"{self.storage!r} images differ in size, or the memory is "
-                "empty. Pass image_spec=, or give the memory a capacity."
-            )
-        return self.budget // size
-
-    def _too_small(self, num_classes, image_spec) -> str:
-        if self.capacity is not None:
-            return (
-                f"capacity={self.capacity} holds less than one exemplar for "
-                f"each of {num_classes} classes. Use capacity >= {num_classes}."
-            )
-        size = self._image_bytes(image_spec)
-        return (
-            f"budget={self.budget} bytes holds {self._capacity(image_spec)} "
-            f"exemplars of {size} bytes: less than one for each of "
-            f"{num_classes} classes. Use budget >= {num_classes * size}."
-        )
-
     def _shares(self, classes, image_spec) -> dict[int | str, Share]:
         """Returns the share of each class in the budget, by label."""
-        if self._sizes_differ(image_spec):
-            share = Share(size=self.budget // max(len(classes), 1))
-            return dict.fromkeys(classes, share)
-        quotas = self.quotas(len(classes), image_spec) if classes else []
-        return {
-            label: Share(images=quota)
-            for label, quota in zip(classes, quotas, strict=True)
-        }
+        return self._budget.shares(
+            classes,
+            self._image_bytes(image_spec),
+            self._sizes_differ(image_spec),
+        )
 
     def _cut(self, images, shares) -> dict[int | str, StoredImages]:
         """Returns stored images cut to their shares, by label.
@@ -604,15 +565,6 @@ def _definite_spec(samples: Samples) -> tf.TensorSpec:
     if spec.shape.is_fully_defined():
         return spec
     return tf.TensorSpec(samples.take([0]).shape[1:], spec.dtype)
-
-
-def _checked_count(count) -> int:
-    if isinstance(count, bool) or int(count) != count or count < 1:
-        raise ValueError(
-            f"The memory's budget is {count!r}; expected an integer of 1 or "
-            "more images."
-        )
-    return int(count)
 
 
 def _is_nothing(images, labels) -> bool:

@@ -1,7 +1,8 @@
 """The folder a run writes into."""
 
-import pathlib
 import tempfile
+
+from keras_incremental.files import RemotePath, as_path
 
 ARTEFACTS = (
     "results.json",
@@ -28,6 +29,7 @@ def claim_output_dir(output_dir, resuming=False):
         `pathlib.Path(output_dir)`, a folder that can be written.
 
     Raises:
+        ValueError: If it is not local: logs and pictures are written there.
         FileExistsError: If it holds a run's results, a picture, a model, a
             memory, logs or a sharing search (`ARTEFACTS`).
         NotADirectoryError: If it, or a parent of it, is a file.
@@ -35,12 +37,18 @@ def claim_output_dir(output_dir, resuming=False):
 
     Example:
 
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> home = pathlib.Path(tempfile.mkdtemp())
     >>> claim_output_dir(home / "eeil").is_dir()
     True
     """
-    folder = pathlib.Path(output_dir)
+    folder = as_path(output_dir)
+    if isinstance(folder, RemotePath):
+        raise ValueError(
+            f"The output folder {str(folder)!r} is not local. Write to a local "
+            "folder, then copy it; models, memories and backups alone may be "
+            "elsewhere."
+        )
     try:
         _make(folder)
         found = [name for name in ARTEFACTS if (folder / name).exists()]

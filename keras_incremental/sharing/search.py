@@ -86,32 +86,34 @@ def search(
     found = []
     for candidate, method_at in zip(candidates, methods, strict=True):
         incremental = IncrementalCallback(
-            copy.deepcopy(memory),
+            copy.copy(memory),  # what it stores is never changed
             method_at,
             class_names=_class_names(tasks),
             augment=augment,
             seed=seed,
         )
-        started = time.perf_counter()
-        for task in tasks:
-            candidate.fit(
-                task.train.batch(batch_size),
-                batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
-                callbacks=[incremental],
-            )
-        seconds = time.perf_counter() - started
+        seconds = _train(
+            candidate, tasks, incremental, batch_size, epochs, verbose
+        )
+        cost_report = _cost(candidate, batch_size, augment, method, macs)
         found.append(
-            _point(
-                candidate,
-                tasks,
-                incremental.reports,
-                seconds,
-                _cost(candidate, batch_size, augment, method, macs),
-            )
+            _point(candidate, tasks, incremental.reports, seconds, cost_report)
         )
     return SharingCurve(tuple(found), tolerance)
+
+
+def _train(model, tasks, incremental, batch_size, epochs, verbose) -> float:
+    """Adds the tasks to a candidate; returns the seconds of all."""
+    started = time.perf_counter()
+    for task in tasks:
+        model.fit(
+            task.train.batch(batch_size),
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=[incremental],
+        )
+    return time.perf_counter() - started
 
 
 def _point(model, tasks, reports, seconds, cost_report) -> SharingPoint:

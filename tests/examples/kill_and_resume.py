@@ -48,15 +48,17 @@ def states(folder):
     return sorted(path.name for path in (folder / "backup").glob("state-*"))
 
 
+def unfinished(folder):
+    """Returns what is being written, by name; a kill leaves it behind."""
+    backups = (folder / "backup").glob(".*.tmp")
+    versions = (folder / "export").glob(".*")
+    return {path.name: "while a backup was written" for path in backups} | {
+        path.name: "while a version was exported" for path in versions
+    }
+
+
 def place(folder):
     """Says in words what the killed process was at."""
-    if any((folder / "backup").glob(".*.tmp")):
-        return "while a backup was written"
-    exported = folder / "export"
-    if exported.exists() and any(
-        path.name.startswith(".") for path in exported.iterdir()
-    ):
-        return "while a version was exported"
     record = json.loads((folder / "backup" / states(folder)[-1]).read_text())
     record = record["record"]
     progress = record["progress"]
@@ -70,23 +72,38 @@ def place(folder):
 
 
 def kill_at_random(args, folder, log, chance):
-    """Runs until a random moment; returns None if the run ended before."""
+    """Runs until a random moment; returns None if the run ended before.
+
+    Every third kill, on average, waits for a backup or a version that is being
+    written, which takes a small part of the time.
+    """
+    left, is_aimed = unfinished(folder), chance.random() < 1 / 3
     process = run(args, log)
     before, commits = states(folder), chance.randrange(1, 4)
-    seen = set(before)
+    seen, found = set(before), {}
     while process.poll() is None and len(seen - set(before)) < commits:
         seen.update(states(folder))
         time.sleep(0.002)
     deadline = time.monotonic() + chance.uniform(0, 0.3)
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
+    while process.poll() is None and not found:
+        if is_aimed:
+            found = {
+                name: what
+                for name, what in unfinished(folder).items()
+                if name not in left
+            }
+        elif time.monotonic() > deadline:
+            break
+        else:
+            time.sleep(0.002)
     if process.poll() is not None:
         if process.returncode:
             raise SystemExit(pathlib.Path(log).read_text()[-3000:])
         return None
     process.kill()
     process.wait()
-    return place(folder)
+    written = [w for name, w in unfinished(folder).items() if name not in left]
+    return written[0] if written else place(folder)
 
 
 def without_seconds(item):

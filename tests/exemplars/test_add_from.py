@@ -203,8 +203,8 @@ def test_an_update_brings_the_first_exemplars_of_a_listed_class():
     memory.update(samples_of({9: 5, 11: 5}), extract)
     assert memory.labels == [7, 40, 9, 11]
     assert [len(memory.images(k)) for k in memory.labels] == [0, 2, 2, 2]
-    chosen = memory.select(samples_of({7: 3}), extract, {7: 2})
-    assert values_of(chosen[7]) == [0, 1]
+    chosen = memory.rank(samples_of({7: 3}), extract, {7: 2})
+    assert values_of(chosen[7].decoded()) == [0, 1]
 
 
 def test_save_and_load_keep_classes_without_exemplars(tmp_path):

@@ -269,10 +269,10 @@ def test_features_at_hand_choose_what_extracted_ones_choose():
         np.testing.assert_array_equal(
             at_hand.images(label), extracted.images(label)
         )
-    picked = ExemplarMemory(7).select(
+    picked = ExemplarMemory(7).rank(
         samples, unwanted, {0: 2, 1: 2}, features=extract(samples.images())
     )
-    np.testing.assert_array_equal(picked[0], extracted.images(0)[:2])
+    np.testing.assert_array_equal(picked[0].decoded(), extracted.images(0)[:2])
 
 
 def test_features_at_hand_are_those_of_the_new_images_alone():

@@ -166,7 +166,7 @@ def test_balanced_set_takes_the_best_exemplars_and_selected_new_images():
     balanced = balanced_samples(memory, new, extract)
     got = balanced.all_images()[balanced.labels == 0]
     np.testing.assert_array_equal(got, memory.images(0)[:3])
-    chosen = memory.select(new, extract, {5: 3})[5]
+    chosen = memory.rank(new, extract, {5: 3})[5].decoded()
     got = balanced.all_images()[balanced.labels == 5]
     np.testing.assert_array_equal(got, chosen)
 

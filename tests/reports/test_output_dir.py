@@ -69,3 +69,10 @@ def read_only_folder():
 def test_folder_that_cannot_be_written_is_an_error(read_only_folder, below):
     with pytest.raises(PermissionError, match=r"cannot be written \(Perm"):
         claim_output_dir(read_only_folder + below)
+
+
+def test_a_folder_elsewhere_is_refused_and_none_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="'gs://bucket/out' is not local"):
+        claim_output_dir("gs://bucket/out")
+    assert not list(tmp_path.iterdir())

@@ -1,6 +1,5 @@
 """The search on a user's own network, and what it leaves alone."""
 
-import copy
 import dataclasses
 import json
 
@@ -550,10 +549,10 @@ MEMORIES = {
 
 
 def limited(memory, capacity):
-    """A copy of a memory with another capacity."""
-    memory = copy.deepcopy(memory)
-    memory.capacity = capacity
-    return memory
+    """A memory of the same exemplars with another capacity."""
+    smaller = ki.ExemplarMemory(capacity)
+    smaller.restore(memory.stored())
+    return smaller
 
 
 @pytest.mark.parametrize("case", MEMORIES)
