@@ -82,6 +82,11 @@ def batches(images, units, kept_logits=None):
     return tf.data.Dataset.from_tensors((x, units)).repeat()
 
 
+def batch_size():
+    """Returns the images of a batch."""
+    return _BATCH.value
+
+
 def random_batch():
     """Returns images and units of one batch."""
     random = np.random.default_rng(0)

@@ -8,8 +8,9 @@ larger data is streamed anew on each pass.
 
 import abc
 import itertools
+import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ import tensorflow as tf
 from keras_incremental.labels import check_labels
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
+_ALIGNMENT = 64
 _CHECKED_AT_ONCE = 1024
 _TAKEN_AT_ONCE = 64
 LookUp = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -86,7 +88,9 @@ class ArraySamples(Samples):
         self.image_spec = tf.TensorSpec(images.shape[1:], images.dtype)
 
     def images(self):
-        return tf.data.Dataset.from_tensor_slices(self._images)
+        indices = tf.data.Dataset.range(len(self)).batch(_TAKEN_AT_ONCE)
+        images = indices.map(self._batch).unbatch()
+        return images.apply(tf.data.experimental.assert_cardinality(len(self)))
 
     def take(self, indices):
         return self._images[np.asarray(indices, int)]
@@ -96,9 +100,21 @@ class ArraySamples(Samples):
         return self._images
 
     def look_up(self):
-        with tf.device("CPU:0"):  # a data set need not fit a GPU
-            images = tf.constant(self._images)
-        return lambda epoch, indices: tf.gather(images, indices)
+        return look_up_in_arrays([self._images])
+
+    def _batch(self, indices) -> tf.Tensor:
+        """Returns images `(len(indices), ...)`, in a graph.
+
+        `from_tensor_slices` would copy all of them.
+        """
+        samples = weakref.ref(self)  # as in `KeptSamples._look_up`
+        images = tf.numpy_function(
+            lambda index: samples().take(index),
+            [indices],
+            self.image_spec.dtype,
+            stateful=False,
+        )
+        return tf.ensure_shape(images, [None, *self.image_spec.shape])
 
 
 class StreamedSamples(Samples):
@@ -212,6 +228,31 @@ class KeptSamples(Samples):
         """
         samples = weakref.ref(self)
         return lambda copy, indices: samples().rows[copy, indices]
+
+
+def look_up_in_arrays(arrays: Sequence[np.ndarray]) -> LookUp:
+    """Returns one look-up in arrays behind one another, of which it has a copy.
+
+    Args:
+        arrays: `(samples, ...)` each, all with the same shape of a row.
+    """
+    dtype = np.result_type(*arrays)
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    memory = _aligned_bytes(math.prod(shape) * dtype.itemsize)
+    np.concatenate(arrays, out=memory.view(dtype).reshape(shape))
+    # Shares the memory, where `tf.constant` would make a second copy, and a
+    # third on its way; TensorFlow gives back none of them to the system.
+    capsule = memory.reshape(-1, dtype.itemsize).__dlpack__()
+    values = tf.bitcast(tf.experimental.dlpack.from_dlpack(capsule), dtype)
+    tensor = tf.reshape(values, shape)
+    return lambda epoch, indices: tf.gather(tensor, indices)
+
+
+def _aligned_bytes(size: int) -> np.ndarray:
+    """Returns bytes that begin where TensorFlow wants its tensors to."""
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    first = -memory.ctypes.data % _ALIGNMENT
+    return memory[first : first + size]
 
 
 def _flat_labels(labels):

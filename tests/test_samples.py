@@ -1,16 +1,23 @@
 """Reading and checking what a user passes to fit."""
 
 import gc
+import os
+import pathlib
+import subprocess
+import sys
 import weakref
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 
 from keras_incremental.samples import (
     ArraySamples,
     KeptSamples,
     StreamedSamples,
+    look_up_in_arrays,
     read_samples,
 )
 
@@ -174,3 +181,86 @@ def test_rows_are_freed_with_the_kept_samples():
     del owner, samples
     gc.collect()
     assert freed() is None
+
+
+@hypothesis.given(
+    counts=st.lists(st.integers(0, 5), min_size=1, max_size=3).filter(sum),
+    shape=st.sampled_from([(2, 3, 1), (3,), (1, 1, 1)]),
+    dtype=st.sampled_from(
+        [tf.uint8, tf.int8, tf.int64, tf.bfloat16, tf.float32, tf.float64]
+    ),
+    data=st.data(),
+)
+@hypothesis.settings(deadline=None, max_examples=50)
+def test_arrays_are_looked_up_behind_one_another(counts, shape, dtype, data):
+    numbers = np.random.default_rng(0)
+    arrays = [
+        numbers.integers(0, 100, (count, *shape)).astype(dtype.as_numpy_dtype)
+        for count in counts
+    ]
+    rows = np.concatenate(arrays)
+    indices = data.draw(st.lists(st.integers(0, len(rows) - 1)))
+    found = look_up_in_arrays(arrays)(0, tf.constant(indices, tf.int64))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found.numpy(), rows[indices])
+
+
+def test_the_look_up_does_not_see_later_changes_of_the_array():
+    images = np.zeros((2, 2, 2, 1), "uint8")
+    look_up = ArraySamples(images, np.arange(2)).look_up()
+    images[:] = 1
+    assert not look_up(0, tf.constant([0, 1])).numpy().any()
+
+
+RAM_SCRIPT = """
+import gc, sys
+import numpy as np
+import tensorflow as tf
+from keras_incremental.exemplars import training_batches
+from keras_incremental.samples import ArraySamples
+
+def megabytes(kind):
+    with open("/proc/self/status", encoding="ascii") as file:
+        line = next(line for line in file if line.startswith(kind))
+    return int(line.split()[1]) * 1024 / 1e6
+
+def use(samples):
+    for _ in samples.images().batch(64).prefetch(1):
+        pass
+    batches, _ = training_batches(
+        [samples], lambda labels: labels.astype("int32"), batch_size=16
+    )
+    batches = iter(batches)
+    for _ in range(3):
+        next(batches)
+
+few = ArraySamples(np.ones((64, 64, 64, 3), "uint8"), np.arange(64))
+use(few)
+images = np.ones((24000, 64, 64, 3), "uint8")  # 295 MB
+print(images.nbytes / 1e6, megabytes("VmRSS"))
+use(ArraySamples(images, np.arange(len(images))))
+gc.collect()
+print(megabytes("VmHWM"), megabytes("VmRSS"))
+"""
+
+
+@pytest.mark.skipif(
+    not pathlib.Path("/proc/self/status").exists(), reason="needs Linux"
+)
+def test_training_takes_one_copy_of_the_images_and_gives_it_back():
+    root = pathlib.Path(__file__).parents[1]
+    output = subprocess.run(
+        [sys.executable, "-c", RAM_SCRIPT],
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(root),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    size, before, peak, after = map(float, output.split())
+    assert size > 290
+    assert peak - before < 1.25 * size
+    assert after - before < 0.25 * size

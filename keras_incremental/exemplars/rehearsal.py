@@ -14,6 +14,7 @@ from keras_incremental.samples import (
     LookUp,
     Samples,
     StreamedSamples,
+    look_up_in_arrays,
 )
 
 _STORED_AT_ONCE = 512
@@ -147,7 +148,7 @@ def training_batches(
         )
     batches = batches.map(lambda images, units, seed: (images, units))
     batches = batches.prefetch(_PREFETCHED)
-    return batches.with_options(_fixed_parallelism()), steps
+    return batches.with_options(_as_it_is()), steps
 
 
 def _check_replicas(count, steps, batch_size, replicas) -> None:
@@ -168,11 +169,8 @@ def _look_up(sources) -> LookUp | None:
             f"Kept samples were mixed with {len(sources) - 1} other sources; "
             "expected them alone."
         )
-    if len(sources) > 1 and all(
-        isinstance(source, ArraySamples) for source in sources
-    ):
-        labels = np.concatenate([source.labels for source in sources])
-        sources = [ArraySamples(_concatenated_images(sources), labels)]
+    if all(isinstance(source, ArraySamples) for source in sources):
+        return look_up_in_arrays([source.all_images() for source in sources])
     look_ups = [source.look_up() for source in sources]
     if None in look_ups:
         return None
@@ -292,14 +290,16 @@ def _shuffled_look_up(look_up, units, seed) -> tf.data.Dataset:
     return batches.unbatch()
 
 
-def _fixed_parallelism() -> tf.data.Options:
-    """Turns tf.data's tuning thread off.
+def _as_it_is() -> tf.data.Options:
+    """Turns off what tf.data would do to the pipeline by itself.
 
-    The thread sleeps for up to a minute at a time, and now and then the end
-    of an epoch's iterator waits for it to wake.
+    Its tuning thread sleeps for up to a minute at a time, and now and then the
+    end of an epoch's iterator waits for it to wake. Its rewriting of the graph
+    copies all images that the graph refers to.
     """
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
     return options
 
 

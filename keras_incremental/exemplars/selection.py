@@ -45,12 +45,13 @@ def herding_order(features, count, seed=0):
     features = unit_rows(check_features(features))
     mean = features.mean(axis=0)
     gaps = np.einsum("ij,ij->i", features, features) / 2 - features @ mean
+    centred = features - mean
     order = []
     for _ in range(min(count, len(features))):
         best = int(gaps.argmin())
         order.append(best)
         gaps[best] = np.inf  # chosen once
-        gaps += features @ (features[best] - mean)
+        gaps += features @ centred[best]
     return np.array(order, int)
 
 

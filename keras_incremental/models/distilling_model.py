@@ -230,7 +230,11 @@ class DistillingModel(keras.Model):
 
     def predict_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return self._inference_logits(x)
+        logits = self._inference_logits(x)
+        # Several workers cannot gather bfloat16.
+        return tf.cast(
+            logits, keras.backend.result_type(logits.dtype, "float32")
+        )
 
     def _inference_logits(self, x):
         count = tf.shape(keras.tree.flatten(x)[0])[0]

@@ -531,7 +531,10 @@ class IncrementalClassifier(DistillingModel):
     # Inference.
 
     def predict(self, x, batch_size=None, verbose="auto", **options):
-        """As Keras' `predict`: logits `(samples, num_classes)`."""
+        """As Keras' `predict`: logits `(samples, num_classes)`.
+
+        They are float32 in mixed precision too.
+        """
         self._check_taught("predict")
         return super().predict(
             x, batch_size=batch_size, verbose=verbose, **options

@@ -144,12 +144,27 @@ def test_serving_is_timed_for_branches_and_classes():
 
 
 @pytest.mark.slow
+def test_grouped_branches_compute_what_single_ones_do():
+    output = run(
+        "grouped_branches.py",
+        "--backbone=resnet20",
+        "--branches=2",
+        "--batch_sizes=1,3",
+        "--runs=2",
+    )
+    differences = re.findall(r"logits differ by ([\d.e+-]+)", output)
+    assert len(differences) == 2
+    assert max(map(float, differences)) < 1e-3
+
+
+@pytest.mark.slow
 def test_profiles_name_the_operations_of_a_step(tmp_path):
     output = run(
         "profile_step.py",
         "--backbone=resnet20",
         "--batch_size=4",
         "--profiled_steps=1",
+        "--threads=1",
         f"--output_dir={tmp_path}",
     )
     assert re.findall(r"^(\w+): \d+ ms$", output, re.M) == [
@@ -158,3 +173,5 @@ def test_profiles_name_the_operations_of_a_step(tmp_path):
         "eeil",
     ]
     assert "Conv2DBackpropFilter" in output
+    shares = re.findall(r"convolutions: ([\d.]+)% at \d+ GFLOP/s", output)
+    assert len(shares) == 3 and all(0 < float(s) < 100 for s in shares)

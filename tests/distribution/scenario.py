@@ -56,6 +56,7 @@ class Run:
     capacity: int = 128
     tasks: int = 2
     is_published: bool = False
+    policy: str = "float32"
 
 
 RUNS = {
@@ -78,6 +79,8 @@ RUNS = {
     "finetune": Run(ki.FineTune()),
     "joint": Run(ki.Joint()),
     "partial_sharing": Run(ki.PartialSharing(), branch_at="first", tasks=3),
+    "mixed_bfloat16": Run(ki.EEIL(finetune_epochs=1), policy="mixed_bfloat16"),
+    "mixed_float16": Run(ki.EEIL(finetune_epochs=1), policy="mixed_float16"),
 }
 
 
@@ -103,6 +106,7 @@ def tasks(number):
 def train(name, run, strategy, folder, options):
     """Returns model, memory and figures after the first three tasks."""
     keras.utils.set_random_seed(options.seed)
+    keras.config.set_dtype_policy(run.policy)
     with strategy.scope():
         model = ki.IncrementalClassifier(
             run.backbone(), capacity=run.capacity, branch_at=run.branch_at

@@ -13,7 +13,8 @@ import keras_incremental as ki
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 
 EXACT = ["eeil", "synchronized", "finetune", "joint", "partial_sharing"]
-ALL = [*EXACT, "batch_norm"]
+MIXED = ["mixed_bfloat16", "mixed_float16"]  # rounding decides close calls
+ALL = [*EXACT, "batch_norm", *MIXED]
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 
 
@@ -87,6 +88,21 @@ def test_figures_equal_those_of_one_device(results, run, many, part):
         results[many].figures(run)[part],
         results["one device"].figures(run)[part],
     )
+
+
+@many
+@pytest.mark.parametrize("run", MIXED)
+def test_mixed_precision_learns_the_same_to_its_precision(results, run, many):
+    found, expected = (
+        results[name].figures(run)["history"] for name in (many, "one device")
+    )
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one["loss"], other["loss"], rtol=0.01)
+    found, expected = (
+        np.concatenate([np.ravel(w) for w in results[name].weights(run)])
+        for name in (many, "one device")
+    )
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("run", ALL)

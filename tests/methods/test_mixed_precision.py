@@ -67,7 +67,8 @@ def test_trains_and_keeps_float32_weights(policy, method, blobs):
         logs = model.evaluate(*blobs(labels), verbose=0, return_dict=True)
         assert logs["accuracy"] > 0.7
     assert {w.dtype for w in model.trainable_weights} == {"float32"}
-    assert model.predict(blobs([0])[0], verbose=0).shape[1] == 6
+    logits = model.predict(blobs([0])[0], verbose=0)
+    assert logits.shape[1] == 6 and logits.dtype == "float32"
 
 
 def test_float16_scales_the_loss_and_the_step_is_that_of_float32(blobs):
