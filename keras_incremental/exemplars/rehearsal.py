@@ -122,7 +122,8 @@ def training_batches(
     sources = [source for source in sources if len(source)]
     base = np.random.SeedSequence([*seed]).generate_state(2)
     base = tf.constant(base.astype(np.int64))
-    epochs = tf.data.Dataset.counter(first_epoch)
+    # Not `Dataset.counter`: TensorFlow keeps its function till the process ends.
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     if augment is not None and augment.stored:
         sources = [_augmented(sources, augment, base, cache_bytes)]
         augment = None
