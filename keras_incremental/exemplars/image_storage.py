@@ -97,7 +97,8 @@ class RawStorage(Storage):
     """Keeps images as arrays in RAM, of any shape and dtype: the default.
 
     RAM: the images once in the memory, and once more while they are trained
-    on.
+    on; for a moment at the start of that, and while images are chosen, a copy
+    of them besides.
 
     >>> RawStorage().image_bytes(tf.TensorSpec((32, 32, 3), "uint8"))
     3072
