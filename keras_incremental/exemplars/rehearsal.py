@@ -122,7 +122,7 @@ def training_batches(
     sources = [source for source in sources if len(source)]
     base = np.random.SeedSequence([*seed]).generate_state(2)
     base = tf.constant(base.astype(np.int64))
-    # Not `Dataset.counter`: TensorFlow keeps its function till the process ends.
+    # Not `Dataset.counter`, whose function TensorFlow keeps for ever.
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     if augment is not None and augment.stored:
         sources = [_augmented(sources, augment, base, cache_bytes)]
