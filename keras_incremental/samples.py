@@ -243,8 +243,9 @@ def look_up_in_arrays(arrays: Sequence[np.ndarray]) -> LookUp:
     # Shares the memory, where `tf.constant` would make a second copy, and a
     # third on its way; TensorFlow gives back none of them to the system.
     capsule = memory.reshape(-1, dtype.itemsize).__dlpack__()
-    values = tf.bitcast(tf.experimental.dlpack.from_dlpack(capsule), dtype)
-    tensor = tf.reshape(values, shape)
+    with tf.device("CPU:0"):  # a data set need not fit a GPU
+        values = tf.bitcast(tf.experimental.dlpack.from_dlpack(capsule), dtype)
+        tensor = tf.reshape(values, shape)
     return lambda epoch, indices: tf.gather(tensor, indices)
 
 

@@ -213,7 +213,7 @@ def test_the_look_up_does_not_see_later_changes_of_the_array():
 
 
 RAM_SCRIPT = """
-import gc, sys
+import gc
 import numpy as np
 import tensorflow as tf
 from keras_incremental.exemplars import training_batches
