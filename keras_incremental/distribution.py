@@ -227,7 +227,9 @@ def is_first_local_replica() -> bool:
 # Around the train step.
 
 
-def over_workers(step: Callable, strategy: tf.distribute.Strategy) -> Callable:
+def over_workers(
+    step: Callable, strategy: tf.distribute.Strategy, at_once: int = 1
+) -> Callable:
     """Returns the function of `fit` or `evaluate` that several workers run.
 
     Keras' own reduces the logs, which are scalars, over an axis that they do
@@ -236,12 +238,76 @@ def over_workers(step: Callable, strategy: tf.distribute.Strategy) -> Callable:
     Args:
         step: from a batch to logs, a dict of scalars.
         strategy: of several workers.
+        at_once: steps of one call, fewer where the data ends.
 
     Returns:
         from an iterator over distributed batches to the mean of the logs.
     """
+    run = _mean_logs(step, strategy)
+    one_step = tf.function(lambda iterator: run(next(iterator)))
 
-    @tf.function(reduce_retracing=True)
+    def steps(iterator):
+        logs = one_step(iterator)
+        for _ in range(at_once - 1):
+            try:
+                logs = one_step(iterator)
+            except tf.errors.OutOfRangeError:
+                break
+        return logs
+
+    return steps
+
+
+def steps_in_one_call(
+    step: Callable,
+    strategy: tf.distribute.Strategy,
+    run_eagerly: bool = False,
+) -> Callable:
+    """Returns a function that runs as many steps as it is told.
+
+    Args:
+        step: from a batch to logs, a dict of scalars.
+        strategy: any that `check_strategy` takes.
+        run_eagerly: whether Python runs every step.
+
+    Returns:
+        from an iterator over batches, and an int32 scalar tensor >= 1, to the
+        logs of the last of so many steps.
+
+    >>> steps = steps_in_one_call(
+    ...     lambda batch: {"sum": tf.reduce_sum(batch)},
+    ...     tf.distribute.get_strategy(),
+    ... )
+    >>> batches = tf.data.Dataset.range(6).batch(2)
+    >>> float(steps(iter(batches), tf.constant(3))["sum"])
+    9.0
+    """
+    run = _mean_logs(step, strategy, run_eagerly)
+
+    def steps(iterator, count):
+        for _ in tf.range(count - 1):
+            run(next(iterator))
+        return run(next(iterator))
+
+    return steps if run_eagerly else tf.function(steps, reduce_retracing=True)
+
+
+def _mean_logs(
+    step: Callable,
+    strategy: tf.distribute.Strategy,
+    run_eagerly: bool = False,
+) -> Callable:
+    """Returns a function that runs a step on all replicas.
+
+    Args:
+        step: from a batch to logs, a dict of scalars.
+        strategy: that splits the batches.
+        run_eagerly: whether Python runs it.
+
+    Returns:
+        from a distributed batch to the mean of the logs, float32.
+    """
+
     def run(batch):
         names = []
 
@@ -254,7 +320,9 @@ def over_workers(step: Callable, strategy: tf.distribute.Strategy) -> Callable:
         mean = strategy.reduce("MEAN", values, axis=None)
         return dict(zip(names, tf.unstack(mean), strict=True))
 
-    return tf.function(lambda iterator: run(next(iterator)))
+    if run_eagerly:
+        return run
+    return tf.function(run, reduce_retracing=True)
 
 
 def averaging(

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from keras_incremental.distribution import check_strategy
-from keras_incremental.models import FitRequest, IncrementalClassifier
+from keras_incremental.models import FitRequest
 from keras_incremental.samples import Samples
 
 _DEFAULT_BATCH_SIZE = 32
@@ -26,25 +25,6 @@ _ACCEPTED = {
 def batch_size_of(request: FitRequest, samples: Samples) -> int:
     """Returns the batch size: as passed, as the dataset's, or Keras' 32."""
     return request.batch_size or samples.batch_size or _DEFAULT_BATCH_SIZE
-
-
-def check_model(model: IncrementalClassifier) -> None:
-    """Refuses a way of building or compiling that a step cannot train.
-
-    Raises:
-        ValueError: if `steps_per_execution` is not 1, which would train more
-            than was asked for; and as `check_strategy`.
-    """
-    if model.steps_per_execution != 1:
-        raise ValueError(
-            f"compile got steps_per_execution={model.steps_per_execution}; an "
-            "IncrementalCallback needs 1, so that an epoch is one pass over "
-            "new data and exemplars."
-        )
-    check_strategy(
-        model.distribute_strategy,
-        [*model.weights, *model.optimizer.variables],
-    )
 
 
 def check_options(request: FitRequest) -> None:

@@ -17,14 +17,17 @@ from keras_incremental.callbacks.backup import (
 from keras_incremental.callbacks.clock import Clock
 from keras_incremental.callbacks.fit_options import (
     batch_size_of,
-    check_model,
     check_options,
 )
 from keras_incremental.callbacks.learning_rate import LearningRate
 from keras_incremental.callbacks.one_run import AtEpochEnd, OneRun
 from keras_incremental.callbacks.rollback import undone_on_error
 from keras_incremental.callbacks.running_phase import RunningPhase
-from keras_incremental.distribution import is_chief, split_batches
+from keras_incremental.distribution import (
+    check_strategy,
+    is_chief,
+    split_batches,
+)
 from keras_incremental.exemplars import ExemplarMemory, training_batches
 from keras_incremental.export import publish
 from keras_incremental.labels import distinct_in_order, label_names
@@ -158,7 +161,10 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """Runs one step; `IncrementalClassifier.fit` calls it."""
         self._clock = Clock()
         check_options(request)
-        check_model(model)
+        check_strategy(
+            model.distribute_strategy,
+            [*model.weights, *model.optimizer.variables],
+        )
         self.method.check(model, self.memory)
         samples = read_samples(
             request.x,

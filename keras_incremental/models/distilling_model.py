@@ -1,6 +1,7 @@
 """Backbone, head and teacher with the train step that fuses both losses."""
 
 import contextlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from keras_incremental import distribution
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.losses import classification_loss, distillation_loss
+from keras_incremental.models.epoch_steps import EpochSteps
 from keras_incremental.models.teacher import Teacher
 from keras_incremental.models.training_settings import (
     TrainingSettings,
@@ -223,11 +225,6 @@ class DistillingModel(keras.Model):
         with self._untracked.testing():
             return self._results(x, units, logits, weight, loss)
 
-    def evaluate(self, *args, **kwargs):
-        # A function is traced for inside and for outside of a scope.
-        with self.distribute_strategy.scope(), self._untracked.testing():
-            return super().evaluate(*args, **kwargs)
-
     def predict_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         logits = self._inference_logits(x)
@@ -242,25 +239,75 @@ class DistillingModel(keras.Model):
             lambda rows: self(rows, training=False), x, count
         )
 
+    def fit(self, *args, **kwargs):
+        """As Keras' `fit`; with `steps_per_epoch`, of just so many steps.
+
+        Keras' own rounds them up to whole executions of
+        `steps_per_execution`, and so goes on into the next epoch's data.
+        """
+        self._untracked.fit_steps = EpochSteps(
+            kwargs.get("steps_per_epoch"), self.steps_per_execution
+        )
+        return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, **kwargs):
+        """As Keras' `evaluate`; with `steps=`, of just so many steps."""
+        self._untracked.evaluate_steps = EpochSteps(
+            kwargs.get("steps"), self.steps_per_execution
+        )
+        # A function is traced for inside and for outside of a scope.
+        with self.distribute_strategy.scope(), self._untracked.testing():
+            return super().evaluate(*args, **kwargs)
+
     def make_train_function(self, force=False):
-        strategy = self.distribute_strategy
-        if not distribution.is_multi_worker(strategy):
-            return super().make_train_function(force)
         if force or self.train_function is None:
-            self.train_function = distribution.over_workers(
-                self.train_step, strategy
+            super().make_train_function(force=True)
+            self.train_function = self._counting(
+                lambda: self._untracked.fit_steps,
+                self.train_step,
+                self.train_function,
             )
         return self.train_function
 
     def make_test_function(self, force=False):
-        strategy = self.distribute_strategy
-        if not distribution.is_multi_worker(strategy):
-            return super().make_test_function(force)
         if force or self.test_function is None:
-            self.test_function = distribution.over_workers(
-                self.test_step, strategy
+            super().make_test_function(force=True)
+            self.test_function = self._counting(
+                lambda: self._untracked.evaluate_steps,
+                self.test_step,
+                self.test_function,
             )
         return self.test_function
+
+    def _counting(
+        self,
+        epoch_steps: Callable[[], EpochSteps],
+        step: Callable,
+        to_the_end: Callable,
+    ) -> Callable:
+        """Returns a function of `fit` or `evaluate` that ends where it should.
+
+        Args:
+            epoch_steps: returns how many steps there are.
+            step: from a batch to logs.
+            to_the_end: Keras' function, for data that end with the epoch.
+        """
+        strategy, at_once = self.distribute_strategy, self.steps_per_execution
+        if distribution.is_multi_worker(strategy):
+            to_the_end = distribution.over_workers(step, strategy, at_once)
+        if at_once == 1:
+            return to_the_end
+        counted = distribution.steps_in_one_call(
+            step, strategy, self.run_eagerly
+        )
+
+        def function(iterator):
+            epoch = epoch_steps()
+            if epoch.number is None:
+                return to_the_end(iterator)
+            return counted(iterator, tf.constant(epoch.next_count()))
+
+        return function
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Builds optimizer, compiled loss and metrics before the first step.
@@ -351,6 +398,7 @@ class _Untracked:
         self.train_traces = 0
         self.test_traces = 0
         self.is_testing = False
+        self.fit_steps, self.evaluate_steps = EpochSteps(), EpochSteps()
         self.averaged, self.average = [], None
         self._started, self._start = None, None
         self.use_features(lambda images: backbone(images, training=False))

@@ -569,13 +569,6 @@ def test_the_callback_on_another_model_says_where_it_works(
         plain.fit(*blobs([0, 1]), callbacks=[ki.IncrementalCallback()])
 
 
-def test_steps_per_execution_other_than_one_is_refused(tiny_backbone, blobs):
-    model = ki.IncrementalClassifier(tiny_backbone)
-    model.compile(optimizer="sgd", steps_per_execution=4)
-    with pytest.raises(ValueError, match="steps_per_execution=4"):
-        fit(model, ki.IncrementalCallback(), *blobs([0]))
-
-
 def test_a_memory_that_lacks_known_classes_is_refused(make, blobs):
     model, incremental = make(ki.ExemplarMemory(8))
     fit(model, incremental, *blobs([0, 1]))

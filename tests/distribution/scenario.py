@@ -57,6 +57,7 @@ class Run:
     tasks: int = 2
     is_published: bool = False
     policy: str = "float32"
+    steps_per_execution: int = 1
 
 
 RUNS = {
@@ -76,6 +77,7 @@ RUNS = {
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     ),
     "batch_norm": Run(ki.EEIL(finetune_epochs=1), with_batch_norm),
+    "several_steps": Run(ki.EEIL(finetune_epochs=1), steps_per_execution=3),
     "finetune": Run(ki.FineTune()),
     "joint": Run(ki.Joint()),
     "partial_sharing": Run(ki.PartialSharing(), branch_at="first", tasks=3),
@@ -115,6 +117,7 @@ def train(name, run, strategy, folder, options):
             keras.optimizers.SGD(0.1, momentum=0.9),
             loss=run.loss,
             metrics=["sparse_categorical_accuracy"] if run.loss else None,
+            steps_per_execution=run.steps_per_execution,
         )
     backup, serving = None, None
     if run.is_published:

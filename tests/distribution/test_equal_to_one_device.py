@@ -12,7 +12,14 @@ import keras_incremental as ki
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 
-EXACT = ["eeil", "synchronized", "finetune", "joint", "partial_sharing"]
+EXACT = [
+    "eeil",
+    "synchronized",
+    "several_steps",
+    "finetune",
+    "joint",
+    "partial_sharing",
+]
 MIXED = ["mixed_bfloat16", "mixed_float16"]  # rounding decides close calls
 ALL = [*EXACT, "batch_norm", *MIXED]
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}

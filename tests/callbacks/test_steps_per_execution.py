@@ -1,0 +1,131 @@
+"""Several steps in one call: the same training, in fewer calls."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_incremental as ki
+
+
+class Calls(keras.callbacks.Callback):
+    """Writes down the first and the last step of each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.ended = [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.begun.append(batch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.ended.append(batch)
+
+
+@pytest.fixture
+def train(tiny_backbone, blobs):
+    """Returns a function that learns two tasks, so many steps a call."""
+    start = tiny_backbone.get_weights()
+
+    def run(callbacks=(), method=None, **options):
+        keras.utils.set_random_seed(0)
+        tiny_backbone.set_weights(start)
+        model = ki.IncrementalClassifier(tiny_backbone)
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), **options)
+        incremental = ki.IncrementalCallback(
+            ki.ExemplarMemory(9),
+            method
+            or ki.EEIL(
+                finetune_epochs=2,
+                gradient_noise=ki.methods.GradientNoise(eta=1e-2),
+            ),
+        )
+        histories = [
+            model.fit(
+                *blobs(labels),
+                batch_size=5,  # 24 and 33 images: 5 and 7 steps; then 2 or 3
+                epochs=3,
+                verbose=0,
+                validation_data=blobs(labels, seed=1),
+                callbacks=[incremental, *callbacks],
+            ).history
+            for labels in ([0, 1], [2, 3])
+        ]
+        return model, histories
+
+    return run
+
+
+@pytest.mark.parametrize("at_once", [2, 3, 5, 100])
+def test_weights_and_metrics_are_those_of_single_steps(train, at_once):
+    expected, expected_histories = train()
+    weights = [np.array(v) for v in expected.state_variables()]
+    steps = int(expected.optimizer.iterations)
+    model, histories = train(steps_per_execution=at_once)
+    for one, other in zip(model.state_variables(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert histories == expected_histories
+    assert int(model.optimizer.iterations) == steps
+    assert model.train_function_traces == 1
+
+
+def test_callbacks_see_the_first_and_the_last_step_of_a_call(train):
+    calls = Calls()
+    train([calls], method=ki.FineTune(), steps_per_execution=3)
+    first, second = [0, 3] * 3, [0, 3] * 3
+    assert calls.begun == first + second
+    assert calls.ended == [2, 4] * 6
+
+
+def test_a_stop_within_an_epoch_does_not_shift_the_next(train):
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            self.model.stop_training = True
+
+    calls = Calls()
+    train([Stop(), calls], steps_per_execution=3)
+    assert calls.begun == [0] * 3  # one call of each phase
+    assert max(calls.ended) == 2
+
+
+def test_eager_steps_train_as_well(train):
+    _, expected = train(run_eagerly=True)
+    _, found = train(run_eagerly=True, steps_per_execution=3)
+    assert found == expected
+
+
+def test_a_plain_fit_after_it_has_all_its_steps(train, blobs):
+    model, _ = train(steps_per_execution=4)
+    x, y = blobs([0, 1, 2, 3])  # 48 images: 7 batches of 7
+    for options in ({}, {"steps_per_epoch": 3}):
+        before = int(model.optimizer.iterations)
+        model.fit(x, y, batch_size=7, epochs=1, verbose=0, **options)
+        steps = int(model.optimizer.iterations) - before
+        assert steps == options.get("steps_per_epoch", 7)
+    # One of data that end, and one of arrays in place of endless batches.
+    assert model.train_function_traces == 3
+
+
+def test_evaluate_of_endless_data_takes_the_steps_it_is_told(train, blobs):
+    model, _ = train(steps_per_execution=4)
+    x, y = blobs([0, 1, 2, 3])
+    y[10:] = 3 - y[10:]  # so that more steps give another accuracy
+    endless = tf.data.Dataset.from_tensor_slices((x, y)).batch(5).repeat()
+    found = model.evaluate(endless, steps=2, verbose=0, return_dict=True)
+    expected = model.evaluate(x[:10], y[:10], verbose=0, return_dict=True)
+    assert found == pytest.approx(expected, rel=1e-5)
+    whole = model.evaluate(x, y, verbose=0, return_dict=True)
+    assert whole["accuracy"] != expected["accuracy"]
+
+
+def test_the_progress_bar_ends_at_the_last_step(train, blobs, capsys):
+    model, _ = train(method=ki.FineTune(), steps_per_execution=3)
+    model.fit(
+        *blobs([9]),
+        batch_size=3,
+        verbose=1,
+        callbacks=[ki.IncrementalCallback(method=ki.FineTune())],
+    )
+    shown = capsys.readouterr().out
+    assert "4/4" in shown
+    assert "6/4" not in shown
