@@ -69,6 +69,17 @@ def test_weights_and_metrics_are_those_of_single_steps(train, at_once):
     assert model.train_function_traces == 1
 
 
+@pytest.mark.parametrize("at_once", [0, -1, 2.5, "auto"])
+def test_no_number_of_steps_is_refused_and_nothing_is_learned(
+    at_once, tiny_backbone, blobs
+):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.compile("sgd", steps_per_execution=at_once)
+    with pytest.raises(ValueError, match=r"steps_per_execution=.*integer, 1"):
+        model.fit(*blobs([0]), callbacks=[ki.IncrementalCallback()], verbose=0)
+    assert model.num_classes == 0
+
+
 def test_callbacks_see_the_first_and_the_last_step_of_a_call(train):
     calls = Calls()
     train([calls], method=ki.FineTune(), steps_per_execution=3)
