@@ -227,32 +227,36 @@ def is_first_local_replica() -> bool:
 # Around the train step.
 
 
-def over_workers(
+def steps_to_the_end(
     step: Callable, strategy: tf.distribute.Strategy, at_once: int = 1
 ) -> Callable:
-    """Returns the function of `fit` or `evaluate` that several workers run.
+    """Returns the function of `fit` or `evaluate` for data that end.
 
     Keras' own reduces the logs, which are scalars, over an axis that they do
-    not have (keras-team/keras#20585).
+    not have where there are several workers (keras-team/keras#20585); and it
+    fails for several replicas where `steps_per_execution` is not 1.
 
     Args:
         step: from a batch to logs, a dict of scalars.
-        strategy: of several workers.
+        strategy: of several replicas.
         at_once: steps of one call, fewer where the data ends.
 
     Returns:
-        from an iterator over distributed batches to the mean of the logs.
+        from an iterator over distributed batches to the logs of the last of
+        these steps, the mean over replicas; it raises `StopIteration` where
+        there is none.
     """
     run = _mean_logs(step, strategy)
-    one_step = tf.function(lambda iterator: run(next(iterator)))
 
     def steps(iterator):
-        logs = one_step(iterator)
-        for _ in range(at_once - 1):
-            try:
-                logs = one_step(iterator)
-            except tf.errors.OutOfRangeError:
+        logs = None
+        for _ in range(at_once):
+            batch = iterator.get_next_as_optional()
+            if not batch.has_value():
                 break
+            logs = run(batch.get_value())
+        if logs is None:
+            raise StopIteration
         return logs
 
     return steps
@@ -309,6 +313,7 @@ def _mean_logs(
     """
 
     def run(batch):
+        batch = keras.tree.map_structure(_none_if_optional, batch)
         names = []
 
         def logs_in_one(batch):
@@ -323,6 +328,11 @@ def _mean_logs(
     if run_eagerly:
         return run
     return tf.function(run, reduce_retracing=True)
+
+
+def _none_if_optional(part):
+    """Keras puts an empty `Optional` where a generator gives `None`."""
+    return None if isinstance(part, tf.experimental.Optional) else part
 
 
 def averaging(

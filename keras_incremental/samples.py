@@ -321,7 +321,7 @@ def _read_arrays(x, y, image_shape) -> ArraySamples:
             "arrays, or a batched tf.data.Dataset of (images, labels). Wrap a "
             "generator in tf.data.Dataset.from_generator(...)."
         )
-    images = np.asarray(x)
+    images = _in_native_order(np.asarray(x))
     labels = check_labels(y)
     _check_image_spec(tf.TensorShape(images.shape), images.dtype, image_shape)
     if len(images) != len(labels):
@@ -333,6 +333,11 @@ def _read_arrays(x, y, image_shape) -> ArraySamples:
     for start in range(0, len(images), _CHECKED_AT_ONCE):
         check_pixels(images[start : start + _CHECKED_AT_ONCE], start)
     return ArraySamples(images, labels)
+
+
+def _in_native_order(images: np.ndarray) -> np.ndarray:
+    """Returns the images with the bytes of a pixel in this machine's order."""
+    return images.astype(images.dtype.newbyteorder("="), copy=False)
 
 
 def _read_dataset(dataset, image_shape, cache_bytes, verbose) -> Samples:

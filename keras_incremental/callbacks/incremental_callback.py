@@ -79,7 +79,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     A step is all or nothing: if anything raises, or the user interrupts, the
     model's weights and classes and the memory are what they were before.
     Batches have at most the size of the dataset's first one, or `fit`'s
-    `batch_size`; those of an epoch are equally large.
+    `batch_size`; the sizes of those of an epoch differ by one at most.
     `model.stop_training` ends the phase it is set in; `EarlyStopping` starts
     anew with each phase, and restores the best weights of a phase at its end.
 
@@ -462,6 +462,8 @@ def _fit_options(model: IncrementalClassifier, request: FitRequest) -> dict:
         "shuffle": False,  # the batches are shuffled already
         "validation_data": data,
         "validation_steps": steps,
+        "validation_batch_size": request.options.get("validation_batch_size")
+        or request.batch_size,
     }
 
 

@@ -97,9 +97,9 @@ def training_batches(
     Args:
         sources: new data, exemplars, ...; the mixing is uniform.
         to_units: maps labels `(samples,)` to units.
-        batch_size: images per batch at most. An epoch is cut into batches of
-            equal size, so that none is so small that its batch statistics
-            mean nothing.
+        batch_size: images per batch at most. The sizes of an epoch's batches
+            differ by one at most, so that none is so small that its batch
+            statistics mean nothing.
         augment: an object of `keras_incremental.augmentation`, or `None`.
         teacher_logits: maps images `(samples, h, w, c)` to the teacher's logits
             `(samples, units)`. Where every epoch has the same images, and they
@@ -117,7 +117,7 @@ def training_batches(
 
     Raises:
         ValueError: if stored augmentation would take more than `cache_bytes`,
-            or an epoch's last batch has less than one image for each replica.
+            or a batch has less than one image for each replica.
     """
     sources = [source for source in sources if len(source)]
     base = np.random.SeedSequence([*seed]).generate_state(2)
@@ -129,36 +129,36 @@ def training_batches(
         augment = None
     count = sum(len(source) for source in sources)
     steps = -(-count // batch_size)
-    batch_size = -(-count // steps)
-    _check_replicas(count, steps, batch_size, replicas)
+    _check_replicas(count, steps, replicas)
     look_up = _look_up(sources)
     if look_up is not None:
         labels = np.concatenate([source.labels for source in sources])
         units = to_units(labels)
         if teacher_logits is not None and augment is None:
             look_up = _with_logits(look_up, count, teacher_logits)
-        batches = _gathered(look_up, units, batch_size, epochs, base)
+        batches = _gathered(look_up, units, steps, epochs, base)
     else:
-        batches = _streamed(
-            sources, to_units, batch_size, epochs, base, cache_bytes
-        )
+        batches = _streamed(sources, to_units, steps, epochs, base, cache_bytes)
     if augment is not None:
         batches = batches.map(
             lambda images, units, seed: (augment(images, seed), units, seed),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     batches = batches.map(lambda images, units, seed: (images, units))
-    batches = batches.prefetch(_PREFETCHED)
+    endless = tf.data.experimental.assert_cardinality(
+        tf.data.INFINITE_CARDINALITY
+    )
+    batches = batches.prefetch(_PREFETCHED).apply(endless)
     return batches.with_options(_as_it_is()), steps
 
 
-def _check_replicas(count, steps, batch_size, replicas) -> None:
-    last = count - (steps - 1) * batch_size
-    if last < replicas:
+def _check_replicas(count, steps, replicas) -> None:
+    smallest = count // steps
+    if smallest < replicas:
         raise ValueError(
-            f"An epoch of {count} images in batches of {batch_size} ends in "
-            f"one of {last}, which {replicas} replicas cannot share. Pass "
-            "another batch_size to fit; it is that of all replicas together."
+            f"An epoch of {count} images in {steps} batches has one of "
+            f"{smallest}, which {replicas} replicas cannot share. Pass another "
+            "batch_size to fit; it is that of all replicas together."
         )
 
 
@@ -216,18 +216,19 @@ def _joined(look_ups: Sequence[LookUp], counts: Sequence[int]) -> LookUp:
     return look_up
 
 
-def _gathered(look_up, units, batch_size, epochs, base) -> tf.data.Dataset:
+def _gathered(look_up, units, steps, epochs, base) -> tf.data.Dataset:
     """Batches looked up by index: whole-epoch permutations."""
-    units = tf.constant(units)
+    units, count = tf.constant(units), len(units)
 
     def indices_of_epoch(epoch):
         seed = tf.random.experimental.stateless_fold_in(base, epoch)
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(units)), seed
-        )
-        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return batches.enumerate().map(
-            lambda step, index: (epoch, index, _batch_seed(seed, step))
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+        return tf.data.Dataset.range(steps).map(
+            lambda step: (
+                epoch,
+                order[step * count // steps : (step + 1) * count // steps],
+                _batch_seed(seed, step),
+            )
         )
 
     return epochs.flat_map(indices_of_epoch).map(
@@ -241,10 +242,11 @@ def _gathered(look_up, units, batch_size, epochs, base) -> tf.data.Dataset:
 
 
 def _streamed(
-    sources, to_units, batch_size, epochs, base, cache_bytes
+    sources, to_units, steps, epochs, base, cache_bytes
 ) -> tf.data.Dataset:
     """Batches of samples too large for memory: buffers, mixed by count."""
     counts = [len(source) for source in sources]
+    sizes = np.diff(np.arange(steps + 1) * sum(counts) // steps)
     origin = tf.repeat(tf.range(len(sources), dtype=tf.int64), counts)
     shuffled = [
         _shuffled_stream(source, to_units, base, cache_bytes)
@@ -257,7 +259,7 @@ def _streamed(
         mixed = tf.data.Dataset.choose_from_datasets(
             shuffled, tf.data.Dataset.from_tensor_slices(order)
         )
-        batches = mixed.batch(batch_size).enumerate()
+        batches = mixed.batch(sizes.max()).rebatch(sizes).enumerate()
         return batches.map(
             lambda step, batch: (*batch, _batch_seed(seed, step))
         )

@@ -239,25 +239,36 @@ class DistillingModel(keras.Model):
             lambda rows: self(rows, training=False), x, count
         )
 
-    def fit(self, *args, **kwargs):
-        """As Keras' `fit`; with `steps_per_epoch`, of just so many steps.
+    def fit(self, x=None, *args, **kwargs):
+        """As Keras' `fit`; of endless data, just `steps_per_epoch` steps.
 
         Keras' own rounds them up to whole executions of
         `steps_per_execution`, and so goes on into the next epoch's data.
         """
-        self._untracked.fit_steps = EpochSteps(
-            kwargs.get("steps_per_epoch"), self.steps_per_execution
+        self._untracked.fit_steps = self._steps_of(
+            x, kwargs.get("steps_per_epoch")
         )
-        return super().fit(*args, **kwargs)
+        try:
+            return super().fit(x, *args, **kwargs)
+        finally:
+            self._untracked.fit_steps = EpochSteps()
 
-    def evaluate(self, *args, **kwargs):
-        """As Keras' `evaluate`; with `steps=`, of just so many steps."""
-        self._untracked.evaluate_steps = EpochSteps(
-            kwargs.get("steps"), self.steps_per_execution
+    def evaluate(self, x=None, *args, **kwargs):
+        """As Keras' `evaluate`; of endless data, just `steps` steps."""
+        self._untracked.evaluate_steps = self._steps_of(x, kwargs.get("steps"))
+        try:
+            # A function is traced for inside and for outside of a scope.
+            with self.distribute_strategy.scope(), self._untracked.testing():
+                return super().evaluate(x, *args, **kwargs)
+        finally:
+            self._untracked.evaluate_steps = EpochSteps()
+
+    def _steps_of(self, data, number: int | None) -> EpochSteps:
+        """Returns the steps to count; none where the data end by themselves."""
+        return EpochSteps(
+            number or None if _is_endless(data) else None,
+            self.steps_per_execution,
         )
-        # A function is traced for inside and for outside of a scope.
-        with self.distribute_strategy.scope(), self._untracked.testing():
-            return super().evaluate(*args, **kwargs)
 
     def make_train_function(self, force=False):
         if force or self.train_function is None:
@@ -293,10 +304,11 @@ class DistillingModel(keras.Model):
             to_the_end: Keras' function, for data that end with the epoch.
         """
         strategy, at_once = self.distribute_strategy, self.steps_per_execution
-        if distribution.is_multi_worker(strategy):
-            to_the_end = distribution.over_workers(step, strategy, at_once)
-        if at_once == 1:
+        is_multi_worker = distribution.is_multi_worker(strategy)
+        if at_once == 1 and not is_multi_worker:
             return to_the_end
+        if strategy.num_replicas_in_sync > 1:
+            to_the_end = distribution.steps_to_the_end(step, strategy, at_once)
         counted = distribution.steps_in_one_call(
             step, strategy, self.run_eagerly
         )
@@ -427,6 +439,16 @@ class _Untracked:
     def start_of(self, optimizer: keras.optimizers.Optimizer) -> list | None:
         """Returns the values kept of this optimizer, if any."""
         return self._start if self._started is optimizer else None
+
+
+def _is_endless(data) -> bool:
+    """Whether the data do not end, as far as Keras knows.
+
+    What is split over replicas is either endless or read once.
+    """
+    if isinstance(data, tf.data.Dataset):
+        return int(data.cardinality()) == tf.data.INFINITE_CARDINALITY
+    return isinstance(data, tf.distribute.DistributedDataset)
 
 
 def _take_apart(x):

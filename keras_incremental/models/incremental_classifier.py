@@ -530,14 +530,23 @@ class IncrementalClassifier(DistillingModel):
 
     # Inference.
 
-    def predict(self, x, batch_size=None, verbose="auto", **options):
+    def predict(
+        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
+    ):
         """As Keras' `predict`: logits `(samples, num_classes)`.
 
         They are float32 in mixed precision too.
         """
         self._check_taught("predict")
+        if steps and isinstance(x, tf.data.Dataset):
+            # Keras rounds them up to whole executions of several steps.
+            x, steps = x.take(steps), None
         return super().predict(
-            x, batch_size=batch_size, verbose=verbose, **options
+            x,
+            batch_size=batch_size,
+            verbose=verbose,
+            steps=steps,
+            callbacks=callbacks,
         )
 
     def classify(self, x, batch_size=None, verbose="auto") -> np.ndarray:
@@ -587,13 +596,7 @@ class IncrementalClassifier(DistillingModel):
                         x, y, batch_size, epochs, verbose, given, options
                     ),
                 )
-        self._check_taught("fit without an IncrementalCallback")
-        if self.has_branches:
-            raise ValueError(
-                "fit without an IncrementalCallback would change a branch that "
-                "has been trained, and branches are kept as they are. Pass "
-                "IncrementalCallback(method=PartialSharing()) and new classes."
-            )
+        self._check_plain_training("fit without an IncrementalCallback")
         x, y = to_unit_data(self._classes, x, y)
         if options.get("class_weight"):
             options["class_weight"] = unit_weights(
@@ -619,23 +622,72 @@ class IncrementalClassifier(DistillingModel):
         self.average_statistics()
         return history
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
         """As Keras' `evaluate`, on the user's labels.
 
         Raises:
             ValueError: for labels that the model has not been taught.
         """
+        options = {
+            "batch_size": batch_size,
+            "verbose": verbose,
+            "sample_weight": sample_weight,
+            "callbacks": callbacks,
+            "return_dict": return_dict,
+            **kwargs,
+        }
         if _is_validation_of_fit(kwargs):
             self.average_statistics()
-            return super().evaluate(x, y, *args, **kwargs)
+            return super().evaluate(x, y, steps=steps, **options)
         self._check_taught("evaluate")
         x, y = to_unit_data(self._classes, x, y)
-        if not args:  # steps is not among them
-            x, kwargs["steps"] = split_evaluation(
-                self.distribute_strategy, x, kwargs.get("steps")
-            )
+        x, steps = split_evaluation(self.distribute_strategy, x, steps)
         with _clear_label_errors():
-            return super().evaluate(x, y, *args, **kwargs)
+            return super().evaluate(x, y, steps=steps, **options)
+
+    def train_on_batch(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        return_dict=False,
+    ):
+        """As Keras' `train_on_batch`, on the user's labels: plain training.
+
+        Raises:
+            ValueError: for labels that the model has not been taught, or under
+                a strategy of several replicas.
+        """
+        self._check_one_batch("train_on_batch")
+        self._check_plain_training("train_on_batch")
+        if class_weight:
+            class_weight = unit_weights(self._classes, class_weight)
+        x, y = to_unit_data(self._classes, x, y)
+        return super().train_on_batch(
+            x, y, sample_weight, class_weight, return_dict
+        )
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """As Keras' `test_on_batch`, on the user's labels.
+
+        Raises:
+            ValueError: as `train_on_batch`.
+        """
+        self._check_one_batch("test_on_batch")
+        x, y = to_unit_data(self._classes, x, y)
+        return super().test_on_batch(x, y, sample_weight, return_dict)
 
     def get_config(self):
         return {
@@ -673,6 +725,25 @@ class IncrementalClassifier(DistillingModel):
             config.get("branch_at"),
             branches,
         )
+
+    def _check_plain_training(self, action: str) -> None:
+        self._check_taught(action)
+        if self.has_branches:
+            raise ValueError(
+                f"{action} would change a branch that has been trained, and "
+                "branches are kept as they are. Call fit with "
+                "IncrementalCallback(method=PartialSharing()) and new classes."
+            )
+
+    def _check_one_batch(self, action: str) -> None:
+        self._check_taught(action)
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                f"{action} under a {type(strategy).__name__}: its "
+                f"{strategy.num_replicas_in_sync} replicas would each take the "
+                "whole batch. Call fit or evaluate, which split it."
+            )
 
     def _check_taught(self, action: str) -> None:
         if not self.num_classes:

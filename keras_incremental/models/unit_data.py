@@ -97,5 +97,8 @@ class _UnitDataset(keras.utils.PyDataset):
     def num_batches(self):
         return self._dataset.num_batches
 
+    def on_epoch_begin(self):
+        self._dataset.on_epoch_begin()
+
     def on_epoch_end(self):
         self._dataset.on_epoch_end()

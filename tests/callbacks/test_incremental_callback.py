@@ -569,6 +569,43 @@ def test_the_callback_on_another_model_says_where_it_works(
         plain.fit(*blobs([0, 1]), callbacks=[ki.IncrementalCallback()])
 
 
+def test_validation_data_come_in_batches_of_fits_batch_size(make, blobs):
+    class Batches(keras.callbacks.Callback):
+        seen = 0
+
+        def on_test_batch_end(self, batch, logs=None):
+            self.seen += 1
+
+    for options, expected in (
+        ({"batch_size": 12}, 4),
+        ({"batch_size": 12, "validation_batch_size": 24}, 2),
+        ({}, 2),
+    ):
+        model, incremental = make(ki.ExemplarMemory(8), ki.FineTune())
+        batches = Batches()
+        data = blobs([0, 1], per_class=24)
+        fit(
+            model, incremental, *data, epochs=1, callbacks=[batches],
+            validation_data=data, **options,
+        )  # fmt: skip
+        assert batches.seen == expected
+
+
+def test_the_order_of_an_arrays_bytes_does_not_matter(make, blobs):
+    x, y = blobs([0, 1, 2])
+    chosen = []
+    for dtype in ("<u2", ">u2", "<f4", ">f4"):
+        keras.utils.set_random_seed(0)
+        model, incremental = make(ki.ExemplarMemory(9), ki.FineTune())
+        model.set_weights([np.full(w.shape, 0.01) for w in model.weights])
+        fit(model, incremental, x.astype(dtype), y)
+        chosen.append(
+            [np.array(incremental.memory.images(k), "f4") for k in (0, 1, 2)]
+        )
+    for images in chosen[1:]:
+        np.testing.assert_array_equal(images, chosen[0])
+
+
 def test_a_memory_that_lacks_known_classes_is_refused(make, blobs):
     model, incremental = make(ki.ExemplarMemory(8))
     fit(model, incremental, *blobs([0, 1]))

@@ -108,13 +108,53 @@ def test_eager_steps_train_as_well(train):
 def test_a_plain_fit_after_it_has_all_its_steps(train, blobs):
     model, _ = train(steps_per_execution=4)
     x, y = blobs([0, 1, 2, 3])  # 48 images: 7 batches of 7
-    for options in ({}, {"steps_per_epoch": 3}):
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(7)
+    for source, number, expected in (
+        (data, None, 14),
+        (data.repeat(), 3, 6),  # Keras would run 4 in each of two epochs
+        (data.repeat(), 4, 8),
+    ):
         before = int(model.optimizer.iterations)
-        model.fit(x, y, batch_size=7, epochs=1, verbose=0, **options)
-        steps = int(model.optimizer.iterations) - before
-        assert steps == options.get("steps_per_epoch", 7)
-    # One of data that end, and one of arrays in place of endless batches.
-    assert model.train_function_traces == 3
+        model.fit(source, epochs=2, verbose=0, steps_per_epoch=number)
+        assert int(model.optimizer.iterations) - before == expected
+    # Of data that end, and of labels of another dtype than the callback's.
+    assert model.train_function_traces <= 3
+
+
+def test_finite_data_with_a_number_of_steps_are_left_to_keras(
+    train, tiny_backbone, blobs
+):
+    model, _ = train(steps_per_execution=3)
+    plain = keras.Sequential([tiny_backbone, keras.layers.Dense(4)])
+    plain.compile("sgd", "mse", steps_per_execution=3)
+    steps = []
+    for one in (plain, model):
+        data = tf.data.Dataset.from_tensor_slices(blobs([0, 1], per_class=40))
+        before = int(one.optimizer.iterations)
+        one.fit(data.batch(4), epochs=6, steps_per_epoch=4, verbose=0)
+        steps.append(int(one.optimizer.iterations) - before)
+    assert steps[0] == steps[1]
+
+
+def test_single_batches_and_missing_parts_work_after_it(train, blobs):
+    model, _ = train(steps_per_execution=3)
+    x, y = blobs([0, 1])
+    before = int(model.optimizer.iterations)
+    model.train_on_batch(x, y)
+    assert int(model.optimizer.iterations) == before + 1
+    endless = tf.data.Dataset.from_tensor_slices((x, y)).batch(5).repeat()
+    model.evaluate(endless, steps=2, verbose=0)
+    assert model.test_on_batch(x, y, return_dict=True) == pytest.approx(
+        model.evaluate(x, y, verbose=0, return_dict=True), rel=1e-5
+    )
+
+
+def test_predict_takes_the_steps_it_is_told(train, blobs):
+    model, _ = train(steps_per_execution=3)
+    x, _ = blobs([0, 1])
+    data = tf.data.Dataset.from_tensor_slices(x).batch(4)
+    assert len(model.predict(data, steps=4, verbose=0)) == 16
+    assert len(model.predict(data.repeat(), steps=7, verbose=0)) == 28
 
 
 def test_evaluate_of_endless_data_takes_the_steps_it_is_told(train, blobs):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import keras_incremental as ki
 from keras_incremental import distribution
 
 
@@ -98,6 +99,30 @@ def empty(strategy):
     }
 
 
+def plain_fit(strategy):
+    """Steps of a plain fit, several in one call; what one batch is told."""
+    x, y = np.zeros((9, 4, 4, 1), "uint8"), np.arange(9) % 2
+    with strategy.scope():
+        backbone = keras.Sequential(
+            [keras.Input((4, 4, 1)), keras.layers.Flatten()]
+        )
+        model = ki.IncrementalClassifier(backbone)
+        model.compile(keras.optimizers.SGD(0.1), steps_per_execution=2)
+        model.add_classes([0, 1])
+    history = model.fit(x, y, batch_size=4, epochs=3, verbose=0).history
+    told = []
+    for function in (model.train_on_batch, model.test_on_batch):
+        try:
+            function(x, y)
+        except ValueError as error:
+            told.append(str(error))
+    return {
+        "steps": int(model.optimizer.iterations.numpy()),
+        "accuracy": history["accuracy"],
+        "told": told,
+    }
+
+
 def main():
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
@@ -105,7 +130,8 @@ def main():
     )
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     results = {
-        f.__name__: f(strategy) for f in (averaged, split, shares, empty)
+        f.__name__: f(strategy)
+        for f in (averaged, split, shares, empty, plain_fit)
     }
     print(json.dumps(results))
 

@@ -64,14 +64,30 @@ def test_every_epoch_holds_every_sample_once_in_a_new_order(streamed):
         assert images.dtype == np.uint8 and units.dtype == np.int32
 
 
-def test_batches_of_an_epoch_are_of_equal_size():
-    # 33 images at most 8 at a time: five batches of 7, 7, 7, 7 and 5, where
-    # the plain cut would end on a batch of one.
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "expected"),
+    [
+        (33, 8, {6: 2, 7: 3}),  # the plain cut would end on a batch of one
+        (91, 10, {9: 9, 10: 1}),
+        (50, 8, {7: 6, 8: 1}),
+        (40, 8, {8: 5}),
+        (3, 8, {3: 1}),
+    ],
+)
+def test_sizes_of_an_epochs_batches_differ_by_one_at_most(
+    count, batch_size, expected, streamed
+):
+    samples = make_samples({0: count})
     dataset, steps = training_batches(
-        [make_samples({0: 33})], to_units, batch_size=8
+        [stream(samples) if streamed else samples],
+        to_units,
+        batch_size=batch_size,
     )
-    (epoch,) = epochs_of(dataset, steps, 1)
-    assert [len(images) for images, _ in epoch] == [7, 7, 7, 7, 5]
+    for epoch in epochs_of(dataset, steps, 2):
+        sizes = collections.Counter(len(images) for images, _ in epoch)
+        assert sizes == expected
+        assert len(set(numbers(epoch))) == count
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -285,10 +301,10 @@ def test_images_that_change_or_are_streamed_come_without_logits(kind):
     assert images.shape[1:] == SHAPE and len(units)
 
 
-def test_a_last_batch_too_small_for_the_replicas_is_refused():
+def test_batches_too_small_for_the_replicas_are_refused():
     samples = make_samples({3: 5})
     training_batches([samples], to_units, batch_size=2)
     with pytest.raises(
-        ValueError, match="5 images in batches of 2 ends in one of 1, which 2"
+        ValueError, match="5 images in 3 batches has one of 1, which 2"
     ):
         training_batches([samples], to_units, batch_size=2, replicas=2)

@@ -1,5 +1,6 @@
 """IncrementalClassifier: labels, Keras' own fit, saving."""
 
+import inspect
 import os
 import pathlib
 import subprocess
@@ -84,6 +85,8 @@ def test_evaluate_and_fit_take_arrays_datasets_and_pydatasets(model, blobs):
     model.add_classes([40, 7])
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
 
+    begun = []
+
     class Batches(keras.utils.PyDataset):
         def __len__(self):
             return 3
@@ -91,6 +94,9 @@ def test_evaluate_and_fit_take_arrays_datasets_and_pydatasets(model, blobs):
         def __getitem__(self, index):
             rows = slice(8 * index, 8 * index + 8)
             return x[rows], y[rows]
+
+        def on_epoch_begin(self):
+            begun.append(self)
 
     def generator():
         for start in range(0, 24, 8):
@@ -102,6 +108,41 @@ def test_evaluate_and_fit_take_arrays_datasets_and_pydatasets(model, blobs):
         np.testing.assert_allclose(actual, expected, rtol=1e-5)
     history = model.fit(Batches(), epochs=5, verbose=0, validation_data=data)
     assert history.history["val_accuracy"][-1] > 0.9
+    assert len(begun) == 5 + 1  # of fit and of evaluate
+
+
+def test_single_batches_use_the_users_labels(model, blobs):
+    x, y = blobs([7, 40])
+    model.add_classes([40, 7])
+    expected = model.evaluate(x, y, verbose=0, return_dict=True)
+    found = model.test_on_batch(x, y, return_dict=True)
+    assert found == pytest.approx(expected, rel=1e-5)
+    for _ in range(60):
+        model.train_on_batch(x, y, class_weight={40: 1.0, 7: 1.0})
+    found = model.test_on_batch(x, y, return_dict=True)
+    assert found["accuracy"] > 0.9 > expected["accuracy"]
+    assert model.evaluate(x, y, verbose=0)[1] == pytest.approx(
+        found["accuracy"]
+    )
+    for function in (model.train_on_batch, model.test_on_batch):
+        with pytest.raises(ValueError, match="not been taught"):
+            function(x, y + 1)
+
+
+def test_arguments_of_evaluate_and_predict_have_keras_order(model, blobs):
+    x, y = blobs([40, 7])
+    model.add_classes([40, 7])
+    parameters = inspect.signature(keras.Model.evaluate).parameters
+    assert [*inspect.signature(model.evaluate).parameters] == [*parameters][1:]
+    parameters = inspect.signature(keras.Model.predict).parameters
+    assert [*inspect.signature(model.predict).parameters] == [*parameters][1:]
+    found = model.evaluate(x, y, 4, 0, None, 2, None, True)
+    expected = model.evaluate(x[:8], y[:8], verbose=0, return_dict=True)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert model.evaluate(x, y, verbose=0, steps=0) == pytest.approx(
+        model.evaluate(x, y, verbose=0)
+    )
+    assert model.predict(x, 4, 0, 2).shape == (8, 2)
 
 
 def test_validation_data_uses_the_users_labels(model, blobs):
