@@ -219,7 +219,7 @@ def test_epoch_e_of_kept_samples_holds_variant_e_mod_copies_once():
         assert set(rows[:, 0]) == {epoch % 3}
         assert sorted(rows[:, 1]) == [*range(13)]
         np.testing.assert_array_equal(units, rows[:, 1] % 3 * 10)
-    assert [len(rows) for rows, _ in epochs[0]] == [4, 4, 4, 1]
+    assert [len(rows) for rows, _ in epochs[0]] == [3, 3, 3, 4]
     orders = {
         tuple(row for rows, _ in epoch for row in rows[:, 1])
         for epoch in epochs
