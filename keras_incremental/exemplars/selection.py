@@ -48,10 +48,10 @@ def herding_order(features, count, seed=0):
     centred = features - mean
     order = []
     for _ in range(min(count, len(features))):
-        best = int(gaps.argmin())
+        best = gaps.argmin()
         order.append(best)
         gaps[best] = np.inf  # chosen once
-        gaps += features @ centred[best]
+        gaps += features.dot(centred[best])  # `@` costs more for each call
     return np.array(order, int)
 
 
