@@ -159,20 +159,30 @@ class Backup:
         data: dict,
         report: dict,
     ) -> None:
-        """Backs up a finished step."""
+        """Backs up a finished step; if it raises, the step is not finished."""
+        before = self._record, self._blobs
+        try:
+            self._note_step(model, memory, data, report)
+            self._commit()
+        except BaseException:
+            self._record, self._blobs = before
+            raise
+
+    def _note_step(self, model, memory, data: dict, report: dict) -> None:
+        step = {"data": data, "report": report, "published": False}
+        self._record = {
+            **self._record,
+            "structure": model.structure(),
+            "progress": None,
+            "steps": [*self._record["steps"], step],
+        }
+        self._note_traces(model)
         self._blobs = {"finished": self._put_all(model.state_variables())}
-        self._record["structure"] = model.structure()
         if memory is not None:
             stored = memory.stored()
             self._record["memory_labels"] = list(stored)
             for index, images in enumerate(stored.values()):
                 self._blobs[f"memory {index}"] = self._put(images.to_arrays())
-        self._record["progress"] = None
-        self._record["steps"].append(
-            {"data": data, "report": report, "published": False}
-        )
-        self._note_traces(model)
-        self._commit()
 
     def note_published(self) -> None:
         """Notes that the model was published after the last step."""

@@ -29,7 +29,7 @@ from keras_incremental.distribution import (
     split_batches,
 )
 from keras_incremental.exemplars import ExemplarMemory, training_batches
-from keras_incremental.export import publish
+from keras_incremental.export import check_publication, publish
 from keras_incremental.labels import distinct_in_order, label_names
 from keras_incremental.methods import EEIL, Method, Phase, Plan, Step
 from keras_incremental.models import (
@@ -78,6 +78,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     A step is all or nothing: if anything raises, or the user interrupts, the
     model's weights and classes and the memory are what they were before.
+    Publication comes after the step, and if it fails the step stays learned.
     Batches have at most the size of the dataset's first one, or `fit`'s
     `batch_size`; the sizes of those of an epoch differ by one at most.
     `model.stop_training` ends the phase it is set in; `EarlyStopping` starts
@@ -100,9 +101,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             killed goes on after its last finished epoch. The same seeds give
             the same weights as without the interruption. The state of other
             callbacks is not kept.
-
         publish_to: a folder that a TensorFlow Serving server polls; the model
             is published there after every step (`keras_incremental.export`).
+            What can be known to fail is an error before the step.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -184,17 +185,18 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 check_same_model(model)
                 history = self._train(step, plan.phases, request, progress)
                 self._update_memory(step, plan)
-                details = plan.finish()
+                report = self._report(step.new_labels, plan.finish())
+                if self._backup is not None:
+                    self._backup.finish_step(
+                        model, self.memory, data, dataclasses.asdict(report)
+                    )
         except BaseException:
             if self._backup is not None:
                 self._backup.forget_progress()
             raise
+        self.reports.append(report)
         if self.method.keeps_all_data:
             self._past.append(samples)
-        self._report(step.new_labels, details)
-        if self._backup is not None:
-            report = dataclasses.asdict(self.reports[-1])
-            self._backup.finish_step(model, self.memory, data, report)
         self._publish(model)
         return history
 
@@ -312,6 +314,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         new = [k for k in distinct_in_order(samples.labels) if k in unknown]
         self._check_memory(model, samples)
         names = label_names(new, self.class_names)
+        if self._publish_to is not None:
+            check_publication(
+                self._publish_to,
+                [*model.class_names, *names],
+                model.input_shape[1:],
+            )
         model.reserve(len(new))
         model.use_teacher(self.method.needs_teacher)
         return Step(
@@ -438,13 +446,11 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             distinct_in_order(samples.labels), samples.image_spec
         )
 
-    def _report(self, new_labels, details: dict) -> None:
+    def _report(self, new_labels, details: dict) -> StepReport:
         training, overhead = self._clock.read()
         exemplars = 0 if self.memory is None else len(self.memory)
-        self.reports.append(
-            StepReport(
-                new_labels, self._epochs, exemplars, training, overhead, details
-            )
+        return StepReport(
+            new_labels, self._epochs, exemplars, training, overhead, details
         )
 
 

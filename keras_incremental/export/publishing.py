@@ -80,8 +80,9 @@ def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
     """
     _check_model(model)
     _check_keep(keep)
-    shape = _input_shape(model, image_size)
-    base = version_folders.checked_base(base)
+    base, shape = check_publication(
+        base, model.class_names, model.input_shape[1:], image_size
+    )
     if as_float32:
         model = in_float32(model)
     functions, names = signatures(model, shape), model.class_names
@@ -97,6 +98,35 @@ def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
     return version
 
 
+def check_publication(base, class_names, input_shape, image_size=None):
+    """Refuses what `publish` would refuse, before there is a model to publish.
+
+    Args:
+        base, image_size: as for `publish`.
+        class_names: of the classes that the model is going to know.
+        input_shape: of one raw input, `(h, w, c)`.
+
+    Returns:
+        `(folder, shape)`: the path of the versions' folder, and `input_shape`
+        with the size that encoded images get.
+
+    Raises:
+        TypeError, ValueError, OSError: as `publish`.
+
+    >>> check_publication("served/digits", ["zero", "one"], (8, 8, 1))[1]
+    (8, 8, 1)
+    """
+    # Whatever `str.splitlines` takes for the end of a line.
+    broken = [name for name in class_names if len(f"{name}.".splitlines()) > 1]
+    if broken:
+        raise ValueError(
+            f"The class name {broken[0]!r} has a line break, but "
+            "class_names.txt holds a name a line. Give the class another name."
+        )
+    shape = _served_shape(tuple(input_shape), image_size)
+    return version_folders.checked_base(base), shape
+
+
 def _check_model(model):
     if not isinstance(model, IncrementalClassifier):
         raise TypeError(
@@ -109,15 +139,6 @@ def _check_model(model):
             "The model knows no classes yet, so there is nothing to serve. "
             "Teach it by a fit with an IncrementalCallback, or call "
             "add_classes(labels)."
-        )
-    # Whatever `str.splitlines` takes for the end of a line.
-    broken = [
-        name for name in model.class_names if len(f"{name}.".splitlines()) > 1
-    ]
-    if broken:
-        raise ValueError(
-            f"The class name {broken[0]!r} has a line break, but "
-            "class_names.txt holds a name a line. Give the class another name."
         )
 
 
@@ -135,15 +156,15 @@ def _check_keep(keep):
         )
 
 
-def _input_shape(model, image_size):
+def _served_shape(shape, image_size):
     """Returns the shape of one input, with the height and width to serve."""
-    shape = tuple(model.input_shape[1:])
     if image_size is None:
         if None in shape:
             raise ValueError(
                 f"The model takes inputs {shape} of any size. Pass "
                 "image_size=(height, width), to which encoded images are "
-                "resized."
+                "resized, to keras_incremental.export.publish. Instead of "
+                "publish_to, call it after fit."
             )
         return shape
     size = as_size(image_size)

@@ -204,6 +204,31 @@ def test_a_failed_step_starts_anew_in_the_same_process(digits, tmp_path):
     assert run.state() == whole.state()
 
 
+def test_a_step_that_cannot_be_backed_up_is_undone(
+    straight, digits, tmp_path, monkeypatch
+):
+    commit = ki.callbacks.backup.BackupFolder.commit
+
+    def full(folder, record, blobs):
+        if record["progress"] is None:  # the end of a step
+            raise OSError(28, "No space left on device")
+        commit(folder, record, blobs)
+
+    run = Run("eeil", tmp_path)
+    run(digits, tasks=TASKS[:1])
+    before = run.state()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="space"):
+        patch.setattr(ki.callbacks.backup.BackupFolder, "commit", full)
+        run(digits, tasks=TASKS[1:])
+    assert run.state() == before
+    assert len(run.callback.reports) == 1
+    run(digits, tasks=TASKS[1:])
+    assert run.state() == straight("eeil").state()
+    again = Run("eeil", tmp_path)
+    again(digits, Cut(batches=0))
+    assert again.state() == run.state()
+
+
 def test_backup_of_another_run_is_refused(digits, tmp_path):
     Run("eeil", tmp_path)(digits, tasks=TASKS[:1])
     with pytest.raises(ValueError, match="another run: method was"):
