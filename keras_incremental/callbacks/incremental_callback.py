@@ -36,7 +36,7 @@ from keras_incremental.models import (
     FitRequest,
     IncrementalClassifier,
     IncrementalFit,
-    split_evaluation,
+    evaluation_data,
     unit_validation_data,
 )
 from keras_incremental.samples import (
@@ -456,12 +456,13 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
 def _fit_options(model: IncrementalClassifier, request: FitRequest) -> dict:
     """The arguments of each phase's fit that the user has passed."""
-    data, steps = split_evaluation(
+    data, steps = evaluation_data(
         model.distribute_strategy,
         unit_validation_data(
             model.classes, request.options.get("validation_data")
         ),
         request.options.get("validation_steps"),
+        model.steps_per_execution,
     )
     return {
         **request.options,

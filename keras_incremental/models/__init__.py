@@ -5,7 +5,7 @@ from keras_incremental.models.incremental_classifier import (
 )
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.unit_data import (
-    split_evaluation,
+    evaluation_data,
     unit_validation_data,
 )
 
@@ -13,6 +13,6 @@ __all__ = [
     "FitRequest",
     "IncrementalClassifier",
     "IncrementalFit",
-    "split_evaluation",
+    "evaluation_data",
     "unit_validation_data",
 ]

@@ -20,10 +20,11 @@ from keras_incremental.models.distilling_model import DistillingModel
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.shared_trunk import SharedTrunk
 from keras_incremental.models.unit_data import (
-    split_evaluation,
+    evaluation_data,
     to_unit_data,
     unit_validation_data,
     unit_weights,
+    with_steps_taken,
 )
 from keras_incremental.models.weights_checksum import WeightsChecksum
 from keras_incremental.networks import thin
@@ -538,9 +539,7 @@ class IncrementalClassifier(DistillingModel):
         They are float32 in mixed precision too.
         """
         self._check_taught("predict")
-        if steps and isinstance(x, tf.data.Dataset):
-            # Keras rounds them up to whole executions of several steps.
-            x, steps = x.take(steps), None
+        x, steps = with_steps_taken(x, steps, self.steps_per_execution)
         return super().predict(
             x,
             batch_size=batch_size,
@@ -602,8 +601,14 @@ class IncrementalClassifier(DistillingModel):
             options["class_weight"] = unit_weights(
                 self._classes, options["class_weight"]
             )
-        options["validation_data"] = unit_validation_data(
-            self._classes, options.get("validation_data")
+        options["validation_data"], options["validation_steps"] = (
+            with_steps_taken(
+                unit_validation_data(
+                    self._classes, options.get("validation_data")
+                ),
+                options.get("validation_steps"),
+                self.steps_per_execution,
+            )
         )
         return self.fit_units(
             x,
@@ -652,7 +657,9 @@ class IncrementalClassifier(DistillingModel):
             return super().evaluate(x, y, steps=steps, **options)
         self._check_taught("evaluate")
         x, y = to_unit_data(self._classes, x, y)
-        x, steps = split_evaluation(self.distribute_strategy, x, steps)
+        x, steps = evaluation_data(
+            self.distribute_strategy, x, steps, self.steps_per_execution
+        )
         with _clear_label_errors():
             return super().evaluate(x, y, steps=steps, **options)
 
