@@ -36,7 +36,7 @@ NOTEBOOK = [
     "nbclient>=0.11",
     "nbformat>=5.11",
 ]
-BENCHMARKS = ["torch>=2.15"]  # the other side of against_pytorch.py
+BENCHMARKS = ["torch>=2.13"]  # the other side of against_pytorch.py
 SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
     *NOTEBOOK,

@@ -18,6 +18,9 @@ from keras_incremental.backbones.cifar_resnet import (
 from keras_incremental.backbones.feature_extractor import as_feature_extractor
 from keras_incremental.backbones.imagenet_resnet import resnet18
 from keras_incremental.backbones.small_convnet import small
+from keras_incremental.backbones.synchronized import (
+    with_synchronized_normalization,
+)
 
 __all__ = [
     "as_feature_extractor",
@@ -26,4 +29,5 @@ __all__ = [
     "resnet32",
     "resnet56",
     "small",
+    "with_synchronized_normalization",
 ]

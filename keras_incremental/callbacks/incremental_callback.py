@@ -1,6 +1,7 @@
 """One `fit` as one step of class-incremental learning."""
 
 import dataclasses
+import numbers
 
 import keras
 
@@ -91,9 +92,10 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         augment: an object of `keras_incremental.augmentation`, or `None`; it
             never touches the stored exemplars.
         seed: shuffles, augmentation and gradient noise are drawn from
-            (seed, heads, phase, epoch); the order of streamed data from the
-            iterator's state as well.
-        cache_bytes: new data that takes more than this is streamed.
+            (seed, heads, phase, epoch).
+        cache_bytes: a dataset that takes more than this is streamed; arrays
+            are used as they are. It bounds stored augmentation, and the kept
+            outputs of a frozen trunk, as well.
         backup_dir: a folder for backups after each epoch and each step. The
             same program, run again after its process was killed, goes on where
             it was: fits that were finished return at once, with model and
@@ -107,6 +109,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     Raises:
         TypeError: if an argument is of the wrong kind.
+        ValueError: if the seed is not an integer of 0 or more.
 
     >>> IncrementalCallback(ExemplarMemory(100)).method.finetune_epochs
     30
@@ -140,7 +143,11 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self._epochs = 0
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
-        if isinstance(seed, bool) or int(seed) != seed or seed < 0:
+        if (
+            isinstance(seed, bool)
+            or not isinstance(seed, numbers.Integral)
+            or seed < 0
+        ):
             raise ValueError(f"seed={seed!r}; expected an integer >= 0.")
         if not (augment is None or callable(augment)):
             raise TypeError(

@@ -89,10 +89,9 @@ def training_batches(
 
     Every epoch holds each sample (each stored augmented copy of it) once, in
     a new order; of samples kept in several variants, one variant an epoch.
-    Sources in host memory are shuffled as a whole, in an order drawn from
-    `(seed, epoch)` alone, so that a run can go on at any epoch without the
-    state of an iterator; streamed ones through a buffer of `cache_bytes`, by
-    an iterator's state.
+    Sources in host memory are shuffled as a whole, streamed ones through a
+    buffer of `cache_bytes`. The order is drawn from `(seed, epoch)` alone, so
+    that a run can go on at any epoch without the state of an iterator.
 
     Args:
         sources: new data, exemplars, ...; the mixing is uniform.
@@ -248,16 +247,17 @@ def _streamed(
     counts = [len(source) for source in sources]
     sizes = np.diff(np.arange(steps + 1) * sum(counts) // steps)
     origin = tf.repeat(tf.range(len(sources), dtype=tf.int64), counts)
-    shuffled = [
-        _shuffled_stream(source, to_units, base, cache_bytes)
-        for source in sources
-    ]
+    orders = [_orders(source, to_units, cache_bytes) for source in sources]
 
     def batches_of_epoch(epoch):
         seed = tf.random.experimental.stateless_fold_in(base, epoch)
         order = tf.random.experimental.stateless_shuffle(origin, seed)
         mixed = tf.data.Dataset.choose_from_datasets(
-            shuffled, tf.data.Dataset.from_tensor_slices(order)
+            [
+                shuffled(_batch_seed(seed, -1 - number))
+                for number, shuffled in enumerate(orders)
+            ],
+            tf.data.Dataset.from_tensor_slices(order),
         )
         batches = mixed.batch(sizes.max()).rebatch(sizes).enumerate()
         return batches.map(
@@ -267,25 +267,42 @@ def _streamed(
     return epochs.flat_map(batches_of_epoch)
 
 
-def _shuffled_stream(source, to_units, base, cache_bytes) -> tf.data.Dataset:
-    units = to_units(source.labels)
+def _orders(source, to_units, cache_bytes) -> Callable:
+    """Returns a function from a seed to single images and units, shuffled."""
+    units = tf.constant(to_units(source.labels))
     look_up = source.look_up()
     if look_up is not None and not isinstance(source, ArraySamples):
-        return _shuffled_look_up(look_up, units, int(base[0]))
-    units = tf.data.Dataset.from_tensor_slices(units)
-    rows = max(1, min(len(source), cache_bytes // _image_bytes(source)))
-    # tf.data takes no seed tensor when the global seed is 0, so these orders
-    # are drawn by an iterator's state and not from (seed, epoch).
-    return tf.data.Dataset.zip(source.images(), units).shuffle(
-        rows, seed=int(base[0]), reshuffle_each_iteration=True
+        return lambda seed: _shuffled_look_up(look_up, units, seed)
+    pairs = tf.data.Dataset.zip(
+        source.images(), tf.data.Dataset.from_tensor_slices(units)
     )
+    rows = max(1, min(len(source), cache_bytes // _image_bytes(source)))
+    return lambda seed: _shuffled(pairs, rows, seed)
+
+
+def _shuffled(dataset, rows, seed) -> tf.data.Dataset:
+    """`dataset.shuffle(rows, seed)`, with a tensor of two as the seed.
+
+    The method takes no tensor while the global seed is 0.
+    """
+    specs = tf.nest.flatten(dataset.element_spec)
+    seed = tf.cast(seed, tf.int64)
+    variant = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(dataset),
+        buffer_size=rows,
+        seed=seed[0],
+        seed2=seed[1],
+        output_types=[spec.dtype for spec in specs],
+        output_shapes=[spec.shape for spec in specs],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(variant, dataset.element_spec)
 
 
 def _shuffled_look_up(look_up, units, seed) -> tf.data.Dataset:
     """Shuffles indices, of which there is room for all."""
-    indices = tf.data.Dataset.range(len(units)).shuffle(
-        len(units), seed=seed, reshuffle_each_iteration=True
-    )
+    order = tf.random.experimental.stateless_shuffle(tf.range(len(units)), seed)
+    indices = tf.data.Dataset.from_tensor_slices(order)
     batches = indices.batch(_STREAMED_AT_ONCE).map(
         lambda index: (look_up(0, index), tf.gather(units, index)),
         num_parallel_calls=tf.data.AUTOTUNE,

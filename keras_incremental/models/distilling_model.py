@@ -240,7 +240,7 @@ class DistillingModel(keras.Model):
         )
 
     def fit(self, x=None, *args, **kwargs):
-        """As Keras' `fit`; of endless data, just `steps_per_epoch` steps.
+        """As Keras' `fit`; of an endless dataset, just `steps_per_epoch` steps.
 
         Keras' own rounds them up to whole executions of
         `steps_per_execution`, and so goes on into the next epoch's data.
@@ -254,7 +254,7 @@ class DistillingModel(keras.Model):
             self._untracked.fit_steps = EpochSteps()
 
     def evaluate(self, x=None, *args, **kwargs):
-        """As Keras' `evaluate`; of endless data, just `steps` steps."""
+        """As Keras' `evaluate`; of an endless dataset, just `steps` steps."""
         self._untracked.evaluate_steps = self._steps_of(x, kwargs.get("steps"))
         try:
             # A function is traced for inside and for outside of a scope.

@@ -186,7 +186,7 @@ class IncrementalClassifier(DistillingModel):
         train them by a plain `fit` first.
 
         Args:
-            labels: the new labels, integers or strings.
+            labels: the new labels, integers of 0 or more, or strings.
             names: their names; by default their own text.
 
         Raises:
@@ -208,7 +208,7 @@ class IncrementalClassifier(DistillingModel):
         `PartialSharing` does this by itself.
 
         Args:
-            labels: the new labels, integers or strings.
+            labels: the new labels, integers of 0 or more, or strings.
             names: their names; by default their own text.
             network: from the trunk's outputs to features; it becomes part of
                 the model. By default a clone of the backbone's later layers.

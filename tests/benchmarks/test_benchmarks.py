@@ -1,4 +1,7 @@
-"""Every benchmark runs at a small size, so that none rots."""
+"""Every benchmark runs at a small size, so that none rots.
+
+What needs PyTorch is skipped where it is not installed; CI installs it.
+"""
 
 import importlib.util
 import os
@@ -11,6 +14,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
+HAS_PYTORCH = importlib.util.find_spec("torch") is not None
 
 
 def run(name, *flags, input=None):
@@ -86,6 +90,7 @@ def test_several_steps_in_one_call_train_the_same():
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_branch_costs_less_than_the_whole_network():
     output = run(
         "sharing.py",
@@ -114,6 +119,20 @@ def test_the_train_step_is_timed_in_all_its_kinds():
 
 
 @pytest.mark.slow
+def test_the_train_step_is_timed_compiled_and_in_mixed_precision():
+    output = run(
+        "train_step.py",
+        "--backbone=resnet20",
+        "--batch_size=4",
+        "--steps=1",
+        "--policy=mixed_bfloat16",
+        "--jit",
+    )
+    assert re.search(r"jit_compile=True: .*ratio [\d.]+", output)
+    assert len(re.findall(r"ratio [\d.]+", output)) == 5
+
+
+@pytest.mark.slow
 def test_an_epoch_is_timed_against_its_bare_step():
     output = run(
         "against_pytorch.py",
@@ -125,11 +144,12 @@ def test_an_epoch_is_timed_against_its_bare_step():
         "--workers=0",
     )
     assert float(re.search(r"bare step: ratio ([\d.]+)", output)[1]) > 0
+    compared = re.findall(r"PyTorch \d+, ratio ([\d.]+)", output)
+    assert len(compared) == (2 if HAS_PYTORCH else 0)
+    assert all(float(ratio) > 0 for ratio in compared)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("torch") is None, reason="needs PyTorch"
-)
+@pytest.mark.skipif(not HAS_PYTORCH, reason="needs PyTorch")
 @pytest.mark.slow
 def test_the_pytorch_loop_answers_each_line_with_seconds():
     sizes = ["--blocks=1", "--batch_size=4", "--images=8", "--workers=0"]

@@ -5,6 +5,7 @@ import functools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_incremental as ki
 
@@ -57,7 +58,15 @@ METHODS = {
 class Run:
     """What one process holds: model, memory and callback."""
 
-    def __init__(self, method, backup_dir, seed=0, finetune=None, storage=RAW):
+    def __init__(
+        self,
+        method,
+        backup_dir,
+        seed=0,
+        finetune=None,
+        storage=RAW,
+        **options,
+    ):
         keras.utils.set_random_seed(seed)
         branched = method == "partial_sharing"
         self.model = ki.IncrementalClassifier(
@@ -74,6 +83,7 @@ class Run:
             made,
             augment=None if branched else ki.augmentation.CropFlip(1),
             backup_dir=backup_dir,
+            **options,
         )
 
     def __call__(self, digits, cut=None, tasks=TASKS, epochs=3):
@@ -123,6 +133,21 @@ def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     reports = zip(run.callback.reports, whole.callback.reports, strict=True)
     for mine, other in reports:
         assert (mine.epochs, mine.details) == (other.epochs, other.details)
+
+
+def test_streamed_data_come_in_the_same_order_after_a_cut(digits, tmp_path):
+    images, labels = digits
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(9)
+
+    def run(folder, cut=()):
+        run = Run("eeil", tmp_path / folder, cache_bytes=20 * 64)
+        run.model.fit(data, epochs=4, verbose=0, callbacks=[run.callback, *cut])
+        return run.state()
+
+    whole = run("whole")
+    with pytest.raises(CutError):
+        run("cut", [Cut(epochs=2)])
+    assert run("cut") == whole
 
 
 def test_joint_finds_the_data_of_earlier_steps_again(

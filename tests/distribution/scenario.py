@@ -32,6 +32,12 @@ def with_synchronized_batch_norm():
     )
 
 
+def small_and_synchronized():
+    return ki.backbones.with_synchronized_normalization(
+        ki.backbones.small((8, 8, 1))
+    )
+
+
 def backbone_with(normalization):
     image = keras.Input((8, 8, 1))
     x = keras.layers.Rescaling(1 / 255)(image)
@@ -76,6 +82,7 @@ RUNS = {
         with_synchronized_batch_norm,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     ),
+    "small_backbone": Run(ki.EEIL(finetune_epochs=1), small_and_synchronized),
     "batch_norm": Run(ki.EEIL(finetune_epochs=1), with_batch_norm),
     "several_steps": Run(ki.EEIL(finetune_epochs=1), steps_per_execution=3),
     "finetune": Run(ki.FineTune()),

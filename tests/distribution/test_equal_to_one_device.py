@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 EXACT = [
     "eeil",
     "synchronized",
+    "small_backbone",
     "several_steps",
     "finetune",
     "joint",

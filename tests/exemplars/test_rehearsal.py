@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_incremental.augmentation import CropFlip, StoredEEILAugmentation
 from keras_incremental.exemplars import (
+    DiskStorage,
     ExemplarMemory,
     balanced_samples,
     training_batches,
@@ -100,14 +101,28 @@ def test_new_data_and_exemplars_are_mixed_throughout_the_epoch(streamed):
         assert 10 <= (images[:, 1, 1, 0] < 100).sum() <= 40
 
 
-def test_order_and_augmentation_depend_on_seed_and_epoch_alone():
-    samples = make_samples({0: 30})
+def in_files(samples):
+    storage = DiskStorage()
+    rows = np.array(storage.encode(samples.all_images()), object)
+    return storage.samples(rows, samples.image_spec, samples.labels)
+
+
+@pytest.mark.parametrize("global_seed", [0, 7])
+@pytest.mark.parametrize("kind", ["arrays", "streamed", "streamed and files"])
+def test_order_and_augmentation_depend_on_seed_and_epoch_alone(
+    kind, global_seed
+):
+    sources = [make_samples({0: 20, 1: 10})]
+    if kind != "arrays":
+        sources = [stream(sources[0])]
+    if kind == "streamed and files":
+        sources.append(in_files(make_samples({0: 4, 1: 6}, first=30)))
     options = {"batch_size": 8, "augment": CropFlip(padding=1)}
 
     def run(seed, first_epoch=0):
-        tf.random.set_seed(np.random.randint(1000))
+        tf.random.set_seed(global_seed)
         dataset, steps = training_batches(
-            [samples], to_units, seed=seed, first_epoch=first_epoch, **options
+            sources, to_units, seed=seed, first_epoch=first_epoch, **options
         )
         return epochs_of(dataset, steps, 3)
 

@@ -88,7 +88,8 @@ def test_random_order_differs_by_seed_and_repeats_for_one():
     assert (one == random_order(features, 50, 1)).all()
 
 
-@pytest.mark.slow  # it is timed: alone on the machine
+@pytest.mark.slow
+@pytest.mark.timed
 def test_herding_of_5000_samples_takes_well_under_a_second():
     features = np.random.default_rng(0).random((5000, 512), "float32")
     seconds = []
