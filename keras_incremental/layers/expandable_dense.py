@@ -1,5 +1,7 @@
 """A classification layer that takes new classes without new variables."""
 
+import numbers
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -121,7 +123,8 @@ class ExpandableDense(keras.layers.Layer):
 
         Args:
             units: new columns.
-            seed: for the kernel's initializer, in place of its own.
+            seed: for the kernel's initializer, in place of one that follows
+                from its own and from the head's index.
 
         Returns:
             The slice of the new units.
@@ -209,9 +212,10 @@ class ExpandableDense(keras.layers.Layer):
 
     def _initialize_head(self, index: int, head: slice, seed=None) -> None:
         size = head.stop - head.start
-        initializer = _seeded(self.kernel_initializer, seed)
+        initializer = _for_head(self.kernel_initializer, index, seed)
         kernel = initializer((self._dim, size), "float32")
-        bias = self.bias_initializer((size,), "float32")
+        initializer = _for_head(self.bias_initializer, index)
+        bias = initializer((size,), "float32")
         self._write(self._kernels, head, kernel)
         self._write(self._biases, head, bias)
         self._write(self._heads_of_units, head, np.full(size, index, "int32"))
@@ -233,8 +237,22 @@ class ExpandableDense(keras.layers.Layer):
             first += width
 
 
-def _seeded(initializer, seed: int | None):
-    """Returns the initializer with another seed, if it draws at random."""
+def _for_head(initializer, index: int, seed: int | None = None):
+    """Returns the initializer for a head, with a seed of its own.
+
+    An initializer of Keras gives the same values whenever it is called for the
+    same shape: without this, the classes of all heads of one size would start
+    as copies of one another. The first head's seed is the initializer's.
+
+    Args:
+        initializer: of Keras, or any callable.
+        index: the head's.
+        seed: in place of that of initializer and head.
+    """
+    own = getattr(initializer, "seed", None)
+    if seed is None and index and isinstance(own, numbers.Integral):
+        sequence = np.random.SeedSequence([abs(int(own)), index])
+        seed = int(sequence.generate_state(1)[0]) // 2  # of 31 bits
     if seed is None or not hasattr(initializer, "get_config"):
         return initializer
     config = initializer.get_config()

@@ -68,6 +68,42 @@ def test_a_new_head_is_initialised_by_its_own_size():
     assert (kernel[:, :3] == 1).all() and (kernel[:, 3:] == 0).all()
 
 
+@pytest.mark.parametrize("seed", [None, 3, -3])
+def test_heads_of_one_size_start_apart_and_the_same_in_each_run(seed):
+    def kernel():
+        keras.utils.set_random_seed(0)
+        layer = ExpandableDense(
+            (3, 3),
+            kernel_initializer=keras.initializers.GlorotUniform(seed),
+            bias_initializer=keras.initializers.RandomNormal(seed=seed),
+        )
+        layer.build((None, 500))
+        for _ in range(6):
+            layer.expand(3)
+        columns = layer(np.concatenate([np.eye(500), np.zeros((1, 500))]))
+        return np.array(columns)
+
+    columns = kernel()
+    assert columns.shape == (501, 24)
+    assert len({value.item() for value in columns[-1]}) == 24  # the biases
+    correlation = np.corrcoef((columns - columns[-1])[:-1].T)
+    assert np.abs(correlation - np.eye(24)).max() < 0.2
+    np.testing.assert_array_equal(columns, kernel())
+
+
+def test_an_initializer_without_a_seed_is_called_as_it_is():
+    layer = ExpandableDense((2,), kernel_initializer="ones")
+    layer.build((None, 3))
+    layer.expand(2)
+    np.testing.assert_array_equal(layer(np.ones((1, 3))), [[3, 3, 3, 3]])
+    drawn = ExpandableDense(
+        kernel_initializer=lambda shape, dtype: np.full(shape, 2.0)
+    )
+    drawn.build((None, 3))
+    drawn.expand(2), drawn.expand(2)
+    np.testing.assert_array_equal(drawn(np.ones((1, 3))), [[6, 6, 6, 6]])
+
+
 def test_unused_columns_get_no_gradient():
     head = ExpandableDense((3,), capacity=8)
     with tf.GradientTape() as tape:
