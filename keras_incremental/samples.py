@@ -305,6 +305,7 @@ def read_samples(
                 "inside the dataset, as (images, labels) batches."
             )
         return _read_dataset(x, image_shape, cache_bytes, verbose)
+    _check_is_array(x)
     if y is None:
         raise ValueError(
             f"Labels are missing: fit got x of type {type(x).__name__} and no "
@@ -314,13 +315,16 @@ def read_samples(
     return _read_arrays(x, y, image_shape)
 
 
-def _read_arrays(x, y, image_shape) -> ArraySamples:
+def _check_is_array(x) -> None:
     if not (hasattr(x, "__array__") or isinstance(x, (list, tuple))):
         raise TypeError(
             f"x is a {type(x).__name__}; with an IncrementalCallback fit takes "
             "arrays, or a batched tf.data.Dataset of (images, labels). Wrap a "
             "generator in tf.data.Dataset.from_generator(...)."
         )
+
+
+def _read_arrays(x, y, image_shape) -> ArraySamples:
     images = _in_native_order(np.asarray(x))
     labels = check_labels(y)
     _check_image_spec(tf.TensorShape(images.shape), images.dtype, image_shape)

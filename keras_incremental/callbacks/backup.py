@@ -142,6 +142,23 @@ class Backup:
             ]
             memory.restore(dict(zip(labels, stored, strict=True)))
 
+    def check_model(self, model: IncrementalClassifier) -> None:
+        """Refuses a model that is not the one of the last finished step.
+
+        Raises:
+            ValueError: if it does not know the classes of that step.
+        """
+        if not self.finished_steps:
+            return
+        labels = self._record["structure"]["labels"]
+        if model.labels[: len(labels)] != labels:
+            raise ValueError(
+                f"The run of backup_dir={str(self._folder.path)!r} has taught "
+                f"a model the classes {labels[:10]}; this one knows "
+                f"{model.labels[:10]}. Go on with that model; make an "
+                "IncrementalCallback, and a folder, for each model."
+            )
+
     def _stored_images(self, memory, index: int) -> StoredImages:
         """Returns the exemplars of the memory's class number `index`."""
         if "memory" not in self._blobs:
@@ -288,8 +305,8 @@ def data_of(samples: Samples, epochs: int, batch_size: int) -> dict:
     return {
         "samples": len(samples),
         "labels": hashlib.sha256(labels.encode()).hexdigest()[:16],
-        "epochs": epochs,
-        "batch_size": batch_size,
+        "epochs": int(epochs),
+        "batch_size": int(batch_size),
     }
 
 

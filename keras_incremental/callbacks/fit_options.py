@@ -1,5 +1,6 @@
 """The arguments of Keras' `fit` that an incremental step takes or refuses."""
 
+import keras
 import numpy as np
 
 from keras_incremental.models import FitRequest
@@ -31,7 +32,7 @@ def check_options(request: FitRequest) -> None:
     """Refuses what has no meaning in an incremental step.
 
     Raises:
-        ValueError: for a Keras option that cannot be honoured.
+        ValueError: for a Keras option or a callback that cannot be honoured.
         TypeError: for an argument that Keras' `fit` does not have.
     """
     for name, value in request.options.items():
@@ -43,6 +44,8 @@ def check_options(request: FitRequest) -> None:
                 f"fit got {name} beside an IncrementalCallback: "
                 f"{_REFUSED[name]}. Leave {name} out."
             )
+    for callback in request.callbacks:
+        _check_callback(callback)
     if request.options.get("shuffle") not in (None, True):
         raise ValueError(
             "fit got shuffle=False beside an IncrementalCallback; new data "
@@ -53,4 +56,24 @@ def check_options(request: FitRequest) -> None:
     if request.batch_size is not None and request.batch_size < 1:
         raise ValueError(
             f"batch_size={request.batch_size}; expected 1 or more."
+        )
+
+
+def _check_callback(callback) -> None:
+    """Refuses what would go wrong between the phases of a step."""
+    if isinstance(callback, keras.callbacks.BackupAndRestore):
+        raise ValueError(
+            "fit got BackupAndRestore beside an IncrementalCallback; it knows "
+            "nothing of classes, phases, teacher and memory. Leave it out, and "
+            "pass IncrementalCallback(backup_dir=...)."
+        )
+    if (
+        isinstance(callback, keras.callbacks.SwapEMAWeights)
+        and callback.swap_on_epoch
+    ):
+        raise ValueError(
+            "fit got SwapEMAWeights(swap_on_epoch=True) beside an "
+            "IncrementalCallback; the averages start anew with each phase of "
+            "a step. Leave it out: at the end of each phase the averages of an "
+            "optimizer with use_ema=True become the weights."
         )

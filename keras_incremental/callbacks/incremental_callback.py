@@ -98,11 +98,11 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             outputs of a frozen trunk, as well.
         backup_dir: a folder for backups after each epoch and each step. The
             same program, run again after its process was killed, goes on where
-            it was: fits that were finished return at once, with model and
-            memory as the last finished one left them, and the fit that was
-            killed goes on after its last finished epoch. The same seeds give
-            the same weights as without the interruption. The state of other
-            callbacks is not kept.
+            it was: fits that were finished return at once, with an empty
+            history and model and memory as the last one left them, and the fit
+            that was killed goes on after its last finished epoch. The same
+            seeds give the same weights as without the interruption. The state
+            of other callbacks is not kept.
         publish_to: a folder that a TensorFlow Serving server polls; the model
             is published there after every step (`keras_incremental.export`).
             What can be known to fail is an error before the step.
@@ -132,7 +132,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self.method = EEIL() if method is None else method
         self.class_names = class_names
         self.augment = augment
-        self.seed, self.cache_bytes = seed, cache_bytes
+        self.cache_bytes = cache_bytes
         self.reports: list[StepReport] = []
         self._past: list[Samples] = []
         self._phase: RunningPhase | None = None
@@ -149,6 +149,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             or seed < 0
         ):
             raise ValueError(f"seed={seed!r}; expected an integer >= 0.")
+        self.seed = int(seed)
         if not (augment is None or callable(augment)):
             raise TypeError(
                 f"augment={augment!r}; expected an object such as "
@@ -210,6 +211,11 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     # What Keras calls within the run.
 
     def on_train_begin(self, logs=None):
+        if isinstance(self.model, IncrementalClassifier) and not self._running:
+            raise TypeError(
+                "fit got an IncrementalCallback within another callback, a "
+                "CallbackList perhaps. Pass callbacks=[incremental, ...]."
+            )
         if not self._running:
             raise TypeError(
                 f"IncrementalCallback got a {type(self.model).__name__}; it "
@@ -263,6 +269,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         )
         if backup is not self._backup:
             backup.restore_step(model, self.memory)
+        elif backup is not None:
+            backup.check_model(model)
         self._backup, self._data = backup, data
         self._clock.add_earlier(found.train_seconds, found.overhead_seconds)
         return found
@@ -319,6 +327,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """Finds the new classes and makes room for them."""
         unknown = set(model.classes.unknown(samples.labels))
         new = [k for k in distinct_in_order(samples.labels) if k in unknown]
+        self._check_past(model)
         self._check_memory(model, samples)
         names = label_names(new, self.class_names)
         if self._publish_to is not None:
@@ -388,6 +397,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         if done == phase.epochs or (done and progress.stopped):
             model.restart_optimizer()
             self._backup.restore_epoch(model)
+            # As Keras at the end of a fit: averages become the weights.
+            model.optimizer.finalize_variable_values(model.trainable_variables)
             return
         if done:
             self._backup.restore_phase_start(model)
@@ -430,6 +441,15 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 None if plan.features is None else plan.features(),
                 known=step.model.labels,
             )
+
+    def _check_past(self, model) -> None:
+        for samples in self._past:
+            if strangers := model.classes.unknown(samples.labels):
+                raise ValueError(
+                    "The callback keeps the data of steps with the classes "
+                    f"{strangers[:10]}, which this model does not know. Make "
+                    "an IncrementalCallback of its own for each model."
+                )
 
     def _check_memory(self, model, samples) -> None:
         if self.memory is None:

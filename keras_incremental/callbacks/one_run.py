@@ -2,6 +2,11 @@
 
 import keras
 
+_COMPARING_EPOCHS = (
+    keras.callbacks.EarlyStopping,
+    keras.callbacks.ReduceLROnPlateau,
+)
+
 
 class OneRun(keras.callbacks.CallbackList):
     """A callback list that begins and ends once for several fits."""
@@ -28,13 +33,13 @@ class OneRun(keras.callbacks.CallbackList):
         super().on_train_end(logs)
 
     def begin_phase(self) -> None:
-        """Starts `EarlyStopping` anew.
+        """Starts `EarlyStopping` and `ReduceLROnPlateau` anew.
 
-        It compares epochs of one objective and one set of data; what it saw
-        in the phase before, and the weights it kept there, say nothing here.
+        They compare epochs of one objective and one set of data; what they saw
+        in the phase before, and the weights kept there, say nothing here.
         """
         for callback in self.callbacks:
-            if isinstance(callback, keras.callbacks.EarlyStopping):
+            if isinstance(callback, _COMPARING_EPOCHS):
                 callback.on_train_end()
                 callback.on_train_begin()
 

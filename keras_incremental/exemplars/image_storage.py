@@ -226,6 +226,7 @@ class JpegStorage(_EncodedStorage):
                 f"JpegStorage(quality={self.quality!r}); expected an integer "
                 "from 1 to 100."
             )
+        object.__setattr__(self, "quality", int(self.quality))  # of NumPy's
 
     def _encode_one(self, image):
         return tf.io.encode_jpeg(image, quality=self.quality)
@@ -339,17 +340,34 @@ def recorded_storage(record: dict) -> Storage:
     return storage.from_config(record["config"])
 
 
-class _Folder:
+class _OnDisk:
+    """What stands for something on disk: all its copies are one object."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __copy__(self):
+        return self
+
+    def __reduce__(self):
+        raise TypeError(
+            "Exemplars in files cannot be pickled: the files are deleted with "
+            "this process. Keep them by ExemplarMemory.save(folder)."
+        )
+
+
+class _Folder(_OnDisk):
     """A new folder, deleted with this object."""
 
     def __init__(self, parent):
         if parent is not None:
-            pathlib.Path(parent).mkdir(parents=True, exist_ok=True)
+            parent = pathlib.Path(parent).absolute()
+            parent.mkdir(parents=True, exist_ok=True)
         self.path = tempfile.mkdtemp(prefix="exemplars_", dir=parent)
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
-class _ImageFile:
+class _ImageFile(_OnDisk):
     """A file with one image, deleted with this object."""
 
     def __init__(self, folder: _Folder, name: str, image: np.ndarray):

@@ -1,5 +1,6 @@
 """The exemplar memory: a few ranked images of each class seen so far."""
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 
 import keras
@@ -100,8 +101,10 @@ class ExemplarMemory:
                 f"selection={selection!r}; expected a function such as "
                 "keras_incremental.exemplars.herding_order."
             )
+        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
+            raise TypeError(f"seed={seed!r}; expected an integer.")
         self.storage = storage
-        self.selection, self.seed = selection, seed
+        self.selection, self.seed = selection, int(seed)
         self._images: dict[int | str, StoredImages] = {}
 
     def __len__(self):

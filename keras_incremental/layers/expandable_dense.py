@@ -169,6 +169,23 @@ class ExpandableDense(keras.layers.Layer):
         ]
         return tf.concat(blocks, axis=-1)[:, : self._columns()]
 
+    def check_units(self) -> None:
+        """Refuses loaded weights of another number of units.
+
+        Raises:
+            ValueError: if the weights say another number than the layer, which
+                then says its own again.
+        """
+        found = int(keras.ops.convert_to_numpy(self._units_in_use))
+        if found != self.units:
+            self._units_in_use.assign(self.units)
+            raise ValueError(
+                f"The weights are of {found} units, and the layer "
+                f"{self.name!r} has {self.units}. Weights alone do not hold "
+                "the classes: load the whole model, saved by "
+                'model.save("model.keras"), or make the same classes first.'
+            )
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.units)
 

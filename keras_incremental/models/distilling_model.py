@@ -1,6 +1,7 @@
 """Backbone, head and teacher with the train step that fuses both losses."""
 
 import contextlib
+import inspect
 from collections.abc import Callable
 
 import keras
@@ -469,14 +470,24 @@ def _note(metric: keras.metrics.Mean, mean, count) -> None:
 
 def _check_takes_logits(loss) -> None:
     """Refuses a compiled loss that would take the logits for probabilities."""
-    config = loss.get_config() if isinstance(loss, keras.Loss) else {}
-    by_name = isinstance(loss, str) and "crossentropy" in loss
-    if by_name or config.get("from_logits") is False:
+    if any(map(_takes_probabilities, keras.tree.flatten(loss))):
         raise ValueError(
             f"compile got loss={loss!r}, which takes probabilities; the model "
             "gives logits. Leave loss out, or pass "
             "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
         )
+
+
+def _takes_probabilities(loss) -> bool:
+    """Whether a loss has an option `from_logits`, and it is off."""
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    if isinstance(loss, keras.Loss):
+        return loss.get_config().get("from_logits") is False
+    if not inspect.isfunction(loss):
+        return False
+    option = inspect.signature(loss).parameters.get("from_logits")
+    return option is not None and option.default is False
 
 
 def fresh_optimizer(optimizer: keras.optimizers.Optimizer):

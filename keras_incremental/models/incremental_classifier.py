@@ -508,6 +508,18 @@ class IncrementalClassifier(DistillingModel):
             self._shared.renew()
         self.renew_inference()
 
+    def load_weights(self, filepath, skip_mismatch=False, **options):
+        """As Keras' `load_weights`, of a model of the same classes.
+
+        Raises:
+            ValueError: for weights of another number of classes. Those that
+                could be loaded have been.
+        """
+        super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
+        self.head.check_units()
+        for branch in self._branches_so_far():
+            branch.head.check_units()
+
     @property
     def _weights_checksum(self) -> WeightsChecksum:
         """What Keras saves and loads last, as it walks over the attributes."""

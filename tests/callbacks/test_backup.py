@@ -37,6 +37,19 @@ class Cut(keras.callbacks.Callback):
                 raise CutError
 
 
+class CutAtEpoch(keras.callbacks.Callback):
+    """Raises before the epoch of this number in this process."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.left = number
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.left -= 1
+        if self.left < 0:
+            raise CutError
+
+
 @pytest.fixture(name="digits", scope="module")
 def _digits():
     images, labels, _, _ = ki.scenarios.load_digits()
@@ -65,6 +78,7 @@ class Run:
         seed=0,
         finetune=None,
         storage=RAW,
+        use_ema=False,
         **options,
     ):
         keras.utils.set_random_seed(seed)
@@ -73,7 +87,9 @@ class Run:
             ki.backbones.small((8, 8, 1)), branch_at="stage2" if branched
             else None,
         )  # fmt: skip
-        self.model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+        self.model.compile(
+            keras.optimizers.SGD(0.05, momentum=0.9, use_ema=use_ema)
+        )
         self.memory = None
         if method != "joint":
             self.memory = ki.ExemplarMemory(30, storage=storage)
@@ -148,6 +164,45 @@ def test_streamed_data_come_in_the_same_order_after_a_cut(digits, tmp_path):
     with pytest.raises(CutError):
         run("cut", [Cut(epochs=2)])
     assert run("cut") == whole
+
+
+def test_averaged_weights_are_there_after_a_cut_between_phases(
+    digits, tmp_path
+):
+    whole = Run("eeil", tmp_path / "whole", use_ema=True)
+    whole(digits)
+    with pytest.raises(CutError):
+        # After the second step's third epoch, before its fine-tuning.
+        Run("eeil", tmp_path / "cut", use_ema=True)(digits, CutAtEpoch(6))
+    run = Run("eeil", tmp_path / "cut", use_ema=True)
+    run(digits)
+    assert run.state() == whole.state()
+
+
+def test_a_model_that_the_run_has_not_taught_is_refused(digits, tmp_path):
+    for _ in range(2):  # a run, and the run again
+        one, other = Run("joint", tmp_path), Run("joint", None)
+        one(digits, tasks=TASKS[:1])
+        other.callback = one.callback
+        with pytest.raises(ValueError, match=r"has taught a model.*\[1, 3\]"):
+            other(digits, tasks=TASKS[:1])
+        assert other.model.num_classes == 0
+
+
+def test_settings_of_numpy_are_taken(digits, tmp_path):
+    run = Run("eeil", None)
+    memory = ki.ExemplarMemory(
+        np.int64(30),
+        seed=np.int64(1),
+        storage=ki.exemplars.JpegStorage(np.int64(90)),
+    )
+    run.callback = ki.IncrementalCallback(
+        memory, seed=np.int64(2), backup_dir=tmp_path
+    )
+    run(digits, tasks=TASKS[:1], epochs=np.int64(1))
+    memory.save(tmp_path / "memory")
+    loaded = ki.ExemplarMemory.load(tmp_path / "memory")
+    assert (loaded.seed, loaded.storage) == (1, memory.storage)
 
 
 def test_joint_finds_the_data_of_earlier_steps_again(

@@ -549,6 +549,70 @@ def test_early_stopping_starts_anew_with_each_phase(make, blobs):
     assert history.epoch == [0, 1, 2, 9, 10, 11]
 
 
+def test_a_plateau_starts_anew_with_each_phase(make, blobs):
+    class Constant(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["constant"] = 1.0
+
+    model, incremental = make(
+        ki.ExemplarMemory(8),
+        ki.EEIL(finetune_epochs=2, learning_rate_factor=lambda epoch: 1.0),
+    )
+    fit(model, incremental, *blobs([0, 1]))
+    rates = []
+    seen = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: rates.append(
+            float(model.optimizer.learning_rate)
+        )
+    )
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        "constant", mode="max", factor=0.5, patience=2
+    )
+    callbacks = [Constant(), plateau, seen]
+    fit(model, incremental, *blobs([2]), epochs=3, callbacks=callbacks)
+    # The third epoch is the second without a gain; fine-tuning has one.
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.05, 0.01, 0.01], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (lambda: keras.callbacks.BackupAndRestore("backup"), "backup_dir="),
+        (
+            lambda: keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+            "use_ema=True",
+        ),
+    ],
+)
+def test_callbacks_that_do_not_know_of_phases_are_refused(
+    make, blobs, callback, message
+):
+    model, incremental = make(ki.ExemplarMemory(8))
+    with pytest.raises(ValueError, match=message):
+        fit(model, incremental, *blobs([0]), callbacks=[callback()])
+    assert model.num_classes == 0
+
+
+def test_the_data_of_another_model_are_not_trained_on(make, blobs):
+    model, incremental = make(method=ki.Joint())
+    fit(model, incremental, *blobs([0, 1]))
+    other, _ = make()
+    with pytest.raises(ValueError, match=r"classes \[0, 1\].*does not know"):
+        fit(other, incremental, *blobs([0, 1]))
+    assert other.num_classes == 0
+    fit(model, incremental, *blobs([2]))
+
+
+def test_what_is_no_array_or_dataset_is_named(make, blobs):
+    model, incremental = make()
+    batches = iter([blobs([0])])
+    with pytest.raises(TypeError, match=r"x is a list_iterator.*from_generat"):
+        fit(model, incremental, batches)
+    listed = keras.callbacks.CallbackList([incremental], model=model)
+    with pytest.raises(TypeError, match=r"Pass callbacks=\[incremental"):
+        model.add_classes([0]), model.fit(*blobs([0]), callbacks=listed)
+
+
 def test_optimizers_that_cannot_be_rebuilt_work_in_every_step(
     tiny_backbone, blobs
 ):

@@ -1,9 +1,11 @@
 """Storages: what is kept is what was given, wherever it is kept."""
 
+import copy
 import gc
 import hashlib
 import io
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -422,3 +424,17 @@ def test_a_snapshot_of_the_memory_copies_nothing():
     snapshot = memory.stored()
     memory.restore(snapshot)
     assert all(memory.stored()[k] is snapshot[k] for k in snapshot)
+
+
+def test_copies_of_exemplars_in_files_share_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    memory = filled(DiskStorage("exemplars"))
+    label = memory.labels[0]
+    expected = memory.images(label)
+    copied = copy.deepcopy(memory)
+    with pytest.raises(TypeError, match=r"cannot be pickled.*\.save"):
+        pickle.dumps(memory)
+    del memory
+    gc.collect()
+    monkeypatch.chdir("/")
+    np.testing.assert_array_equal(copied.images(label), expected)

@@ -293,7 +293,10 @@ def test_class_weight_of_a_plain_fit_is_by_label(tiny_backbone, blobs):
     "loss",
     [
         "sparse_categorical_crossentropy",
+        "SparseCategoricalCrossentropy",
         keras.losses.SparseCategoricalCrossentropy(),
+        keras.losses.sparse_categorical_crossentropy,
+        ["sparse_categorical_crossentropy"],
     ],
 )
 def test_a_loss_that_takes_probabilities_is_refused(tiny_backbone, blobs, loss):
@@ -302,6 +305,36 @@ def test_a_loss_that_takes_probabilities_is_refused(tiny_backbone, blobs, loss):
     model.compile(optimizer="sgd", loss=loss)
     with pytest.raises(ValueError, match="from_logits=True"):
         model.evaluate(*blobs([0, 1]), verbose=0)
+
+
+def squared_gap(units, logits):
+    units = tf.cast(tf.reshape(units, [-1]), logits.dtype)
+    return (units - logits[:, 0]) ** 2
+
+
+def test_a_loss_function_of_logits_is_taken(tiny_backbone, blobs):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.add_classes([0, 1])
+    x, y = blobs([0, 1])
+    expected = np.mean((y - model.predict(x, verbose=0)[:, 0]) ** 2)
+    model.compile("sgd", loss=squared_gap)
+    found = model.evaluate(x, y, verbose=0, return_dict=True)["loss"]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_of_another_number_of_classes_are_refused(
+    tiny_backbone, blobs, tmp_path
+):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.add_classes(["a", "b"])
+    model.save_weights(tmp_path / "two.weights.h5")
+    model.add_classes(["c"])
+    with pytest.raises(ValueError, match=r"of 2 units.* has 3.*load the whole"):
+        model.load_weights(tmp_path / "two.weights.h5")
+    x, _ = blobs([0])
+    assert model(x).shape == model.predict(x, verbose=0).shape == (12, 3)
+    model.drop_heads(1)
+    model.load_weights(tmp_path / "two.weights.h5")
 
 
 def test_string_labels_for_an_integer_model_are_a_clear_error(model, blobs):
