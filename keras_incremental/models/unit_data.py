@@ -54,7 +54,7 @@ def with_steps_taken(x, steps: int | None, at_once: int):
         steps: as the user passed it, or `None`.
         at_once: the model's `steps_per_execution`.
     """
-    if at_once > 1 and steps and isinstance(x, tf.data.Dataset):
+    if at_once != 1 and steps and isinstance(x, tf.data.Dataset):
         return x.take(steps), None
     return x, steps
 
