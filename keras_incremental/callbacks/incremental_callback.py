@@ -82,8 +82,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     Publication comes after the step, and if it fails the step stays learned.
     Batches have at most the size of the dataset's first one, or `fit`'s
     `batch_size`; the sizes of those of an epoch differ by one at most.
-    `model.stop_training` ends the phase it is set in; `EarlyStopping` starts
-    anew with each phase, and restores the best weights of a phase at its end.
+    `model.stop_training` ends the phase it is set in. `EarlyStopping` and
+    `ReduceLROnPlateau` start anew with each phase; the former restores the best
+    weights of a phase at its end.
 
     Args:
         memory: the exemplar memory, or `None` to keep no old data.
@@ -211,17 +212,18 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     # What Keras calls within the run.
 
     def on_train_begin(self, logs=None):
-        if isinstance(self.model, IncrementalClassifier) and not self._running:
+        if self._running:
+            return
+        if isinstance(self.model, IncrementalClassifier):
             raise TypeError(
                 "fit got an IncrementalCallback within another callback, a "
                 "CallbackList perhaps. Pass callbacks=[incremental, ...]."
             )
-        if not self._running:
-            raise TypeError(
-                f"IncrementalCallback got a {type(self.model).__name__}; it "
-                "works in the fit of a keras_incremental.IncrementalClassifier "
-                "alone. Wrap the network: IncrementalClassifier(backbone)."
-            )
+        raise TypeError(
+            f"IncrementalCallback got a {type(self.model).__name__}; it "
+            "works in the fit of a keras_incremental.IncrementalClassifier "
+            "alone. Wrap the network: IncrementalClassifier(backbone)."
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._clock.begin_epoch()
