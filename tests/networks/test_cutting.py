@@ -430,9 +430,12 @@ def test_mixed_precision_composes():
             trunk, tail = split(Graph(network), cut)
             x = images(network) / 255
             assert tail(trunk(x)).dtype == "bfloat16"
-            np.testing.assert_array_equal(
+            # Another network may round elsewhere; a bfloat16 has 8 bits.
+            np.testing.assert_allclose(
                 np.asarray(tail(trunk(x)), "float32"),
                 np.asarray(network(x), "float32"),
+                rtol=2**-6,
+                atol=2**-6,
             )
     finally:
         keras.config.set_dtype_policy("float32")

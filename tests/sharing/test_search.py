@@ -481,8 +481,12 @@ def test_copies_compute_the_same_with_an_adapted_normalization():
     )
     model.add_classes([0, 1])
     cut = model.with_branch_at(0.5)
-    np.testing.assert_array_equal(
-        cut.predict(images, verbose=0), model.predict(images, verbose=0)
+    # In two parts the same sums may be taken in another order.
+    np.testing.assert_allclose(
+        cut.predict(images, verbose=0),
+        model.predict(images, verbose=0),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
