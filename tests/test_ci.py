@@ -96,7 +96,6 @@ def test_ci_runs_the_readme_s_command_then_lint_then_slow_tests(project):
         "ran -m pytest",
         "ran -m ruff check .",
         "ran -m ruff format --check .",
-        "ran -m pip install -q torch==2.13.0",
         "ran -m pytest -m slow and not timed -n auto --dist loadfile",
         "ran -m pytest -m timed tests/benchmarks tests/exemplars",
     ]

@@ -1,6 +1,6 @@
 """Every benchmark runs at a small size, so that none rots.
 
-What needs PyTorch is skipped where it is not installed; CI installs it.
+What needs PyTorch is skipped where it is not installed, as in CI.
 """
 
 import importlib.util
