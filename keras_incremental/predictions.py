@@ -1,4 +1,4 @@
-"""What a model predicts for labelled images, with and without its score rule."""
+"""What a model predicts for labelled images, by its logits and its scores."""
 
 import dataclasses
 

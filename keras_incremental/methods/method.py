@@ -50,7 +50,7 @@ class Method(abc.ABC):
     def phases(self, task: TaskStep) -> Sequence[Phase | ClosedFormPhase]:
         """Returns the phases of a task, in order; the model has grown."""
 
-    def finish(self, task: TaskStep) -> None:
+    def finish(self, task: TaskStep) -> None:  # noqa: B027 (may do nothing)
         """Called at the end, with the memory up to date.
 
         A method that decides by a score rule sets it here:

@@ -127,9 +127,9 @@ class TaskStep:
     def _find(self, samples, network, copies=None) -> CachedColumn | None:
         """Returns a column cached for these samples by this network."""
         for others, other, column in self._cached:
-            if others is samples and other is network:
-                if copies in (None, column.copies):
-                    return column
+            is_same = others is samples and other is network
+            if is_same and copies in (None, column.copies):
+                return column
         return None
 
 

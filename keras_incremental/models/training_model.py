@@ -57,9 +57,6 @@ class TrainingModel(CountedStepsModel):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def get_compile_config(self):
-        return super().get_compile_config()
-
     # What the model is made of.
 
     @property

@@ -10,11 +10,9 @@ from keras_incremental.graphs import (
     finalize_normalizations,
 )
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.branching import (
-    BranchingNetwork,
-    deserialized_network,
-)
+from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Traced
+from keras_incremental.networks.trainable import set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -83,7 +81,7 @@ class Branch(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         parts = {
-            "network": deserialized_network(config["network"]),
+            "network": keras.saving.deserialize_keras_object(config["network"]),
             "head": keras.saving.deserialize_keras_object(config["head"]),
         }
         return cls(**{**config, **parts})
@@ -111,8 +109,8 @@ class BranchedNetwork(BranchingNetwork):
     together are the output, the base's first.
 
     The newest branch keeps its variables from task to task, so that a compiled
-    train function stays valid: `with_branch` moves the weights it has learned to
-    a frozen twin and gives it those of its successor.
+    train function stays valid: `with_branch` moves the weights it has learned
+    to a frozen twin and gives it those of its successor.
 
     Source: Sarwar, Ankit and Roy, IEEE Access 8, 2020 (arXiv:1712.02719),
     "clone and branch".
@@ -190,10 +188,6 @@ class BranchedNetwork(BranchingNetwork):
 
     def grow(self, units, seed=None):
         self.branches[-1].head.expand(units, seed)
-
-    def reserve(self, units):
-        for branch in self.branches[-1:]:
-            branch.head.reserve(max(0, units - branch.units))
 
     def shrink(self, num_heads):
         while self.branches and len(self.heads) > num_heads:
@@ -297,10 +291,10 @@ class BranchedNetwork(BranchingNetwork):
 
     def activate(self):
         self._base.freeze()
-        for branch in self.branches[:-1]:
-            branch.trainable = False
-        for branch in self.branches[-1:]:
-            branch.trainable = True
+        for branch in self.branches:
+            is_newest = branch is self.branches[-1]
+            for layer in (branch, branch.network, branch.head):
+                set_trainable(layer, is_newest)
 
     def finalize_state(self):
         super().finalize_state()

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Network, Traced
 from keras_incremental.networks.single_network import SingleNetwork
+from keras_incremental.networks.trainable import set_trainable
 
 
 class BranchingNetwork(Network):
@@ -135,17 +136,8 @@ class BranchingNetwork(Network):
     def from_config(cls, config):
         base = keras.saving.deserialize_keras_object(config["base"])
         # It was saved frozen; what was frozen before that is not known.
-        base.backbone.trainable = base.head.trainable = True
+        set_trainable(base.backbone, True)
+        set_trainable(base.head, True)
         network = cls.with_structure(base, config["structure"])
         network.activate()
         return network
-
-
-def deserialized_network(config: dict) -> keras.Model:
-    """Returns a network from its serialized config, with its trainable flag.
-
-    Keras brings a Sequential model back without its own.
-    """
-    network = keras.saving.deserialize_keras_object(config)
-    network.trainable = config["config"].get("trainable", True)
-    return network

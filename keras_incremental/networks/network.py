@@ -66,10 +66,6 @@ class Network(keras.layers.Layer):
         """
 
     @abc.abstractmethod
-    def reserve(self, units: int) -> None:
-        """Makes room for so many more classes, where variables are reserved."""
-
-    @abc.abstractmethod
     def shrink(self, num_heads: int) -> None:
         """Removes the heads after the first `num_heads`, and their branches."""
 

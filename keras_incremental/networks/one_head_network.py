@@ -5,11 +5,9 @@ import tensorflow as tf
 
 from keras_incremental.graphs import clone_network, finalize_normalizations
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.branching import (
-    BranchingNetwork,
-    deserialized_network,
-)
+from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Traced
+from keras_incremental.networks.trainable import set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -86,9 +84,6 @@ class OneHeadNetwork(BranchingNetwork):
     def grow(self, units, seed=None):
         self.head.expand(units, seed)
 
-    def reserve(self, units):
-        self.head.reserve(units)
-
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
 
@@ -128,7 +123,10 @@ class OneHeadNetwork(BranchingNetwork):
     @classmethod
     def with_structure(cls, base, structure):
         base = base.with_structure(base, structure["base"])
-        branches = [*map(deserialized_network, structure["branches"])]
+        branches = [
+            keras.saving.deserialize_keras_object(config)
+            for config in structure["branches"]
+        ]
         head = keras.saving.deserialize_keras_object(structure["head"])
         return cls(base, branches, head)
 
@@ -158,10 +156,8 @@ class OneHeadNetwork(BranchingNetwork):
 
     def activate(self):
         self._base.freeze()
-        for network in self.branches[:-1]:
-            network.trainable = False
-        for network in self.branches[-1:]:
-            network.trainable = True
+        for network in self.branches:
+            set_trainable(network, network is self.branches[-1])
 
     def finalize_state(self):
         super().finalize_state()

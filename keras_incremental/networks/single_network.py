@@ -12,6 +12,7 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Network
+from keras_incremental.networks.trainable import set_trainable, with_sublayers
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -91,9 +92,6 @@ class SingleNetwork(Network):
     def grow(self, units, seed=None):
         self.head.expand(units, seed)
 
-    def reserve(self, units):
-        self.head.reserve(units)
-
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
 
@@ -154,9 +152,10 @@ class SingleNetwork(Network):
             self._trainable_before = [
                 (layer, layer.trainable)
                 for part in (self.backbone, self.head)
-                for layer in _with_sublayers(part)
+                for layer in with_sublayers(part)
             ]
-        self.backbone.trainable = self.head.trainable = False
+        set_trainable(self.backbone, False)
+        set_trainable(self.head, False)
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)
@@ -209,10 +208,3 @@ class _CutBackbone:
         if self._is_first:
             return 0.0
         return 1.0 if self._is_last else self.place.name
-
-
-def _with_sublayers(layer: keras.layers.Layer):
-    """Yields a layer and those in it, each after what holds it."""
-    yield layer
-    for part in getattr(layer, "layers", ()):
-        yield from _with_sublayers(part)

@@ -48,7 +48,8 @@ class Objective(abc.ABC):
 
             def terms(self, batch):
                 loss = ki.losses.classification_loss(batch.units, batch.logits)
-                return {"classification": (1 - tf.exp(-loss)) ** self.gamma * loss}
+                weight = (1 - tf.exp(-loss)) ** self.gamma
+                return {"classification": weight * loss}
 
     Attributes:
         term_names: the names of the terms, in order; each is shown by Keras as

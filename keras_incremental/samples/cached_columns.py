@@ -139,7 +139,7 @@ def _write(rows, copy: int, first: int, last: int, values) -> None:
 
 
 def _allocate(probe, copies: int, count: int, memory_bytes: int):
-    """Returns empty rows like `probe`, and the folder that holds them, if any."""
+    """Returns empty rows like `probe`, and the folder of their files, if any."""
 
     def shape(part):
         return (copies, count, *part.shape[1:])
