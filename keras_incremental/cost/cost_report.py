@@ -27,7 +27,7 @@ class CostReport:
             1.0 where all are, None without a branch point.
         batch_size: images that share one reading of the weights.
         constants: energy of one operation, bytes of one value.
-        trunk_kept: whether the outputs of the shared part are kept while a
+        trunk_cached: whether the outputs of the shared part are cached while a
             branch is trained.
     """
 
@@ -37,7 +37,7 @@ class CostReport:
     branch_at: str | float | None
     batch_size: int
     constants: EnergyConstants
-    trunk_kept: bool
+    trunk_cached: bool
 
     @property
     def ratios(self) -> dict[str, float | None]:
@@ -146,8 +146,8 @@ class CostReport:
         ]
         if self.branch_at is not None:
             kept = (
-                "the outputs of the shared layers are kept"
-                if self.trunk_kept
+                "the outputs of the shared layers are cached"
+                if self.trunk_cached
                 else "every step runs the shared layers"
             )
             lines.append(f"Training of a branch: {kept}.")

@@ -1,10 +1,11 @@
-"""The exemplar memory: which samples to keep, keeping them, rehearsing them.
+"""The exemplar memory: which samples to keep, keeping them, balancing them.
 
 `selection.py` ranks samples (NumPy only), `memory.py` owns the stored ones,
-`image_storage.py` says how they are kept, `rehearsal.py` feeds them to training
-next to new data, through tf.data.
+`image_storage.py` says how they are kept, and `balanced.py` makes the set of
+balanced fine-tuning.
 """
 
+from keras_incremental.exemplars.balanced import balanced_samples
 from keras_incremental.exemplars.byte_size import parse_bytes
 from keras_incremental.exemplars.image_storage import (
     DiskStorage,
@@ -15,10 +16,6 @@ from keras_incremental.exemplars.image_storage import (
     storage_record,
 )
 from keras_incremental.exemplars.memory import ExemplarMemory
-from keras_incremental.exemplars.rehearsal import (
-    balanced_samples,
-    training_batches,
-)
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,
@@ -40,5 +37,4 @@ __all__ = [
     "parse_bytes",
     "random_order",
     "storage_record",
-    "training_batches",
 ]
