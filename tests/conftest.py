@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_incremental.networks import BranchedNetwork
+
 
 @pytest.fixture
 def tiny_backbone():
@@ -23,6 +25,18 @@ def tiny_backbone():
             keras.layers.ReLU(),
         ]
     )
+
+
+@pytest.fixture(scope="session")
+def add_branch():
+    """Returns a function that adds an untrained branch to a model."""
+
+    def add(model, labels, names=None, network=None, seed=0):
+        branched = BranchedNetwork.on(model.network)
+        model.network = branched.with_branch(network)
+        model.add_classes(labels, names, seed)
+
+    return add
 
 
 @pytest.fixture

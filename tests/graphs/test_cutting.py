@@ -526,15 +526,16 @@ def test_a_classifier_of_a_keras_application_can_be_cut(mobilenet):
 
 def assert_classifier_can_be_cut(network):
     model = ki.IncrementalClassifier(network, branch_at=0.5)
-    assert 0.5 <= model.shared_layers < 0.8
+    cut = model.network
+    assert 0.5 <= cut.shared_layers < 0.8
     x = images(network)
-    parts = model.tail(model.trunk(x, training=False), training=False).numpy()
+    parts = cut.tail(cut.trunk(x, training=False), training=False).numpy()
     whole = model.backbone(x, training=False).numpy()
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-4)
     pooled = network(x, training=False).numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(parts, pooled, rtol=1e-4, atol=1e-4)
     assert np.ptp(parts) > 0
     own = {id(weight) for weight in network.weights}
-    shared = {id(weight) for weight in model.trunk.weights}
-    later = {id(weight) for weight in model.tail.weights}
+    shared = {id(weight) for weight in cut.trunk.weights}
+    later = {id(weight) for weight in cut.tail.weights}
     assert not shared & later and shared | later == own

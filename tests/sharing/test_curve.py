@@ -31,13 +31,13 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def costs():
+def costs(add_branch):
     """The cost of a base of 4 classes and a task of 2, by branch point."""
     reports = {}
     for point in (0.0, "first", 1.0):
         model = ki.IncrementalClassifier(network(), branch_at=point)
         model.add_classes(range(4))
-        model.add_branch([4, 5])
+        add_branch(model, [4, 5])
         reports[point] = ki.cost.report(model, batch_size=1, measure=False)
     return reports
 

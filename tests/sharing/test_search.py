@@ -12,6 +12,7 @@ from keras import layers
 import keras_incremental as ki
 from keras_incremental import sharing
 from keras_incremental.models import IncrementalClassifier
+from keras_incremental.score_rules import AffinePerHead
 
 POINTS = [1.0, "relu1", 0.5, "bn1", "relu2", "image", 0]
 ANIMALS = ["cat", "dog", "emu", "fox"]
@@ -62,16 +63,38 @@ def base(scenario):
     return model, memory
 
 
-def set_weights(model, tasks, incremental, **options):
+@pytest.fixture(scope="module")
+def untrained_search(add_branch):
+    """Returns a function that searches with models that are not trained.
+
+    It returns the curve, and model and callback of each branch point.
+    """
+
+    def search(model, *args, **options):
+        calls = {}
+
+        def train(candidate, tasks, incremental, **options):
+            del options
+            calls[candidate.branch_at] = candidate, incremental
+            return set_weights(candidate, tasks, incremental, add_branch)
+
+        return sharing.search(model, *args, train=train, **options), calls
+
+    return search
+
+
+def set_weights(model, tasks, incremental, add_branch):
     """Adds a random branch for each task in place of training one."""
     random = np.random.default_rng(0)
     calibrated = incremental.memory is not None
     for seed, task in enumerate(tasks):
-        model.add_branch(task.labels, task.class_names, seed=seed)
+        add_branch(model, task.labels, task.class_names, seed=seed)
     if calibrated:
-        count = len(model.branches)
-        model.branches.calibrate(
-            random.uniform(0.5, 2, 1 + count), random.uniform(-1, 1, 1 + count)
+        parts = model.network.part_sizes
+        model.score_rule = AffinePerHead(
+            parts,
+            random.uniform(0.5, 2, len(parts)),
+            random.uniform(-1, 1, len(parts)),
         )
     details = {"calibrated": calibrated, "similarity": 0.75}
     report = types.SimpleNamespace(train_seconds=3, epochs=2, details=details)
@@ -91,20 +114,6 @@ def state(model, memory):
     }
 
 
-def untrained_search(model, *args, **options):
-    """Returns the curve of a search that only sets weights, and its calls.
-
-    Those are, by branch point, the model and the callback of its tasks.
-    """
-    calls = {}
-
-    def train(candidate, tasks, incremental, **options):
-        calls[candidate.branch_at] = candidate, incremental
-        return set_weights(candidate, tasks, incremental, **options)
-
-    return sharing.search(model, *args, train=train, **options), calls
-
-
 @dataclasses.dataclass
 class Searched:
     """A finished search, and its models by point."""
@@ -114,7 +123,7 @@ class Searched:
 
 
 @pytest.fixture(scope="module")
-def searched(scenario, base):
+def searched(scenario, base, untrained_search):
     """A search over two tasks, with a memory, that trains nothing."""
     model, memory = base
     tasks = [scenario[1], scenario[2]]
@@ -248,7 +257,7 @@ def by_hand(model, task, new_labels):
     images, labels = map(
         np.array, zip(*task.seen_test.as_numpy_iterator(), strict=True)
     )
-    raw_logits = np.asarray(model.uncalibrated_logits(images))
+    raw_logits = model.logits_and_scores(images)[0]
     all_logits = model.predict_on_batch(images)
     for raw, logits, label in zip(
         raw_logits, all_logits, labels.tolist(), strict=True
@@ -290,7 +299,7 @@ def test_accuracies_are_those_of_the_test_images_one_by_one(
 def test_every_point_starts_from_the_base(searched, scenario):
     images = np.stack([x for x, _ in scenario[0].test.as_numpy_iterator()])
     logits = [
-        np.asarray(model.uncalibrated_logits(images))[:, :4]
+        model.logits_and_scores(images)[0][:, :4]
         for model in searched.models.values()
     ]
     for other in logits[1:]:
@@ -376,7 +385,9 @@ def test_memory_is_not_changed(trained):
 # What each point is trained with.
 
 
-def test_one_task_without_a_memory_is_not_calibrated(animal_base, animal_tasks):
+def test_one_task_without_a_memory_is_not_calibrated(
+    untrained_search, animal_base, animal_tasks
+):
     task = animal_tasks[1]
     curve, calls = untrained_search(animal_base, task, [1.0], tolerance=0.5)
     assert [point.branch_at for point in curve.points] == [0.0, 1.0]
@@ -393,7 +404,9 @@ def test_one_task_without_a_memory_is_not_calibrated(animal_base, animal_tasks):
         assert found == pytest.approx(expected)
 
 
-def test_branches_are_thin_but_for_a_bare_classifier(animal_base, animal_tasks):
+def test_branches_are_thin_but_for_a_bare_classifier(
+    untrained_search, animal_base, animal_tasks
+):
     method = ki.PartialSharing(width=0.5, copies=2)
     _, calls = untrained_search(
         animal_base, animal_tasks[1], [1.0], method=method
@@ -407,7 +420,7 @@ def test_branches_are_thin_but_for_a_bare_classifier(animal_base, animal_tasks):
     [(0, False, True), (0, True, False), (2, True, True)],
 )
 def test_cost_says_whether_the_trunk_runs_in_every_step(
-    animal_base, animal_tasks, copies, augment, kept
+    untrained_search, animal_base, animal_tasks, copies, augment, kept
 ):
     curve, _ = untrained_search(
         animal_base,
@@ -418,7 +431,7 @@ def test_cost_says_whether_the_trunk_runs_in_every_step(
     )
     (point,) = curve.points
     assert point.branch_at == 0.0
-    assert point.cost.trunk_kept is kept
+    assert point.cost.trunk_cached is kept
     with pytest.raises(ValueError, match="no sharing alone"):
         _ = curve.chosen
 
@@ -448,7 +461,7 @@ def test_arguments_reach_every_step(trained):
 # Names, and copies.
 
 
-def test_classes_have_the_names_of_their_tasks():
+def test_classes_have_the_names_of_their_tasks(untrained_search):
     """The text of a new label may be the name of an old class."""
     names = {0: "3", 1: "2", 2: "1", 3: "0"}
     images, animals = shades(2)
@@ -513,14 +526,16 @@ MODELS = {
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_models_that_cannot_be_searched_are_refused(case, scenario, never_fit):
+def test_models_that_cannot_be_searched_are_refused(
+    case, scenario, never_fit, add_branch
+):
     del never_fit
     make, message = MODELS[case]
     model = make()
     if case != "no classes":
         model.add_classes(scenario[0].labels)
     if case == "branches":
-        model.add_branch([77])
+        add_branch(model, [77])
     with pytest.raises(ValueError, match=message):
         sharing.search(model, scenario[1])
 
