@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import (
+    ClassExemplars,
     ExemplarMemory,
     RawStorage,
-    StoredImages,
     storage_record,
 )
 from keras_incremental.models import IncrementalClassifier
@@ -159,15 +159,15 @@ class Backup:
                 "IncrementalCallback, and a folder, for each model."
             )
 
-    def _stored_images(self, memory, index: int) -> StoredImages:
+    def _stored_images(self, memory, index: int) -> ClassExemplars:
         """Returns the exemplars of the memory's class number `index`."""
         if "memory" not in self._blobs:
             arrays = self._folder.get(self._blobs[f"memory {index}"])
-            return StoredImages.from_arrays(memory.storage, arrays)
+            return ClassExemplars.from_arrays(memory.storage, arrays)
         # A backup of before there were storages: all classes in one blob.
         images = self._folder.get(self._blobs["memory"])[str(index)]
         spec = tf.TensorSpec(images.shape[1:], images.dtype)
-        return StoredImages(memory.storage, spec, images)
+        return ClassExemplars(memory.storage, spec, images)
 
     def finish_step(
         self,

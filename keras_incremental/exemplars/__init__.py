@@ -1,12 +1,13 @@
 """The exemplar memory: which samples to keep, keeping them, rehearsing them.
 
 `selection.py` ranks samples (NumPy only), `memory.py` owns the stored ones,
-`image_storage.py` says how they are kept, `rehearsal.py` feeds them to training
+`codecs.py` says how they are kept, `rehearsal.py` feeds them to training
 next to new data, through tf.data.
 """
 
 from keras_incremental.exemplars.byte_size import parse_bytes
-from keras_incremental.exemplars.image_storage import (
+from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.codecs import (
     DiskStorage,
     JpegStorage,
     PngStorage,
@@ -24,16 +25,15 @@ from keras_incremental.exemplars.selection import (
     nearest_to_mean_order,
     random_order,
 )
-from keras_incremental.exemplars.stored_images import StoredImages
 
 __all__ = [
+    "ClassExemplars",
     "DiskStorage",
     "ExemplarMemory",
     "JpegStorage",
     "PngStorage",
     "RawStorage",
     "Storage",
-    "StoredImages",
     "balanced_samples",
     "herding_order",
     "nearest_to_mean_order",

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.exemplars import storage as memory_folder
+from keras_incremental.exemplars import folder_format
 from keras_incremental.exemplars.budget import Budget
-from keras_incremental.exemplars.image_storage import (
+from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.codecs import (
     RawStorage,
     Storage,
     recorded_storage,
@@ -22,7 +23,6 @@ from keras_incremental.exemplars.selection import (
     nearest_to_mean_order,
     random_order,
 )
-from keras_incremental.exemplars.stored_images import StoredImages
 from keras_incremental.labels import as_label, distinct_in_order
 from keras_incremental.samples import Samples, read_samples
 
@@ -105,7 +105,7 @@ class ExemplarMemory:
             raise TypeError(f"seed={seed!r}; expected an integer.")
         self.storage = storage
         self.selection, self.seed = selection, int(seed)
-        self._images: dict[int | str, StoredImages] = {}
+        self._images: dict[int | str, ClassExemplars] = {}
 
     def __len__(self):
         return sum(len(images) for images in self._images.values())
@@ -141,21 +141,21 @@ class ExemplarMemory:
     @property
     def image_spec(self) -> tf.TensorSpec | None:
         """Shape and dtype of an exemplar; `None` while there is none."""
-        for label in self.filled():
+        for label in self.labels_with_exemplars():
             return self._images[label].image_spec
         return None
 
-    def filled(self) -> list[int | str]:
+    def labels_with_exemplars(self) -> list[int | str]:
         """Returns the classes that have exemplars, in order of arrival."""
         return [label for label, images in self._images.items() if len(images)]
 
-    def lacking(self, labels: Iterable) -> list[int | str]:
+    def labels_without_exemplars(self, labels: Iterable) -> list[int | str]:
         """Returns those of `labels` that have no exemplar.
 
-        >>> ExemplarMemory(10).lacking([40, 7])
+        >>> ExemplarMemory(10).labels_without_exemplars([40, 7])
         [40, 7]
         """
-        filled = set(self.filled())
+        filled = set(self.labels_with_exemplars())
         return [label for label in labels if label not in filled]
 
     def images(self, label) -> np.ndarray:
@@ -174,7 +174,7 @@ class ExemplarMemory:
             )
         return self._images[label].decoded()
 
-    def stored(self) -> dict[int | str, StoredImages]:
+    def stored(self) -> dict[int | str, ClassExemplars]:
         """Returns all exemplars as they are stored, by label; `restore` them.
 
         Nothing is copied: stored images never change.
@@ -197,13 +197,13 @@ class ExemplarMemory:
         """
         return self._budget.quotas(num_classes, self._image_bytes(image_spec))
 
-    def whole_share(self) -> int:
+    def quota_per_class(self) -> int:
         """Returns how many images a class' share holds now, 0 while empty.
 
         With a budget in bytes and images of different sizes, it is as many as
         the class with the most images has.
         """
-        filled = self.filled()
+        filled = self.labels_with_exemplars()
         if self._sizes_differ(None):
             return max((len(self._images[k]) for k in filled), default=0)
         return min(self.quotas(len(filled)), default=0) if filled else 0
@@ -243,7 +243,7 @@ class ExemplarMemory:
         extract: Extract,
         counts: Mapping,
         features: np.ndarray | None = None,
-    ) -> dict[int | str, StoredImages]:
+    ) -> dict[int | str, ClassExemplars]:
         """Ranks the images of the classes in `samples`; keeps nothing.
 
         The exemplars that the memory already has of a class compete with the
@@ -300,7 +300,7 @@ class ExemplarMemory:
         gather(rankings.values(), samples, self.storage.encode)
         return {
             # Popped: a class' single rows are freed once they are joined.
-            label: StoredImages.of_rows(
+            label: ClassExemplars.of_rows(
                 self.storage, spec, rankings.pop(label).rows()
             )
             for label in arriving
@@ -340,7 +340,9 @@ class ExemplarMemory:
         self.check_images(samples.image_spec)
         arriving = distinct_in_order(samples.labels)
         classes = list(dict.fromkeys([*self.labels, *known, *arriving]))
-        absent = set(self.lacking(classes)).difference(arriving)
+        absent = set(self.labels_without_exemplars(classes)).difference(
+            arriving
+        )
         filled = [label for label in classes if label not in absent]
         shares = self._shares(filled, _definite_spec(samples))
         chosen = self._rank(samples, extract, shares, features)
@@ -413,10 +415,13 @@ class ExemplarMemory:
         Raises:
             ValueError: if there is less than one image for each class.
         """
-        classes = list(dict.fromkeys([*self.filled(), *labels]))
+        classes = list(dict.fromkeys([*self.labels_with_exemplars(), *labels]))
         if self._sizes_differ(image_spec):
             shares = self._shares(classes, image_spec)
-            self._cut(self._images, {k: shares[k] for k in self.filled()})
+            self._cut(
+                self._images,
+                {k: shares[k] for k in self.labels_with_exemplars()},
+            )
             self._check_smallest(len(classes), image_spec)
         elif self.budget is None or self._image_bytes(image_spec):
             self.quotas(len(classes), image_spec)
@@ -457,7 +462,7 @@ class ExemplarMemory:
             "selection": keras.saving.get_registered_name(self.selection),
             "seed": self.seed,
         }
-        memory_folder.write(directory, settings, self._images)
+        folder_format.write(directory, settings, self._images)
 
     @classmethod
     def load(
@@ -480,7 +485,7 @@ class ExemplarMemory:
             FileNotFoundError: if the folder or a file in it is missing.
             ValueError: if a file is damaged or of a newer format; it is named.
         """
-        settings = memory_folder.read_settings(directory)
+        settings = folder_format.read_settings(directory)
         if selection is None:
             selection = _registered_selection(settings["selection"])
         saved = recorded_storage(settings["storage"])
@@ -492,12 +497,14 @@ class ExemplarMemory:
             selection=selection,
             seed=settings["seed"],
         )
-        for label, images in memory_folder.read_images(directory, saved):
+        for label, images in folder_format.read_images(directory, saved):
             if memory.storage != saved:
                 memory.storage.check(images.image_spec)
                 images = images.moved_to(memory.storage)
             memory._images[label] = images
-        shares = memory._shares(memory.filled(), memory.image_spec)
+        shares = memory._shares(
+            memory.labels_with_exemplars(), memory.image_spec
+        )
         memory._images = memory._cut(memory._images, shares)
         return memory
 
@@ -543,7 +550,7 @@ class ExemplarMemory:
             self._sizes_differ(image_spec),
         )
 
-    def _cut(self, images, shares) -> dict[int | str, StoredImages]:
+    def _cut(self, images, shares) -> dict[int | str, ClassExemplars]:
         """Returns stored images cut to their shares, by label.
 
         Raises:

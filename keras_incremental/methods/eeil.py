@@ -129,7 +129,7 @@ class EEIL(Method):
         if step.memory is None:
             return False
         old = step.model.labels[: step.known_classes]
-        missing = step.memory.lacking(old)
+        missing = step.memory.labels_without_exemplars(old)
         if missing:
             _logger.warning(
                 "Balanced fine-tuning is left out: the memory has no exemplar "

@@ -81,7 +81,7 @@ def test_what_is_stored_never_exceeds_the_budget(storage, budget, tasks):
             storage.to_bytes(row) for part in stored for row in part.rows
         ]
         assert sum(map(len, content)) == memory.nbytes <= budget
-        assert len(memory.filled()) == label
+        assert len(memory.labels_with_exemplars()) == label
 
 
 @settings(max_examples=25, deadline=None)
@@ -204,7 +204,7 @@ def test_balanced_set_has_as_many_as_the_class_with_the_most():
     counts = [len(memory.images(k)) for k in (0, 1)]
     assert counts[0] != counts[1]
     balanced = balanced_samples(memory, samples_of({5: 60}, 9), extract)
-    assert memory.whole_share() == max(counts)
+    assert memory.quota_per_class() == max(counts)
     assert np.bincount(balanced.labels)[[0, 1, 5]].tolist() == [max(counts)] * 3
 
 

@@ -13,12 +13,12 @@ import tensorflow as tf
 
 from keras_incremental.augmentation import StoredEEILAugmentation
 from keras_incremental.exemplars import (
+    ClassExemplars,
     DiskStorage,
     ExemplarMemory,
     JpegStorage,
     PngStorage,
     RawStorage,
-    StoredImages,
     balanced_samples,
     training_batches,
 )
@@ -260,7 +260,7 @@ def test_new_images_of_a_balanced_set_have_the_losses_of_old_ones():
     new, storage = samples_of({5: 9}, seed=4), JpegStorage(50)
     balanced = balanced_samples(filled(storage), new, extract)
     got = balanced.take(balanced.of_label(5))
-    expected = StoredImages.of_rows(
+    expected = ClassExemplars.of_rows(
         storage, new.image_spec, storage.encode(new.all_images()[: len(got)])
     )
     np.testing.assert_array_equal(got, expected.decoded())
@@ -414,7 +414,7 @@ def test_arrays_of_stored_images_make_the_same_images(storage):
     np.savez(buffer, allow_pickle=False, **ranked.to_arrays())
     buffer.seek(0)
     with np.load(buffer, allow_pickle=False) as arrays:
-        again = StoredImages.from_arrays(storage, dict(arrays))
+        again = ClassExemplars.from_arrays(storage, dict(arrays))
     assert again.image_spec == ranked.image_spec
     np.testing.assert_array_equal(again.decoded(), ranked.decoded())
 

@@ -12,16 +12,16 @@ import re
 import tempfile
 from collections.abc import Iterator
 
-from keras_incremental.exemplars.image_files import (
-    read_images_file,
-    write_images_file,
-)
-from keras_incremental.exemplars.image_storage import (
+from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.codecs import (
     RawStorage,
     Storage,
     storage_record,
 )
-from keras_incremental.exemplars.stored_images import StoredImages
+from keras_incremental.exemplars.npy_images import (
+    read_images_file,
+    write_images_file,
+)
 from keras_incremental.files import (
     RemotePath,
     as_path,
@@ -49,7 +49,7 @@ def write(directory, settings: dict, images: dict) -> None:
         directory: the folder.
         settings: JSON types: capacity, per_class, budget, storage, selection,
             seed.
-        images: `StoredImages` by label.
+        images: `ClassExemplars` by label.
     """
     folder = as_path(directory)
     if isinstance(folder, RemotePath):
@@ -74,7 +74,7 @@ def read_settings(directory) -> dict:
 
 def read_images(
     directory, storage: Storage
-) -> Iterator[tuple[int | str, StoredImages]]:
+) -> Iterator[tuple[int | str, ClassExemplars]]:
     """Yields labels and images, class by class, as `write` took them.
 
     Args:

@@ -10,7 +10,7 @@ from keras_incremental.samples import Samples
 _AT_ONCE = 64
 
 
-class StoredImages:
+class ClassExemplars:
     """The exemplars of one class, best first. Never changed: it is replaced.
 
     Args:
@@ -40,12 +40,12 @@ class StoredImages:
         """Bytes of all of them as they are stored."""
         return int(self.sizes.sum())
 
-    def head(self, count: int) -> "StoredImages":
+    def head(self, count: int) -> "ClassExemplars":
         """Returns the best `count`; what is left out can be freed."""
         if count >= len(self):
             return self
         rows = self.rows[:count].copy()
-        return StoredImages(self.storage, self.image_spec, rows)
+        return ClassExemplars(self.storage, self.image_spec, rows)
 
     def decoded(self) -> np.ndarray:
         """Returns the images, `(count, h, w, c)`."""
@@ -53,17 +53,17 @@ class StoredImages:
         samples = self.storage.samples(self.rows, self.image_spec, unused)
         return samples.take(np.arange(len(self)))
 
-    def moved_to(self, storage) -> "StoredImages":
+    def moved_to(self, storage) -> "ClassExemplars":
         """Returns the same images in another storage."""
         rows = []
         for start in range(0, len(self), _AT_ONCE):
-            part = StoredImages(
+            part = ClassExemplars(
                 self.storage,
                 self.image_spec,
                 self.rows[start : start + _AT_ONCE],
             )
             rows += storage.encode(part.decoded())
-        return StoredImages.of_rows(storage, self.image_spec, rows)
+        return ClassExemplars.of_rows(storage, self.image_spec, rows)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Returns arrays that `from_arrays` makes the same images of."""
@@ -76,7 +76,7 @@ class StoredImages:
         }
 
     @classmethod
-    def from_arrays(cls, storage, arrays: dict) -> "StoredImages":
+    def from_arrays(cls, storage, arrays: dict) -> "ClassExemplars":
         """Makes stored images of what `to_arrays` returned."""
         image = arrays["image"]
         spec = tf.TensorSpec(image.shape[1:], image.dtype)

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.exemplars.stored_images import StoredSamples
+from keras_incremental.exemplars.class_exemplars import StoredSamples
 from keras_incremental.samples import ArraySamples, Samples
 
 

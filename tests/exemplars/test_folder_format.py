@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from keras_incremental import ExemplarMemory
-from keras_incremental.exemplars import RawStorage, StoredImages
+from keras_incremental.exemplars import ClassExemplars, RawStorage
 from keras_incremental.files import as_path
 
 IMAGES = {
@@ -22,7 +22,7 @@ def memory_of(images):
     memory = ExemplarMemory(capacity=12, seed=3)
     memory.restore(
         {
-            label: StoredImages(
+            label: ClassExemplars(
                 RawStorage(), tf.TensorSpec((8, 8, 1), "uint8"), ranked
             )
             for label, ranked in images.items()

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.exemplars.image_storage import Storage
-from keras_incremental.exemplars.stored_images import StoredImages
+from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.codecs import Storage
 
 _AT_ONCE = 64
 
 
-def write_images_file(file, images: Sequence[StoredImages]) -> dict:
+def write_images_file(file, images: Sequence[ClassExemplars]) -> dict:
     """Writes stored images, class by class.
 
     Args:
@@ -53,7 +53,7 @@ def write_images_file(file, images: Sequence[StoredImages]) -> dict:
 
 def read_images_file(
     file, name, storage: Storage, record: dict
-) -> Iterator[StoredImages]:
+) -> Iterator[ClassExemplars]:
     """Yields the stored images of each class.
 
     Args:
@@ -86,7 +86,7 @@ def read_images_file(
             part = range(min(_AT_ONCE, count - len(rows)))
             contents = [file.read(next(remaining)) for _ in part]
             rows += storage.from_bytes(contents, spec)
-        yield StoredImages.of_rows(storage, spec, rows)
+        yield ClassExemplars.of_rows(storage, spec, rows)
 
 
 def _read_header(file, name) -> tuple[tuple, np.dtype]:
