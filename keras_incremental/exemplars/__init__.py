@@ -1,8 +1,8 @@
 """The exemplar memory: which samples to keep, keeping them, rehearsing them.
 
-`selection.py` ranks samples (NumPy only), `memory.py` owns the stored ones,
-`codecs.py` says how they are kept, `rehearsal.py` feeds them to training
-next to new data, through tf.data.
+`selection.py` ranks samples (NumPy only), `memory.py` owns the exemplars,
+`codecs.py` stores their images, `folder_format.py` saves them, `rehearsal.py`
+feeds them to training beside new data, through tf.data.
 """
 
 from keras_incremental.exemplars.byte_size import parse_bytes

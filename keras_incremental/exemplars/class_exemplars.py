@@ -49,9 +49,15 @@ class ClassExemplars:
 
     def decoded(self) -> np.ndarray:
         """Returns the images, `(count, h, w, c)`."""
+        return self._samples().take(np.arange(len(self)))
+
+    def dataset(self) -> tf.data.Dataset:
+        """Returns the images as a dataset of single ones."""
+        return self._samples().images()
+
+    def _samples(self) -> Samples:
         unused = np.zeros(len(self), np.int64)
-        samples = self.storage.samples(self.rows, self.image_spec, unused)
-        return samples.take(np.arange(len(self)))
+        return self.storage.samples(self.rows, self.image_spec, unused)
 
     def moved_to(self, storage) -> "ClassExemplars":
         """Returns the same images in another storage."""

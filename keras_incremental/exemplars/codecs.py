@@ -37,8 +37,8 @@ class Storage(abc.ABC):
         """
 
     @abc.abstractmethod
-    def image_bytes(self, image_spec: tf.TensorSpec) -> int | None:
-        """Returns the bytes that each image takes; `None` if they differ."""
+    def image_bytes(self, image_spec: tf.TensorSpec) -> int:
+        """Returns the bytes that an image takes, at least if they differ."""
 
     @abc.abstractmethod
     def encode(self, images: np.ndarray) -> list:
@@ -60,10 +60,7 @@ class Storage(abc.ABC):
 
     def sizes(self, rows: np.ndarray, image_spec) -> np.ndarray:
         """Returns the bytes stored in each of joined rows, int64."""
-        size = self.image_bytes(image_spec)
-        if size is None:
-            return np.array([len(row) for row in rows], np.int64)
-        return np.full(len(rows), size, np.int64)
+        return np.full(len(rows), self.image_bytes(image_spec), np.int64)
 
     @abc.abstractmethod
     def row_dtype(self, image_spec: tf.TensorSpec) -> tf.DType:
@@ -157,7 +154,10 @@ class _EncodedStorage(Storage):
         """Returns the image of some bytes, in a graph."""
 
     def image_bytes(self, image_spec):
-        return None
+        """Returns the bytes of a black image; hardly any takes fewer."""
+        black = np.zeros((1, *image_spec.shape), np.uint8)
+        (row,) = self.encode(black)
+        return len(row)
 
     def encode(self, images):
         encoded = tf.data.Dataset.from_tensor_slices(images).map(
@@ -170,6 +170,9 @@ class _EncodedStorage(Storage):
 
     def from_bytes(self, contents, image_spec):
         return contents
+
+    def sizes(self, rows, image_spec):
+        return np.array([len(row) for row in rows], np.int64)
 
     def row_dtype(self, image_spec):
         return tf.string
@@ -245,7 +248,8 @@ class PngStorage(_EncodedStorage):
     RAM: the encoded images, and a few decoded batches while they are trained
     on, however many images there are.
 
-    >>> PngStorage().image_bytes(tf.TensorSpec((32, 32, 3), "uint8")) is None
+    >>> black = np.zeros((1, 32, 32, 3), np.uint8)
+    >>> len(*PngStorage().encode(black)) < black.nbytes
     True
     """
 
