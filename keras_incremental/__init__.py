@@ -27,15 +27,24 @@ from keras_incremental import (
     methods,
     metrics,
     model_files,
+    networks,
+    objectives,
     reports,
     scenarios,
+    score_rules,
     sharing,
 )
 from keras_incremental._version import __version__
 from keras_incremental.callbacks import IncrementalCallback
 from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.methods import EEIL, FineTune, Joint, PartialSharing
+from keras_incremental.methods import (
+    EEIL,
+    FineTune,
+    Joint,
+    Method,
+    PartialSharing,
+)
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.scenarios import ClassIncrementalScenario
 
@@ -48,6 +57,7 @@ __all__ = [
     "IncrementalCallback",
     "IncrementalClassifier",
     "Joint",
+    "Method",
     "PartialSharing",
     "__version__",
     "augmentation",
@@ -61,7 +71,10 @@ __all__ = [
     "methods",
     "metrics",
     "model_files",
+    "networks",
+    "objectives",
     "reports",
     "scenarios",
+    "score_rules",
     "sharing",
 ]

@@ -184,7 +184,7 @@ def share_of_global_mean(mean: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     return mean * tf.cast(count / total, mean.dtype)
 
 
-def logits_of(network: Callable, inputs, count: tf.Tensor) -> tf.Tensor:
+def rows_of(network: Callable, inputs, count: tf.Tensor):
     """Returns `network(inputs)`, also for a replica that has got no sample.
 
     TensorFlow gives the replicas that a last batch is too small for a batch of
@@ -192,7 +192,7 @@ def logits_of(network: Callable, inputs, count: tf.Tensor) -> tf.Tensor:
     which is left out of what is returned.
 
     Args:
-        network: from inputs to `(batch, units)`.
+        network: from inputs to a structure of tensors, batch first.
         inputs: structure of tensors, batch first.
         count: rows of the batch.
     """
@@ -203,7 +203,8 @@ def logits_of(network: Callable, inputs, count: tf.Tensor) -> tf.Tensor:
     def filled(rows):
         return tf.pad(rows, [[0, missing], *[[0, 0]] * (len(rows.shape) - 1)])
 
-    return network(keras.tree.map_structure(filled, inputs))[:count]
+    outputs = network(keras.tree.map_structure(filled, inputs))
+    return keras.tree.map_structure(lambda rows: rows[:count], outputs)
 
 
 def mean_or_zero(mean: tf.Tensor, count: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,7 @@ from keras_incremental.callbacks import IncrementalCallback
 from keras_incremental.distribution import is_chief
 from keras_incremental.model_files import save_model
 from keras_incremental.models import IncrementalClassifier
+from keras_incremental.predictions import predict
 from keras_incremental.scenarios import ClassIncrementalScenario, Task
 
 
@@ -156,30 +157,24 @@ class Experiment:
     def _evaluate(self, task: Task) -> tuple[dict, np.ndarray]:
         """Returns a task's entry of the results, and the confusion matrix."""
         started = time.perf_counter()
-        raw, units = self.model.labelled_logits(task.seen_test)
-        scales, biases = self.model.calibration()
-        logits = raw * scales + biases
-        predictions = logits.argmax(axis=-1)
-        task_of_unit = self.model.task_of_unit()
-        per_task = metrics.per_task_accuracy(predictions, units, task_of_unit)
+        predictions = predict(self.model, task.seen_test)
+        units, tasks = predictions.units, predictions.task_of_unit
+        per_task = metrics.per_task_accuracy(predictions.classes, units, tasks)
+        task_aware = metrics.per_task_accuracy(
+            predictions.task_aware_classes, units, tasks
+        )
         report = self.incremental.reports[-1]
         entry = {
             "task": task.index,
             "classes": task.class_names,
             "seen_classes": self.model.num_classes,
-            "accuracy": metrics.accuracy(predictions, units),
-            "top5_accuracy": metrics.top_k_accuracy(logits, units, 5),
+            "accuracy": predictions.accuracy,
+            "top5_accuracy": metrics.top_k_accuracy(
+                predictions.scores, units, 5
+            ),
             "per_task_accuracy": list(per_task),
-            "uncalibrated_accuracy": metrics.accuracy(
-                raw.argmax(axis=-1), units
-            ),
-            "task_aware_accuracy": list(
-                metrics.per_task_accuracy(
-                    metrics.task_aware_predictions(raw, units, task_of_unit),
-                    units,
-                    task_of_unit,
-                )
-            ),
+            "uncalibrated_accuracy": predictions.uncalibrated_accuracy,
+            "task_aware_accuracy": list(task_aware),
             **report.details,
             "exemplars": report.exemplars,
             "epochs": report.epochs,
@@ -188,7 +183,7 @@ class Experiment:
             "evaluate_seconds": time.perf_counter() - started,
         }
         confusion = metrics.confusion_matrix(
-            units, predictions, self.model.num_classes
+            units, predictions.classes, self.model.num_classes
         )
         return entry, confusion
 

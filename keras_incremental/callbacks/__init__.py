@@ -1,8 +1,7 @@
-"""The callback that turns `model.fit` into an incremental step."""
+"""The Keras callback that makes one `fit` one task."""
 
 from keras_incremental.callbacks.incremental_callback import (
     IncrementalCallback,
-    StepReport,
 )
 
-__all__ = ["IncrementalCallback", "StepReport"]
+__all__ = ["IncrementalCallback"]

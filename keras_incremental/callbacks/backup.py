@@ -7,45 +7,22 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import (
     ClassExemplars,
     ExemplarMemory,
-    RawStorage,
     storage_record,
 )
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.samples import Samples
+from keras_incremental.training import Progress, Recorder, TaskReport
 
 
-@dataclasses.dataclass
-class Progress:
-    """How far a step has come.
+class Backup(Recorder):
+    """Backs a run up after each epoch and each task, and restores it.
 
-    Attributes:
-        phase: index of the phase.
-        epochs: finished epochs of it.
-        stopped: whether a callback has ended the phase.
-        epochs_before: finished epochs of the phases before.
-        factor: of the learning rate, in the last epoch.
-        train_seconds, overhead_seconds: spent on the step so far.
-    """
-
-    phase: int = 0
-    epochs: int = 0
-    stopped: bool = False
-    epochs_before: int = 0
-    factor: float = 1.0
-    train_seconds: float = 0.0
-    overhead_seconds: float = 0.0
-
-
-class Backup:
-    """Backs a run up after each epoch and each step, and restores it.
-
-    What is written: the weights after the last finished step, at the start of
+    What is written: the weights after the last finished task, at the start of
     the phase and after the last epoch, the optimizer's state, the memory, and
     how far the run has come. Everything else follows from these: growth,
     teacher, balanced set and shuffles are computed again as they were.
@@ -64,7 +41,8 @@ class Backup:
     def __init__(self, directory, settings: dict, writes: bool = True):
         self._folder, self._writes = BackupFolder(directory), writes
         self._blobs: dict[str, str] = {}
-        self._record = {"settings": settings, "steps": [], "progress": None}
+        self._data: dict = {}
+        self._record = {"settings": settings, "tasks": [], "progress": None}
         found = self._folder.read()
         self.is_resumed = found is not None
         if found is not None:
@@ -73,9 +51,9 @@ class Backup:
             self._record = record
 
     @property
-    def finished_steps(self) -> int:
+    def finished_tasks(self) -> int:
         """How many steps the backup has finished."""
-        return len(self._record["steps"])
+        return len(self._record["tasks"])
 
     @property
     def traces(self) -> int:
@@ -83,30 +61,43 @@ class Backup:
         return self._record.get("traces", 0)
 
     def report(self, index: int) -> dict:
-        """Returns the fields of a finished step's report."""
-        return self._record["steps"][index]["report"]
+        """Returns the fields of a finished task's report."""
+        return self._record["tasks"][index]["report"]
 
     def is_published(self, index: int) -> bool:
-        """Whether the model was published after a finished step."""
-        return self._record["steps"][index]["published"]
+        """Whether the model was published after a finished task."""
+        return self._record["tasks"][index]["published"]
 
-    def check_data(self, index: int, data: dict) -> None:
-        """Refuses other data than a step had.
+    def begin_task(self, index: int, data: dict) -> Progress:
+        """Returns how far a task had come; nothing if it is new.
+
+        Args:
+            index: of the task in this run.
+            data: what tells its data and options from others'.
 
         Raises:
-            ValueError: with what differs.
+            ValueError: if the task had other data; with what differs.
         """
-        steps, progress = self._record["steps"], self._record["progress"]
-        if index < len(steps):
-            before = steps[index]["data"]
-        elif index == len(steps) and progress is not None:
+        self._check_data(index, data)
+        self._data = data
+        progress = self._record["progress"]
+        if progress is None or index != self.finished_tasks:
+            return Progress()
+        names = [field.name for field in dataclasses.fields(Progress)]
+        return Progress(**{name: progress[name] for name in names})
+
+    def _check_data(self, index: int, data: dict) -> None:
+        tasks, progress = self._record["tasks"], self._record["progress"]
+        if index < len(tasks):
+            before = tasks[index]["data"]
+        elif index == len(tasks) and progress is not None:
             before = progress["data"]
         else:
             return
         differing = [key for key in data if data[key] != before.get(key)]
         if differing:
             raise ValueError(
-                f"backup_dir={str(self._folder.path)!r} holds a run whose step "
+                f"backup_dir={str(self._folder.path)!r} holds a run whose task "
                 f"{index} had other data or options: "
                 + "; ".join(
                     f"{key} {before.get(key)!r}, now {data[key]!r}"
@@ -115,13 +106,13 @@ class Backup:
                 + ". Repeat that run's fits in order, or choose another folder."
             )
 
-    # Steps.
+    # Tasks.
 
-    def restore_step(
+    def restore_task(
         self, model: IncrementalClassifier, memory: ExemplarMemory | None
     ) -> None:
-        """Brings model and memory to where the last finished step left them."""
-        if not self.finished_steps:
+        """Brings model and memory to where the last finished task left them."""
+        if not self.finished_tasks:
             return
         structure = self._record["structure"]
         known = structure["labels"][: model.num_classes]
@@ -143,12 +134,12 @@ class Backup:
             memory.restore(dict(zip(labels, stored, strict=True)))
 
     def check_model(self, model: IncrementalClassifier) -> None:
-        """Refuses a model that is not the one of the last finished step.
+        """Refuses a model that is not the one of the last finished task.
 
         Raises:
             ValueError: if it does not know the classes of that step.
         """
-        if not self.finished_steps:
+        if not self.finished_tasks:
             return
         labels = self._record["structure"]["labels"]
         if model.labels[: len(labels)] != labels:
@@ -161,37 +152,31 @@ class Backup:
 
     def _stored_images(self, memory, index: int) -> ClassExemplars:
         """Returns the exemplars of the memory's class number `index`."""
-        if "memory" not in self._blobs:
-            arrays = self._folder.get(self._blobs[f"memory {index}"])
-            return ClassExemplars.from_arrays(memory.storage, arrays)
-        # A backup of before there were storages: all classes in one blob.
-        images = self._folder.get(self._blobs["memory"])[str(index)]
-        spec = tf.TensorSpec(images.shape[1:], images.dtype)
-        return ClassExemplars(memory.storage, spec, images)
+        arrays = self._folder.get(self._blobs[f"memory {index}"])
+        return ClassExemplars.from_arrays(memory.storage, arrays)
 
-    def finish_step(
+    def finish_task(
         self,
         model: IncrementalClassifier,
         memory: ExemplarMemory | None,
-        data: dict,
-        report: dict,
+        report: TaskReport,
     ) -> None:
-        """Backs up a finished step; if it raises, the step is not finished."""
+        """Backs up a finished task; if it raises, the task is not finished."""
         before = self._record, self._blobs
         try:
-            self._note_step(model, memory, data, report)
+            self._note_task(model, memory, dataclasses.asdict(report))
             self._commit()
         except BaseException:
             self._record, self._blobs = before
             raise
 
-    def _note_step(self, model, memory, data: dict, report: dict) -> None:
-        step = {"data": data, "report": report, "published": False}
+    def _note_task(self, model, memory, report: dict) -> None:
+        task = {"data": self._data, "report": report, "published": False}
         self._record = {
             **self._record,
             "structure": model.structure(),
             "progress": None,
-            "steps": [*self._record["steps"], step],
+            "tasks": [*self._record["tasks"], task],
         }
         self._note_traces(model)
         self._blobs = {"finished": self._put_all(model.state_variables())}
@@ -202,19 +187,11 @@ class Backup:
                 self._blobs[f"memory {index}"] = self._put(images.to_arrays())
 
     def note_published(self) -> None:
-        """Notes that the model was published after the last step."""
-        self._record["steps"][-1]["published"] = True
+        """Notes that the model was published after the last task."""
+        self._record["tasks"][-1]["published"] = True
         self._commit()
 
-    # Within a step.
-
-    def progress_of(self, index: int) -> Progress | None:
-        """Returns how far a step had come, if it was begun and not ended."""
-        progress = self._record["progress"]
-        if progress is None or index != self.finished_steps:
-            return None
-        names = [field.name for field in dataclasses.fields(Progress)]
-        return Progress(**{name: progress[name] for name in names})
+    # Within a task.
 
     def restore_phase_start(self, model: IncrementalClassifier) -> None:
         """Brings the weights to the start of the phase, after growth."""
@@ -231,20 +208,20 @@ class Backup:
         self._blobs["phase"] = self._put_all(model.state_variables())
 
     def end_epoch(
-        self, model: IncrementalClassifier, data: dict, progress: Progress
+        self, model: IncrementalClassifier, progress: Progress
     ) -> None:
         """Backs up a finished epoch."""
         self._blobs["model"] = self._put_all(model.state_variables())
         self._blobs["optimizer"] = self._put_all(model.optimizer.variables)
         self._record["progress"] = {
             **dataclasses.asdict(progress),
-            "data": data,
+            "data": self._data,
         }
         self._note_traces(model)
         self._commit()
 
-    def forget_progress(self) -> None:
-        """A step failed in this process: the next fit starts it anew."""
+    def fail_task(self) -> None:
+        """The task failed in this process: the next fit starts it anew."""
         self._record["progress"] = None
 
     def _note_traces(self, model) -> None:
@@ -272,7 +249,6 @@ class Backup:
         _assign(model.state_variables(), arrays, "the model")
 
     def _check_settings(self, before: dict, now: dict) -> None:
-        before = _completed(before)
         differing = [key for key in now if now[key] != before.get(key)]
         if differing:
             raise ValueError(
@@ -300,7 +276,7 @@ def _assign(variables, arrays: dict, what: str) -> None:
 
 
 def data_of(samples: Samples, epochs: int, batch_size: int) -> dict:
-    """Returns what tells one step's data and options from another's."""
+    """Returns what tells one task's data and options from another's."""
     labels = json.dumps(samples.labels.tolist())
     return {
         "samples": len(samples),
@@ -338,14 +314,6 @@ def settings_of(model, memory, method, augment, seed: int) -> dict:
             }
         )
     )
-
-
-def _completed(settings: dict) -> dict:
-    """Adds what backups left out before there was a choice."""
-    if settings.get("memory") is None:
-        return settings
-    added = {"budget": None, "storage": storage_record(RawStorage())}
-    return {**settings, "memory": {**added, **settings["memory"]}}
 
 
 def _described(item):

@@ -34,13 +34,13 @@ from collections.abc import Iterable, Mapping
 
 import keras
 
-from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.graph import Node
-from keras_incremental.networks.operations import (
+from keras_incremental.graphs.graph import Node
+from keras_incremental.graphs.operations import (
     NodeOperations,
     count_network,
     count_node,
 )
+from keras_incremental.layers import ExpandableDense
 
 # Reads of gradient, momentum and weight; writes of momentum and weight.
 _OPTIMIZER_ACCESSES = 5

@@ -33,6 +33,7 @@ from keras_incremental.cost.timing import (
 )
 from keras_incremental.files import atomic_write
 from keras_incremental.layers import ExpandableDense
+from keras_incremental.networks import Network
 
 NEXT_BRANCH = "next branch"
 
@@ -54,7 +55,7 @@ class CostReport:
             1.0 where all are, None without a branch point.
         batch_size: images that share one reading of the weights.
         constants: energy of one operation, bytes of one value.
-        trunk_kept: whether the outputs of the shared part are kept while a
+        trunk_cached: whether the outputs of the shared part are cached while a
             branch is trained.
     """
 
@@ -64,7 +65,7 @@ class CostReport:
     branch_at: str | float | None
     batch_size: int
     constants: EnergyConstants
-    trunk_kept: bool
+    trunk_cached: bool
 
     @property
     def ratios(self) -> dict[str, float | None]:
@@ -173,8 +174,8 @@ class CostReport:
         ]
         if self.branch_at is not None:
             kept = (
-                "the outputs of the shared layers are kept"
-                if self.trunk_kept
+                "the outputs of the shared layers are cached"
+                if self.trunk_cached
                 else "every step runs the shared layers"
             )
             lines.append(f"Training of a branch: {kept}.")
@@ -195,7 +196,7 @@ def report(
     constants: EnergyConstants = HOROWITZ_45NM,
     macs: Mapping | None = None,
     measure: bool = True,
-    trunk_kept: bool = True,
+    trunk_cached: bool = True,
 ) -> CostReport:
     """Counts and measures what a model takes, with and without sharing.
 
@@ -225,8 +226,8 @@ def report(
             layer's name, to a `function(layer, input_shapes, output_shape)`
             that returns the multiply-accumulates of one image.
         measure: whether to measure seconds as well.
-        trunk_kept: whether the shared layers' outputs are kept while a branch
-            is trained. If not, each of its steps runs them forward.
+        trunk_cached: whether the shared layers' outputs are cached while a
+            branch is trained. If not, each of its steps runs them forward.
 
     Returns:
         A `CostReport`: `print` it, or `save` or `plot` it.
@@ -248,7 +249,7 @@ def report(
     _check_arguments(batch_size, constants)
     _check_model(model)
     with unchanged_random_state():
-        plan = _Plan(model, batch_size, constants, macs, trunk_kept)
+        plan = _Plan(model, batch_size, constants, macs, trunk_cached)
         return _fill(plan, _measure(plan) if measure else {})
 
 
@@ -268,7 +269,7 @@ def _fill(plan: "_Plan", seconds: Mapping) -> CostReport:
         branch_at=plan.branch_at,
         batch_size=plan.batch_size,
         constants=plan.constants,
-        trunk_kept=plan.trunk_kept,
+        trunk_cached=plan.trunk_cached,
     )
 
 
@@ -287,15 +288,15 @@ class _Branch:
 class _Plan:
     """The parts of a model and their operations."""
 
-    def __init__(self, model, batch_size, constants, macs, trunk_kept):
+    def __init__(self, model, batch_size, constants, macs, trunk_cached):
         self.batch_size, self.constants = int(batch_size), constants
-        self.macs, self.trunk_kept = macs, bool(trunk_kept)
-        self.branch_at = getattr(model, "branch_at", None)
-        self.whole = _Branch("network", model.backbone, model.head)
-        self.trunk, self.branches, self._counted = None, [], {}
+        self.macs, self.trunk_cached = macs, bool(trunk_cached)
+        base = model.network.base()
+        self.branch_at = base.branch_at
+        self.whole = _Branch("network", base.backbone, base.head)
+        self.trunk, self.branches, self._counted = base.trunk, [], {}
         if self.branch_at is not None:
-            self.trunk = model.trunk
-            self.branches = _later_branches(model)
+            self.branches = _later_branches(model.network)
 
     def operations(self, branch: _Branch):
         """The operations of a branch and its head."""
@@ -317,26 +318,26 @@ class _Plan:
 
     def work_before(self) -> Work:
         """What one image of a branch's training takes before the branch."""
-        if self.trunk_kept:
+        if self.trunk_cached:
             return Work()
         return inference(
             count_part(self.trunk, macs=self.macs), self.batch_size
         )
 
 
-def _later_branches(model) -> list[_Branch]:
-    branches = [
-        _Branch(f"branch {number}", branch.network, branch.head)
-        for number, branch in enumerate(model.branches.branches, start=1)
-    ]
-    if branches:
-        return branches
-    latest = model.head.heads[-1]
+def _later_branches(network: Network) -> list[_Branch]:
+    if network.base() is not network:
+        parts = zip(network.networks[1:], network.branch_heads(), strict=True)
+        return [
+            _Branch(f"branch {number}", later, head)
+            for number, (later, head) in enumerate(parts, start=1)
+        ]
+    latest = network.heads[-1]
     head = ExpandableDense(
-        (latest.stop - latest.start,), capacity=model.head.capacity
+        (latest.stop - latest.start,), capacity=network.head.capacity
     )
-    head.build(model.tail.output_shape)
-    return [_Branch(NEXT_BRANCH, model.tail, head)]
+    head.build(network.tail.output_shape)
+    return [_Branch(NEXT_BRANCH, network.tail, head)]
 
 
 # The rows.
@@ -400,7 +401,7 @@ def _measure(plan: _Plan) -> dict[str, tuple[float, float]]:
     }
     extra = (
         0.0
-        if plan.trunk is None or plan.trunk_kept
+        if plan.trunk is None or plan.trunk_cached
         else seconds["trunk", "run"]
     )
     return {
@@ -438,18 +439,14 @@ def _check_arguments(batch_size, constants) -> None:
 
 
 def _check_model(model) -> None:
-    backbone = getattr(model, "backbone", None)
-    head = getattr(model, "head", None)
-    if not isinstance(backbone, keras.Model) or not isinstance(
-        head, ExpandableDense
-    ):
+    if not isinstance(getattr(model, "network", None), Network):
         raise TypeError(
             f"model is a {type(model).__name__}; expected an "
             "IncrementalClassifier. Wrap a network that gives features: "
             "keras_incremental.IncrementalClassifier(backbone, "
             "branch_at=...)."
         )
-    if not head.units:
+    if not model.network.units:
         raise ValueError(
             "The model knows no classes yet, so its head has no size. Teach "
             "it, or call model.add_classes(labels), before the report."

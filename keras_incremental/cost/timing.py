@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.networks.thinning import thin
+from keras_incremental.graphs.cloning import clone_network
 
 _WARM_UP_CALLS = 2
 _MIN_ROUNDS = 5
@@ -88,7 +88,7 @@ def training_step(
         head: an `ExpandableDense` of one unit or more.
         inputs: one batch.
     """
-    network, head = thin(network, width=1), _fresh(head)
+    network, head = clone_network(network, width=1), _fresh(head)
     head.build(network.output_shape)
     labels = tf.range(len(inputs)) % head.units
     variables = network.trainable_variables + head.trainable_variables

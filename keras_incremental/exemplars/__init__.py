@@ -1,10 +1,11 @@
-"""The exemplar memory: which samples to keep, keeping them, rehearsing them.
+"""The exemplar memory: which samples to keep, keeping them, balancing them.
 
 `selection.py` ranks samples (NumPy only), `memory.py` owns the exemplars,
-`codecs.py` stores their images, `folder_format.py` saves them, `rehearsal.py`
-feeds them to training beside new data, through tf.data.
+`codecs.py` stores their images, `folder_format.py` saves them, and
+`balanced.py` makes the set of balanced fine-tuning.
 """
 
+from keras_incremental.exemplars.balanced import balanced_samples
 from keras_incremental.exemplars.byte_size import parse_bytes
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
 from keras_incremental.exemplars.codecs import (
@@ -16,10 +17,6 @@ from keras_incremental.exemplars.codecs import (
     storage_record,
 )
 from keras_incremental.exemplars.memory import ExemplarMemory
-from keras_incremental.exemplars.rehearsal import (
-    balanced_samples,
-    training_batches,
-)
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,
@@ -40,5 +37,4 @@ __all__ = [
     "parse_bytes",
     "random_order",
     "storage_record",
-    "training_batches",
 ]

@@ -127,7 +127,7 @@ class StoredSamples(Samples):
         return images
 
     def look_up(self):
-        return lambda epoch, indices: self._batch(indices)
+        return lambda epoch, indices: {"images": self._batch(indices)}
 
     def _batches(self, indices: np.ndarray) -> tf.data.Dataset:
         indices = tf.data.Dataset.from_tensor_slices(indices)

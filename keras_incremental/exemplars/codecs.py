@@ -30,15 +30,11 @@ class Storage(abc.ABC):
     """
 
     def check(self, image_spec: tf.TensorSpec) -> None:  # noqa: B027
-        """Refuses images that the storage cannot keep.
-
-        Raises:
-            ValueError: with their shape and dtype.
-        """
+        """Raises a `ValueError` for images that the storage cannot keep."""
 
     @abc.abstractmethod
     def image_bytes(self, image_spec: tf.TensorSpec) -> int:
-        """Returns the bytes that an image takes, at least if they differ."""
+        """Returns the bytes that an image takes; if they differ, the fewest."""
 
     @abc.abstractmethod
     def encode(self, images: np.ndarray) -> list:
@@ -245,8 +241,7 @@ class JpegStorage(_EncodedStorage):
 class PngStorage(_EncodedStorage):
     """Keeps uint8 images as PNG in RAM: the same pixels, in less room.
 
-    RAM: the encoded images, and a few decoded batches while they are trained
-    on, however many images there are.
+    RAM: as for `JpegStorage`.
 
     >>> black = np.zeros((1, 32, 32, 3), np.uint8)
     >>> len(*PngStorage().encode(black)) < black.nbytes

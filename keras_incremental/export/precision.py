@@ -1,6 +1,6 @@
 """A model as it is, in float32 throughout."""
 
-from keras_incremental.models import IncrementalClassifier
+from keras_incremental.models import IncrementalClassifier, copy_state
 
 _HALVES = ("float16", "bfloat16")
 
@@ -16,12 +16,7 @@ def in_float32(model: IncrementalClassifier) -> IncrementalClassifier:
     if converted == config:
         return model
     copy = IncrementalClassifier.from_config(converted)
-    variables = zip(
-        copy.state_variables(), model.state_variables(), strict=True
-    )
-    for mine, other in variables:
-        mine.assign(other)
-    copy.finalize_state()
+    copy_state(copy, model)
     return copy
 
 

@@ -144,9 +144,59 @@ class ExpandableDense(keras.layers.Layer):
         return self.heads[-1]
 
     def truncate(self, num_heads: int) -> None:
-        """Takes back the heads after the first `num_heads`."""
+        """Removes the heads after the first `num_heads`."""
         self._head_sizes = self._head_sizes[:num_heads]
         self._units_in_use.assign(self.units)
+
+    def head_weights(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the kernel `(features, units)` and bias `(units,)` of a head.
+
+        Args:
+            index: of the head, in order of arrival; -1 is the newest.
+        """
+        columns = self.heads[index]
+        return self._read(self._kernels, columns), self._read(
+            self._biases, columns
+        )
+
+    def set_head_weights(self, index: int, kernel, bias) -> None:
+        """Assigns what `head_weights` returns.
+
+        Raises:
+            ValueError: if a shape is not that of the head.
+        """
+        columns = self.heads[index]
+        size = columns.stop - columns.start
+        shapes = np.shape(kernel), np.shape(bias)
+        if shapes != ((self._dim, size), (size,)):
+            raise ValueError(
+                f"set_head_weights got a kernel {shapes[0]} and a bias "
+                f"{shapes[1]}; head {index} takes {(self._dim, size)} and "
+                f"{(size,)}: features by classes, and classes."
+            )
+        self._write(self._kernels, columns, kernel)
+        self._write(self._biases, columns, bias)
+
+    def widened(self, features: int) -> "ExpandableDense":
+        """Returns a layer with the same heads on more features.
+
+        The kernel's new rows are 0: logits stay what they are.
+
+        Args:
+            features: of the new layer; the first ones are those of this layer.
+        """
+        layer = ExpandableDense.from_config(self.get_config())
+        layer.build((None, features))
+        more = np.zeros((features - self._dim, self.allocated), np.float32)
+        kernel = np.concatenate(
+            [self._read(self._kernels, slice(0, self.allocated)), more]
+        )
+        everything = slice(0, self.allocated)
+        layer._write(layer._kernels, everything, kernel)
+        layer._write(
+            layer._biases, everything, self._read(self._biases, everything)
+        )
+        return layer
 
     def copy_from(self, other: "ExpandableDense") -> None:
         """Takes over the heads and values of `other`, of equal capacity."""
@@ -237,6 +287,11 @@ class ExpandableDense(keras.layers.Layer):
         self._write(self._biases, head, bias)
         self._write(self._heads_of_units, head, np.full(size, index, "int32"))
         self._units_in_use.assign(self.units)
+
+    def _read(self, blocks, columns: slice) -> np.ndarray:
+        """Returns the last axis' `columns` of the blocks laid end to end."""
+        arrays = [keras.ops.convert_to_numpy(block) for block in blocks]
+        return np.concatenate(arrays, axis=-1)[..., columns]
 
     def _write(self, blocks, columns: slice, values) -> None:
         """Writes the last axis' `columns` of the blocks laid end to end."""

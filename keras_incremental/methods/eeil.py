@@ -4,9 +4,15 @@ import dataclasses
 import logging
 from collections.abc import Callable
 
-from keras_incremental.exemplars import balanced_samples
-from keras_incremental.methods.method import Method, Phase, Step, silent
+from keras_incremental.methods.method import Method
+from keras_incremental.methods.phase import Phase, no_noise
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
+from keras_incremental.methods.task_step import TaskStep
+from keras_incremental.objectives import (
+    CrossDistilled,
+    CrossEntropy,
+    Objective,
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -46,6 +52,8 @@ class EEIL(Method):
         gradient_noise: a `GradientNoise`, or `None`. The paper uses
             `GradientNoise()`; the default departs from it, because at small
             batches and small networks the noise outweighs the gradient.
+        classification: the objective beside the distillation, with one term;
+            `CrossEntropy()` is the paper's.
 
     Raises:
         ValueError: for a value out of range.
@@ -60,6 +68,8 @@ class EEIL(Method):
     learning_rate_factor: Callable[[int], float] = StepDecay()
     finetune_learning_rate: float = 0.1
     gradient_noise: GradientNoise | None = None
+    classification: Objective = CrossEntropy()
+    needs_memory = True
 
     def __post_init__(self):
         epochs = self.finetune_epochs
@@ -73,63 +83,53 @@ class EEIL(Method):
                 f"{self.finetune_learning_rate}; expected both above 0."
             )
 
-    @property
-    def needs_teacher(self) -> bool:
-        return self.distillation
-
-    def phases(self, step: Step) -> list[Phase]:
-        old_units = step.known_classes
+    def phases(self, task: TaskStep) -> list[Phase]:
         phases = [
-            self._phase(
-                step,
+            Phase(
                 name="training",
-                epochs=step.epochs,
-                sources=lambda: [step.samples, *step.exemplars()],
-                distilled_units=old_units,
+                epochs=task.epochs,
+                sources=lambda: [task.samples, *task.exemplars()],
+                objective=self._objective(task.known_classes),
                 learning_rate_factor=self.learning_rate_factor,
+                noise_stddev=self._noise(task, epochs_before=0),
             )
         ]
-        if old_units and self.finetune_epochs and self._can_balance(step):
-            phases.append(
-                self._phase(
-                    step,
-                    name="balanced fine-tuning",
-                    epochs=self.finetune_epochs,
-                    sources=lambda: [self._balanced(step)],
-                    distilled_units=step.model.num_classes,
-                    learning_rate_factor=lambda epoch: (
-                        self.finetune_learning_rate
-                        * self.learning_rate_factor(epoch)
-                    ),
-                    epochs_before=step.epochs,
-                )
-            )
+        if self._can_balance(task):
+            phases.append(self._balanced_fine_tuning(task))
         return phases
 
-    def _phase(self, step, *, distilled_units, epochs_before=0, **fields):
-        noise, stddev = self.gradient_noise, silent
-        if noise is not None:
-
-            def stddev(epoch):
-                return noise.stddev(epochs_before + epoch, step.batch_size)
-
+    def _balanced_fine_tuning(self, task: TaskStep) -> Phase:
         return Phase(
-            distilled_units=distilled_units if self.distillation else 0,
-            temperature=self.temperature,
-            noise_stddev=stddev,
-            **fields,
+            name="balanced fine-tuning",
+            epochs=self.finetune_epochs,
+            sources=lambda: [task.balanced()],
+            objective=self._objective(task.model.num_classes),
+            learning_rate_factor=lambda epoch: (
+                self.finetune_learning_rate * self.learning_rate_factor(epoch)
+            ),
+            noise_stddev=self._noise(task, epochs_before=task.epochs),
         )
 
-    def _balanced(self, step: Step):
-        return balanced_samples(
-            step.memory, step.samples, step.model.extract_features
+    def _objective(self, distilled_units: int) -> Objective:
+        if not self.distillation:
+            return self.classification
+        return CrossDistilled(
+            distilled_units, self.temperature, self.classification
         )
 
-    def _can_balance(self, step: Step) -> bool:
-        if step.memory is None:
+    def _noise(self, task, epochs_before: int) -> Callable[[int], float]:
+        noise = self.gradient_noise
+        if noise is None:
+            return no_noise
+        return lambda epoch: noise.stddev(
+            epochs_before + epoch, task.batch_size
+        )
+
+    def _can_balance(self, task: TaskStep) -> bool:
+        if not (task.known_classes and self.finetune_epochs and task.memory):
             return False
-        old = step.model.labels[: step.known_classes]
-        missing = step.memory.labels_without_exemplars(old)
+        old = task.model.labels[: task.known_classes]
+        missing = task.memory.labels_without_exemplars(old)
         if missing:
             _logger.warning(
                 "Balanced fine-tuning is left out: the memory has no exemplar "

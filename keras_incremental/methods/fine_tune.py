@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-from keras_incremental.methods.method import Method, Phase, Step
+from keras_incremental.methods.method import Method
+from keras_incremental.methods.phase import Phase
 from keras_incremental.methods.schedules import StepDecay
+from keras_incremental.methods.task_step import TaskStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +26,12 @@ class FineTune(Method):
 
     learning_rate_factor: Callable[[int], float] = StepDecay()
 
-    def phases(self, step: Step) -> list[Phase]:
+    def phases(self, task: TaskStep) -> list[Phase]:
         return [
             Phase(
                 name="training on the new data",
-                epochs=step.epochs,
-                sources=lambda: [step.samples],
+                epochs=task.epochs,
+                sources=lambda: [task.samples],
                 learning_rate_factor=self.learning_rate_factor,
             )
         ]

@@ -1,9 +1,11 @@
-"""The classifier that grows: backbone, head, teacher, train step."""
+"""The classifier that grows, and the train step that serves every task."""
 
 from keras_incremental.models.incremental_classifier import (
     IncrementalClassifier,
+    copy_state,
 )
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
+from keras_incremental.models.training_model import TrainingModel
 from keras_incremental.models.unit_data import (
     evaluation_data,
     unit_validation_data,
@@ -13,6 +15,8 @@ __all__ = [
     "FitRequest",
     "IncrementalClassifier",
     "IncrementalFit",
+    "TrainingModel",
+    "copy_state",
     "evaluation_data",
     "unit_validation_data",
 ]

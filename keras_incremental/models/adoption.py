@@ -13,9 +13,9 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_incremental.graphs import Graph, clone_network
 from keras_incremental.labels import ClassIndex
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks import Graph, thin
 
 _EXPECTED = (
     "Expected a classifier of 2 or more classes that exclude one another: its "
@@ -79,7 +79,7 @@ def class_index(class_names, labels=None) -> ClassIndex:
     return ClassIndex(labels, names)
 
 
-def take_apart(
+def split_classifier(
     trained: keras.Model, num_classes: int, capacity: int
 ) -> AdoptedParts:
     """Clones a classifier's features and its last weight layer.
@@ -104,7 +104,7 @@ def take_apart(
     >>> trained = keras.Sequential(
     ...     [keras.Input((4,)), keras.layers.Dense(3, activation="softmax")]
     ... )
-    >>> parts = take_apart(trained, num_classes=3, capacity=8)
+    >>> parts = split_classifier(trained, num_classes=3, capacity=8)
     >>> parts.backbone.output_shape, parts.head.units
     ((None, 4), 3)
     """
@@ -275,7 +275,7 @@ def _clone_features(graph: Graph, index: int) -> keras.Model:
     elif features is graph.input:
         features = layers.Identity(name=_free_name(graph, "features"))(features)
     network = keras.Model(graph.input, features, name=graph.network_name)
-    clone = thin(network, 1.0)
+    clone = clone_network(network)
     if graph.nodes[index].layer.trainable:
         for layer in clone.layers:
             layer.trainable = network.get_layer(layer.name).trainable

@@ -1,55 +1,75 @@
 """The teacher: a frozen twin of the network as it was at some moment."""
 
-import keras
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.layers import ExpandableDense, finalize_normalizations
+from keras_incremental.networks import Network
 
 _BATCH = 256
 
 
 class Teacher:
-    """A copy of backbone and head whose weights are assigned, never trained.
+    """A copy of a network whose weights are assigned, never trained.
 
-    It is made once for a model: compiled functions that call it stay valid
-    while `copy_from` moves it to another moment. It is a plain object, so that
-    Keras neither trains it nor saves it with the model.
+    Compiled functions that call it stay valid while `follow` moves it to
+    another moment, as long as the network is made alike. It is a plain object,
+    so that Keras neither trains it nor saves it with the model.
 
     Args:
-        backbone: a Functional or Sequential model.
-        head: the classification layer.
+        network: to copy.
     """
 
-    def __init__(self, backbone: keras.Model, head: ExpandableDense):
-        self._backbone = keras.models.clone_model(backbone)
-        self._head = ExpandableDense.from_config(head.get_config())
-        self._head.build((None, backbone.output_shape[-1]))
-        self._traced_logits = tf.function(self.logits, reduce_retracing=True)
-        self.copy_from(backbone, head)
+    def __init__(self, network: Network):
+        self._make(network)
 
-    def copy_from(self, backbone: keras.Model, head: ExpandableDense) -> None:
-        """Takes over the present weights."""
-        mine, theirs = self._backbone.weights, backbone.weights
-        for copy, original in zip(mine, theirs, strict=True):
-            copy.assign(original)
-        finalize_normalizations(self._backbone)
-        self._head.copy_from(head)
-
-    def logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns `(batch, units)` logits in inference mode, no gradient."""
-        features = self._backbone(images, training=False)
-        return tf.stop_gradient(self._head(features))
-
-    def all_logits(self, images: np.ndarray) -> np.ndarray:
-        """Returns the logits of many images, of room for all units.
+    def follow(self, network: Network) -> bool:
+        """Takes over the present weights of a network.
 
         Returns:
-            `(samples, capacity)` float32; columns without a unit are 0.
+            Whether the copy had to be made anew, so that functions that call
+            it have to be traced again.
         """
-        rows = np.zeros((len(images), self._head.allocated), np.float32)
-        for first in range(0, len(images), _BATCH):
-            batch = tf.constant(images[first : first + _BATCH])
+        if self._twin.copy_from(network):
+            return False
+        self._make(network)
+        return True
+
+    def _make(self, network: Network) -> None:
+        self._twin = network.twin()
+        self._traced_logits = tf.function(self.logits, reduce_retracing=True)
+
+    def logits(self, columns: Mapping) -> tf.Tensor:
+        """Returns `(batch, units)` logits in inference mode, no gradient.
+
+        Args:
+            columns: `{"images": images}`, or `{"frozen": outputs}` of the
+                frozen part, which are the network's and the teacher's alike.
+        """
+        if "frozen" in columns:
+            frozen = columns["frozen"]
+        else:
+            frozen = self._twin.frozen(columns["images"])
+        logits, _ = self._twin.trained(frozen, training=False)
+        return tf.stop_gradient(logits)
+
+    def all_logits(self, columns: Mapping) -> np.ndarray:
+        """Returns the logits of many samples, with room for all units.
+
+        Args:
+            columns: as for `logits`.
+
+        Returns:
+            `(samples, allocated)` float32; columns without a unit are 0.
+        """
+        count = len(tf.nest.flatten(columns)[0])
+        rows = np.zeros((count, self._twin.allocated), np.float32)
+        for first in range(0, count, _BATCH):
+            batch = tf.nest.map_structure(
+                lambda column, first=first: column[first : first + _BATCH],
+                dict(columns),
+            )
             logits = self._traced_logits(batch).numpy()
             rows[first : first + _BATCH, : logits.shape[1]] = logits
         return rows

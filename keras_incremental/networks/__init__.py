@@ -1,21 +1,24 @@
-"""Keras networks taken apart: their graph, their cuts, their clones.
+"""Networks that grow: a backbone and a head, or branches on a frozen trunk.
 
-Partial network sharing freezes the first layers of any network and clones the
-later ones. `Graph` reads what is called on what; the rest stands on it.
+What grows and what is frozen is a network's own affair. Methods choose a kind
+and a time to grow; everything else works with `Network` alone.
 """
 
-from keras_incremental.networks.cutting import Cut, find_cut, legal_cuts, split
-from keras_incremental.networks.graph import Graph, Node
-from keras_incremental.networks.operations import count_network
-from keras_incremental.networks.thinning import thin
+from keras_incremental.networks.branched_network import (
+    Branch,
+    BranchedNetwork,
+)
+from keras_incremental.networks.branching import BranchingNetwork
+from keras_incremental.networks.network import Network, Traced
+from keras_incremental.networks.one_head_network import OneHeadNetwork
+from keras_incremental.networks.single_network import SingleNetwork
 
 __all__ = [
-    "Cut",
-    "Graph",
-    "Node",
-    "count_network",
-    "find_cut",
-    "legal_cuts",
-    "split",
-    "thin",
+    "Branch",
+    "BranchedNetwork",
+    "BranchingNetwork",
+    "Network",
+    "OneHeadNetwork",
+    "SingleNetwork",
+    "Traced",
 ]

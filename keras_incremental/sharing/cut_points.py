@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_incremental.backbones import as_feature_extractor
-from keras_incremental.networks import Graph, count_network, legal_cuts
+from keras_incremental.graphs import Graph, count_network, legal_cuts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,8 @@ from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.labels import check_labels
 from keras_incremental.methods import PartialSharing
 from keras_incremental.models import IncrementalClassifier
+from keras_incremental.networks import SingleNetwork
+from keras_incremental.predictions import predict
 from keras_incremental.scenarios import Task
 from keras_incremental.sharing.curve import SharingCurve, SharingPoint
 
@@ -120,7 +122,7 @@ def _point(model, tasks, reports, seconds, cost_report) -> SharingPoint:
     """What a trained candidate shows."""
     return SharingPoint(
         branch_at=model.branch_at,
-        layers=model.shared_layers,
+        layers=model.network.shared_layers,
         **_accuracies(model, tasks[-1], len(tasks)),
         calibrated=all(r.details["calibrated"] for r in reports),
         similarity=tuple(r.details["similarity"] for r in reports),
@@ -138,12 +140,14 @@ def _candidates(model, points) -> list[IncrementalClassifier]:
     for point in (0.0, *points):
         candidate = model.with_branch_at(point)
         by_place.setdefault(candidate.branch_at, candidate)
-    return sorted(by_place.values(), key=lambda item: len(item.trunk.layers))
+    return sorted(
+        by_place.values(), key=lambda item: len(item.network.trunk.layers)
+    )
 
 
 def _method_at(candidate, method: PartialSharing) -> PartialSharing:
     """The method for one branch point; a bare classifier is never thinned."""
-    if candidate.tail.weights:
+    if candidate.network.tail.weights:
         return method
     return dataclasses.replace(method, width=1.0)
 
@@ -158,20 +162,16 @@ def _class_names(tasks: Sequence[Task]) -> dict:
 
 def _accuracies(model, last_task: Task, new_tasks: int) -> dict:
     """Accuracies over all test images, and over those of the new tasks."""
-    raw, units = model.labelled_logits(last_task.seen_test)
-    scales, biases = model.calibration()
-    task_of_unit = model.task_of_unit()
-    is_new = task_of_unit[units] >= len(model.heads) - new_tasks
-    aware = metrics.task_aware_predictions(raw, units, task_of_unit)
-    before, after = raw.argmax(1), (raw * scales + biases).argmax(1)
+    all_tasks = predict(model, last_task.seen_test)
+    new = all_tasks.of_tasks_from(len(model.heads) - new_tasks)
     return {
-        "task_aware_accuracy": metrics.accuracy(aware[is_new], units[is_new]),
-        "uncalibrated_accuracy": metrics.accuracy(
-            before[is_new], units[is_new]
+        "task_aware_accuracy": metrics.accuracy(
+            new.task_aware_classes, new.units
         ),
-        "accuracy": metrics.accuracy(after[is_new], units[is_new]),
-        "uncalibrated_accuracy_of_all": metrics.accuracy(before, units),
-        "accuracy_of_all": metrics.accuracy(after, units),
+        "uncalibrated_accuracy": new.uncalibrated_accuracy,
+        "accuracy": new.accuracy,
+        "uncalibrated_accuracy_of_all": all_tasks.uncalibrated_accuracy,
+        "accuracy_of_all": all_tasks.accuracy,
     }
 
 
@@ -181,7 +181,7 @@ def _cost(model, batch_size, augment, method, macs) -> cost.CostReport:
         batch_size=batch_size,
         macs=macs,
         measure=False,
-        trunk_kept=augment is None or method.copies > 0,
+        trunk_cached=augment is None or method.copies > 0,
     )
 
 
@@ -191,11 +191,12 @@ def _check(model, tasks, tolerance, method, memory) -> None:
             f"model is a {type(model).__name__}; expected an "
             "IncrementalClassifier that knows the base classes."
         )
-    if not model.num_classes or model.has_branches or not model.compiled:
+    is_base = isinstance(model.network, SingleNetwork)
+    if not model.num_classes or not is_base or not model.compiled:
         raise ValueError(
             "search needs a compiled model that knows the base classes and "
             f"has no branches; this one knows {model.num_classes} classes, "
-            f"has {'some' if model.has_branches else 'no'} branches, and is "
+            f"has {'no' if is_base else 'some'} branches, and is "
             f"{'' if model.compiled else 'not '}compiled."
         )
     if not isinstance(method, PartialSharing):

@@ -13,7 +13,7 @@ import keras_incremental as ki
 from keras_incremental.cost import HOROWITZ_45NM, EnergyConstants, PartCost
 from keras_incremental.cost import report as cost_report
 from keras_incremental.cost.part_cost import QUANTITIES
-from keras_incremental.networks import thin
+from keras_incremental.graphs import clone_network
 
 # By hand, for batches of 1, in values of 4 bytes; see `make_model`.
 TRUNK = 16 + 32 + 18
@@ -161,7 +161,7 @@ def test_the_next_head_is_as_large_as_the_latest(make_model):
 
 def test_a_thinner_branch_is_compared_with_whole_networks(make_model):
     model = make_model()
-    thinner = thin(model.tail, 1 / 3)
+    thinner = clone_network(model.tail, 1 / 3)
     model.add_branch([10, 11], network=thinner)
     report = cost_report(model, measure=False)
     assert report.rows[1].parameters == 18 + 2 * 2

@@ -19,9 +19,12 @@ from keras_incremental.exemplars import (
     PngStorage,
     RawStorage,
     balanced_samples,
+)
+from keras_incremental.samples import (
+    ArraySamples,
+    StreamedSamples,
     training_batches,
 )
-from keras_incremental.samples import ArraySamples, StreamedSamples
 
 SHAPE = (8, 10, 3)
 LOSSLESS = (RawStorage(), PngStorage(), DiskStorage())
@@ -68,7 +71,8 @@ def to_units(labels):
 
 
 def take(dataset, batches):
-    return list(dataset.take(batches).as_numpy_iterator())
+    pairs = dataset.take(batches).as_numpy_iterator()
+    return [(columns["images"], units) for columns, units in pairs]
 
 
 # What is stored.
@@ -287,8 +291,8 @@ def test_samples_are_taken_in_any_order_and_number(storage):
     assert samples.take([]).shape == (0, *SHAPE)
     look_up = tf.function(samples.look_up())
     index = tf.constant([4, 4, 1])
-    np.testing.assert_array_equal(look_up(0, index), whole[[4, 4, 1]])
-    assert look_up(0, index[:0]).shape == (0, *SHAPE)
+    np.testing.assert_array_equal(look_up(0, index)["images"], whole[[4, 4, 1]])
+    assert look_up(0, index[:0])["images"].shape == (0, *SHAPE)
 
 
 # Saving.

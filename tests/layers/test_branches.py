@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from keras_incremental.layers import Branch, Branches, ExpandableDense, Traced
-from keras_incremental.networks import thin
+from keras_incremental.graphs import clone_network
 
 X = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
 BASE = np.random.default_rng(1).normal(size=(5, 2)).astype("float32")
@@ -312,10 +312,10 @@ def test_equal_networks_are_known_by_what_they_do(build, copy):
 def test_clones_of_clones_are_equal_networks(build):
     """As `PartialSharing` makes them."""
     branches = Branches()
-    network = thin(randomize(build()), 1.0)
+    network = clone_network(randomize(build()), 1.0)
     assert branches.add(network, 2)
     for _ in range(3):
-        assert not branches.add(thin(network, 1.0), 2)
+        assert not branches.add(clone_network(network, 1.0), 2)
         network = branches.branches[0].network
 
 

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
-from keras_incremental.networks import thin
+from keras_incremental.graphs import clone_network
 
 ROOT = pathlib.Path(__file__).parents[2]
 X = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 1), "uint8")
@@ -407,7 +407,7 @@ def grown(make):
 
     draw(model.backbone)
     for labels, width in (([300, 5], 1.0), ([1], 1.0), ([2, 3], 0.5)):
-        model.add_branch(labels, network=thin(model.tail, width))
+        model.add_branch(labels, network=clone_network(model.tail, width))
         draw(model.branches.newest.network)
     model.branches.calibrate([1.5, 0.5, 2, 0.7], [0.1, -0.2, 0, 4])
     logits = model.predict(X, verbose=0)

@@ -1,0 +1,64 @@
+"""The phases that a method divides a task into."""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_incremental.objectives import CrossEntropy, Objective
+from keras_incremental.samples import Samples
+
+
+def unchanged(epoch: int) -> float:
+    """A learning-rate factor of 1 in every epoch."""
+    return 1.0
+
+
+def no_noise(epoch: int) -> float:
+    """Gradient noise of standard deviation 0 in every epoch."""
+    return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Epochs of gradient descent on one mixture of data.
+
+    The optimizer's state (momentum) starts anew with each phase. The teacher of
+    an objective that needs one is the network at the start of the phase.
+
+    Attributes:
+        name: for messages.
+        epochs: how many.
+        sources: called at the start of the phase; the data to mix.
+        objective: what is minimised.
+        learning_rate_factor: epoch of the phase -> factor on the compiled
+            learning rate.
+        noise_stddev: epoch of the phase -> standard deviation of the noise
+            added to the batch-mean gradient.
+        augmented: whether the callback's augmentation applies.
+        copies: variants of each image for which the outputs of the network's
+            frozen part are cached; 0 runs the frozen part on every batch. With
+            an augmentation, all but the first variant are augmented copies.
+            It matters only where a part of the network is frozen.
+    """
+
+    name: str
+    epochs: int
+    sources: Callable[[], list[Samples]]
+    objective: Objective = dataclasses.field(default_factory=CrossEntropy)
+    learning_rate_factor: Callable[[int], float] = unchanged
+    noise_stddev: Callable[[int], float] = no_noise
+    augmented: bool = True
+    copies: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ClosedFormPhase:
+    """A phase without epochs: the solution is computed and assigned.
+
+    Attributes:
+        name: for messages.
+        solve: called once; it assigns what it finds, such as head kernels.
+    """
+
+    name: str
+    solve: Callable[[], None]
+    epochs: int = 0

@@ -1,0 +1,307 @@
+"""Branches, each with a head on its own features: partial network sharing."""
+
+import keras
+import tensorflow as tf
+
+from keras_incremental.graphs import (
+    clone_network,
+    copy_weights,
+    differ_in_weights_alone,
+    finalize_normalizations,
+)
+from keras_incremental.layers import ExpandableDense
+from keras_incremental.networks.branching import BranchingNetwork
+from keras_incremental.networks.network import Traced
+from keras_incremental.networks.trainable import set_trainable
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class Branch(keras.layers.Layer):
+    """The later layers of a network and a classifier on their features.
+
+    Args:
+        network: a Functional model from the trunk's outputs to feature
+            vectors.
+        head: the classification layer; `None` for a new one without units.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shape: that of `network`. Output shapes: `(batch, units)` logits and
+    `(batch, dim)` features.
+
+    >>> later = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> branch = Branch(later, ExpandableDense((2,)))
+    >>> branch(keras.ops.ones((5, 4)))[0].shape
+    TensorShape([5, 2])
+    """
+
+    def __init__(self, network, head=None, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.network = network
+        self.head = head or ExpandableDense(
+            capacity=16, dtype=network.dtype_policy
+        )
+        if not self.head.built:
+            self.head.build((None, network.output_shape[-1]))
+        self.supports_jit = False
+        self.built = True
+        self.finalize_state()
+
+    @property
+    def units(self) -> int:
+        """Classes of this branch."""
+        return self.head.units
+
+    def call(self, inputs, training=None):
+        features = self.network(inputs, training=training)
+        return self.head(features), features
+
+    def inference(self, inputs):
+        """Returns logits and features, by a function that is traced once."""
+        # A head that has grown has other variables: traced anew.
+        return self._traced.call(inputs, self.head.allocated)
+
+    def finalize_state(self) -> None:
+        """Makes all that is computed from variables follow their values."""
+        finalize_normalizations(self.network)
+        self._traced = Traced(
+            lambda inputs, columns: self(inputs, training=False)
+        )
+
+    def compute_output_shape(self, input_shape):
+        dim = self.network.output_shape[-1]
+        return (input_shape[0], self.units), (input_shape[0], dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.network),
+            "head": keras.saving.serialize_keras_object(self.head),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            "network": keras.saving.deserialize_keras_object(config["network"]),
+            "head": keras.saving.deserialize_keras_object(config["head"]),
+        }
+        return cls(**{**config, **parts})
+
+    def twin(self) -> "Branch":
+        """Returns a branch of the same shapes with the present weights."""
+        network = keras.models.clone_model(self.network)
+        head = ExpandableDense.from_config(self.head.get_config())
+        branch = Branch(network, head)
+        branch.copy_from(self)
+        return branch
+
+    def copy_from(self, other: "Branch") -> None:
+        """Takes over the values and heads of a branch of equal capacity."""
+        copy_weights(self.network, other.network)
+        self.head.copy_from(other.head)
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class BranchedNetwork(BranchingNetwork):
+    """Branches on a frozen trunk, each with a head on its own features.
+
+    The newest branch alone is trained; base and old branches are frozen, in
+    inference mode, so that their logits stay the same bit for bit. All logits
+    together are the output, the base's first.
+
+    The newest branch keeps its variables from task to task, so that a compiled
+    train function stays valid: `with_branch` moves the weights it has learned
+    to a frozen twin and gives it those of its successor.
+
+    Source: Sarwar, Ankit and Roy, IEEE Access 8, 2020 (arXiv:1712.02719),
+    "clone and branch".
+
+    Args:
+        base: a `SingleNetwork` with a branch point. It is frozen.
+        branches: those to start with.
+        **kwargs: those of `keras.layers.Layer`.
+
+    >>> from keras_incremental.networks import SingleNetwork
+    >>> backbone = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> network = BranchedNetwork(SingleNetwork(backbone, branch_at=0.5))
+    >>> network.with_branch().grow(2)
+    >>> network(keras.ops.ones((5, 4)))[0].shape
+    TensorShape([5, 2])
+    """
+
+    def __init__(self, base, branches=(), **kwargs):
+        super().__init__(base, **kwargs)
+        self.branches = list(branches)
+        self.built = True
+
+    @property
+    def heads(self):
+        heads = self._base.heads
+        for branch in self.branches:
+            for head in branch.head.heads:
+                first = heads[-1].stop if heads else 0
+                heads.append(slice(first, first + head.stop - head.start))
+        return heads
+
+    @property
+    def trained_units(self):
+        return self.heads[-1]
+
+    @property
+    def feature_dim(self):
+        network = self.branches[-1].network if self.branches else self.tail
+        return network.output_shape[-1]
+
+    @property
+    def networks(self) -> list[keras.Model]:
+        """From the trunk's outputs to features: the base's, each branch's."""
+        return [self.tail, *(branch.network for branch in self.branches)]
+
+    def branch_heads(self):
+        return [branch.head for branch in self.branches]
+
+    @property
+    def part_sizes(self) -> list[int]:
+        """Number of classes of the base and of each branch."""
+        return [self._base.units, *(branch.units for branch in self.branches)]
+
+    def with_branch(self, network=None):
+        """Adds a branch to this network, and returns it."""
+        network = clone_network(self.tail) if network is None else network
+        newest = self.branches[-1] if self.branches else None
+        if newest is None or not differ_in_weights_alone(
+            newest.network, network
+        ):
+            self.branches.append(Branch(network))
+        else:
+            # Keras lists the weights of branches in the order of arrival.
+            self.branches.pop()
+            self.branches.extend([newest.twin(), newest])
+            copy_weights(newest.network, network)
+            newest.head.truncate(0)
+        self.activate()
+        return self
+
+    @property
+    def allocated(self):
+        return self.branches[-1].head.allocated
+
+    def grow(self, units, seed=None):
+        self.branches[-1].head.expand(units, seed)
+
+    def shrink(self, num_heads):
+        while self.branches and len(self.heads) > num_heads:
+            self._remove_newest()
+        self._base.shrink(num_heads)
+        self.activate()
+
+    def _remove_newest(self) -> None:
+        newest, *before = reversed(self.branches)
+        if before and differ_in_weights_alone(
+            before[0].network, newest.network
+        ):
+            twin = self.branches.pop(len(self.branches) - 2)
+            twin.head.reserve(newest.head.allocated - twin.head.units)
+            newest.copy_from(twin)
+        else:
+            self.branches.pop()
+
+    def head_weights(self, index):
+        layer, index = self._head(index)
+        return layer.head_weights(index)
+
+    def set_head_weights(self, index, kernel, bias):
+        layer, index = self._head(index)
+        layer.set_head_weights(index, kernel, bias)
+
+    def _head(self, index: int) -> tuple[ExpandableDense, int]:
+        """Returns the layer that holds a head, and the head's index there."""
+        layers = [self._base.head, *self.branch_heads()]
+        places = [
+            (layer, i) for layer in layers for i in range(len(layer.heads))
+        ]
+        return places[index]
+
+    def head_of_unit(self):
+        return self.branches[-1].head.head_of_unit()
+
+    def frozen(self, images):
+        return self.trunk_outputs(images)
+
+    def trained(self, frozen, training=False):
+        return self.branches[-1](frozen, training=training)
+
+    def features(self, frozen):
+        if not self.branches:
+            return self._traced_tail.call(frozen)
+        return self.branches[-1].network(frozen, training=False)
+
+    def outputs(self, frozen):
+        parts = self.part_outputs(frozen)
+        logits = tf.concat([logits for logits, _ in parts], axis=-1)
+        return logits, parts[-1][1]
+
+    def part_logits(self, frozen) -> list[tf.Tensor]:
+        """Returns the logits of the base and of each branch.
+
+        Old ones give the same bits for ever. Outside of a graph each part runs
+        by a function that has been traced before.
+
+        Args:
+            frozen: what `frozen` returned.
+        """
+        return [logits for logits, _ in self.part_outputs(frozen)]
+
+    def part_outputs(self, frozen) -> list[tuple]:
+        """Returns logits and features of the base and of each branch."""
+        features = self._traced_tail.call(frozen)
+        parts = [branch.inference(frozen) for branch in self.branches]
+        return [(self._base.head(features), features), *parts]
+
+    def structure(self):
+        return {
+            "base": self._base.structure(),
+            "branches": [
+                keras.saving.serialize_keras_object(branch)
+                for branch in self.branches
+            ],
+        }
+
+    @classmethod
+    def with_structure(cls, base, structure):
+        base = base.with_structure(base, structure["base"])
+        branches = [
+            keras.saving.deserialize_keras_object(item)
+            for item in structure["branches"]
+        ]
+        return cls(base, branches)
+
+    def twin(self):
+        branches = [branch.twin() for branch in self.branches]
+        return BranchedNetwork(self._base.twin(), branches)
+
+    def copy_from(self, other):
+        return False  # A teacher of branches is made anew for each task.
+
+    def state_variables(self):
+        variables = self._base.state_variables()
+        for branch in self.branches:
+            variables += branch.variables
+        return variables
+
+    def activate(self):
+        self._base.freeze()
+        for branch in self.branches:
+            is_newest = branch is self.branches[-1]
+            for layer in (branch, branch.network, branch.head):
+                set_trainable(layer, is_newest)
+
+    def finalize_state(self):
+        super().finalize_state()
+        for branch in self.branches:
+            branch.finalize_state()
+
+    def check_units(self):
+        self._base.check_units()
+        for branch in self.branches:
+            branch.head.check_units()

@@ -1,0 +1,211 @@
+"""What a classifier's network is: images to features and logits, growing."""
+
+import abc
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class Network(keras.layers.Layer):
+    """Turns images into features and logits, and grows by heads of classes.
+
+    A network has a part that is frozen and a part that is trained:
+
+        logits, features = network.trained(network.frozen(images), training)
+
+    What `frozen` returns never changes while a task is learned, so it may be
+    computed once for each image and cached. A network in which everything is
+    trained returns the images themselves.
+
+    Growth never changes the logits of the classes that are there.
+
+    Kinds: `SingleNetwork`, `BranchedNetwork` and `OneHeadNetwork`.
+
+    Attributes:
+        has_frozen_part: whether there is something to cache: whether `frozen`
+            returns anything but the images.
+    """
+
+    has_frozen_part = False
+
+    def __init__(self, **kwargs):
+        # What the parts compute in is their own affair.
+        super().__init__(autocast=False, **kwargs)
+        self.supports_jit = False
+
+    # Classes.
+
+    @property
+    @abc.abstractmethod
+    def heads(self) -> list[slice]:
+        """The units of each head, in order of arrival."""
+
+    @property
+    def units(self) -> int:
+        """How many classes there are, all heads together."""
+        return self.heads[-1].stop if self.heads else 0
+
+    @property
+    def trained_units(self) -> slice:
+        """The units whose logits `trained` returns."""
+        return slice(0, self.units)
+
+    @property
+    @abc.abstractmethod
+    def allocated(self) -> int:
+        """Room for so many trained units without new variables."""
+
+    @abc.abstractmethod
+    def grow(self, units: int, seed: int | None = None) -> None:
+        """Adds a head for `units` new classes; the rest stays as it is.
+
+        Args:
+            units: how many classes.
+            seed: Seed for initialising the new head.
+        """
+
+    @abc.abstractmethod
+    def shrink(self, num_heads: int) -> None:
+        """Removes the heads after the first `num_heads`, and their branches."""
+
+    @abc.abstractmethod
+    def head_weights(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns kernel `(features, units)` and bias `(units,)` of a head."""
+
+    @abc.abstractmethod
+    def set_head_weights(self, index: int, kernel, bias) -> None:
+        """Assigns what `head_weights` returns."""
+
+    @abc.abstractmethod
+    def head_of_unit(self) -> tf.Tensor:
+        """Returns the head of each of the trained units, `(units,)` int32."""
+
+    # Computing.
+
+    def frozen(self, images):
+        """Returns what the frozen part makes of a batch of images.
+
+        Returns:
+            A tensor, or a tuple of tensors, batch first.
+        """
+        return images
+
+    @abc.abstractmethod
+    def trained(self, frozen, training: bool = False):
+        """Returns logits and features of the part that is trained.
+
+        Args:
+            frozen: what `frozen` returned.
+            training: whether dropout, batch statistics etc. are those of
+                training.
+
+        Returns:
+            `(batch, trained units)` logits, `(batch, dim)` features.
+        """
+
+    def outputs(self, frozen):
+        """Returns all logits, in inference mode, and the features.
+
+        Args:
+            frozen: what `frozen` returned.
+
+        Returns:
+            `(batch, units)` logits, `(batch, dim)` features.
+        """
+        return self.trained(frozen, training=False)
+
+    def features(self, frozen):
+        """Returns the features `(batch, dim)` in inference mode."""
+        return self.outputs(frozen)[1]
+
+    def call(self, inputs, training=None):
+        return self.outputs(self.frozen(inputs))
+
+    @property
+    @abc.abstractmethod
+    def feature_dim(self) -> int:
+        """The number of features."""
+
+    # State.
+
+    @abc.abstractmethod
+    def base(self) -> "Network":
+        """The network that was there before any branch."""
+
+    @abc.abstractmethod
+    def structure(self) -> dict:
+        """Returns what `with_structure` needs beside the base, JSON types."""
+
+    @classmethod
+    @abc.abstractmethod
+    def with_structure(cls, base: "Network", structure: dict) -> "Network":
+        """Returns a network of such a structure, on `base`; weights apart."""
+
+    @abc.abstractmethod
+    def twin(self) -> "Network":
+        """Returns a copy with variables of its own and the same values."""
+
+    @abc.abstractmethod
+    def copy_from(self, other: "Network") -> bool:
+        """Takes over the values of a network that is made alike.
+
+        Returns:
+            `False`, with nothing changed, if the other is made otherwise.
+        """
+
+    @abc.abstractmethod
+    def state_variables(self) -> list:
+        """Returns all variables, in a fixed order."""
+
+    @abc.abstractmethod
+    def activate(self) -> None:
+        """Sets which layers are trainable, as the network is to be used."""
+
+    @abc.abstractmethod
+    def finalize_state(self) -> None:
+        """Makes all that is computed from variables follow their values."""
+
+    @abc.abstractmethod
+    def check_units(self) -> None:
+        """Refuses loaded weights of another number of classes.
+
+        Raises:
+            ValueError: with both numbers.
+        """
+
+    def compute_output_shape(self, input_shape):
+        return (
+            (input_shape[0], self.units),
+            (input_shape[0], self.feature_dim),
+        )
+
+
+class Traced:
+    """Functions traced once, behind a plain object.
+
+    A network that calls one for each branch is traced anew when a branch is
+    added, and finds the traces of all others ready. Keras and SavedModel do not
+    look into plain objects, so they neither track nor save them.
+
+    Args:
+        *functions: of tensors.
+
+    Attributes:
+        calls: the traced functions, in the same order.
+        call: the first of them.
+
+    >>> double = Traced(lambda x: 2 * x)
+    >>> int(double.call(tf.constant(3)))
+    6
+    """
+
+    def __init__(self, *functions):
+        self.calls = [
+            tf.function(function, reduce_retracing=True)
+            for function in functions
+        ]
+
+    @property
+    def call(self):
+        return self.calls[0]

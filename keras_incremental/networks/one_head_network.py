@@ -1,0 +1,177 @@
+"""Branches with one head on the features of all of them."""
+
+import keras
+import tensorflow as tf
+
+from keras_incremental.graphs import clone_network, finalize_normalizations
+from keras_incremental.layers import ExpandableDense
+from keras_incremental.networks.branching import BranchingNetwork
+from keras_incremental.networks.network import Traced
+from keras_incremental.networks.trainable import set_trainable
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class OneHeadNetwork(BranchingNetwork):
+    """Branches on a frozen trunk, and one head on the features of all.
+
+    The newest branch and the head are trained. Base and old branches are
+    frozen, in inference mode: their features, like the trunk's outputs, may be
+    cached, so that a train step costs the newest branch alone. A new branch's
+    features enter the head with weights of 0 for the old classes, so that old
+    logits stay what they are until training changes them.
+
+    Source: MEMO (Zhou et al., ICLR 2023, arXiv:2205.13218); with
+    `branch_at=0` DER (Yan et al., CVPR 2021, arXiv:2103.16788). The authors
+    start the new features' weights for old classes at random.
+
+    Args:
+        base: a `SingleNetwork` with a branch point. It is frozen.
+        branches: models from the trunk's outputs to features.
+        head: the classification layer on all features; by default the base's,
+            widened.
+        **kwargs: those of `keras.layers.Layer`.
+
+    >>> from keras_incremental.networks import SingleNetwork
+    >>> backbone = keras.Sequential(
+    ...     [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> network = OneHeadNetwork(SingleNetwork(backbone, branch_at=0.5))
+    >>> network = network.with_branch()
+    >>> network.grow(5)
+    >>> logits, features = network(keras.ops.ones((1, 4)))
+    >>> logits.shape, features.shape
+    (TensorShape([1, 5]), TensorShape([1, 4]))
+    """
+
+    def __init__(self, base, branches=(), head=None, **kwargs):
+        super().__init__(base, **kwargs)
+        self.branches = list(branches)
+        self.head = head or base.head.widened(self.feature_dim)
+        if not self.head.built:
+            self.head.build((None, self.feature_dim))
+        self.built = True
+        self._trace_branches()
+
+    @property
+    def heads(self):
+        return self.head.heads
+
+    @property
+    def feature_dim(self):
+        return sum(network.output_shape[-1] for network in self.networks)
+
+    @property
+    def networks(self):
+        return [self.tail, *self.branches]
+
+    def branch_heads(self):
+        heads = []
+        for network in self.branches:
+            heads.append(ExpandableDense((self.units,)))
+            heads[-1].build((None, network.output_shape[-1]))
+        return heads
+
+    def with_branch(self, network=None):
+        network = clone_network(self.tail) if network is None else network
+        dim = self.feature_dim + network.output_shape[-1]
+        return OneHeadNetwork(
+            self._base, [*self.branches, network], self.head.widened(dim)
+        )
+
+    @property
+    def allocated(self):
+        return self.head.allocated
+
+    def grow(self, units, seed=None):
+        self.head.expand(units, seed)
+
+    def shrink(self, num_heads):
+        self.head.truncate(num_heads)
+
+    def head_weights(self, index):
+        return self.head.head_weights(index)
+
+    def set_head_weights(self, index, kernel, bias):
+        self.head.set_head_weights(index, kernel, bias)
+
+    def head_of_unit(self):
+        return self.head.head_of_unit()
+
+    def frozen(self, images):
+        """Returns the trunk's outputs and the features of old branches."""
+        outputs = self.trunk_outputs(images)
+        parts = [self._traced_tail.call(outputs)]
+        parts += [branch(outputs) for branch in self._traced.calls[:-1]]
+        return outputs, tf.concat(parts, axis=-1)
+
+    def trained(self, frozen, training=False):
+        outputs, features = frozen
+        if self.branches:
+            newest = self.branches[-1](outputs, training=training)
+            features = tf.concat([features, newest], axis=-1)
+        return self.head(features), features
+
+    def structure(self):
+        return {
+            "base": self._base.structure(),
+            "branches": [
+                keras.saving.serialize_keras_object(network)
+                for network in self.branches
+            ],
+            "head": keras.saving.serialize_keras_object(self.head),
+        }
+
+    @classmethod
+    def with_structure(cls, base, structure):
+        base = base.with_structure(base, structure["base"])
+        branches = [
+            keras.saving.deserialize_keras_object(config)
+            for config in structure["branches"]
+        ]
+        head = keras.saving.deserialize_keras_object(structure["head"])
+        return cls(base, branches, head)
+
+    def twin(self):
+        head = ExpandableDense.from_config(self.head.get_config())
+        branches = [*map(keras.models.clone_model, self.branches)]
+        twin = OneHeadNetwork(self._base.twin(), branches, head)
+        twin.copy_from(self)
+        return twin
+
+    def copy_from(self, other):
+        mine, theirs = self.state_variables(), other.state_variables()
+        shapes = [tuple(variable.shape) for variable in theirs]
+        if shapes != [tuple(variable.shape) for variable in mine]:
+            return False
+        for variable, value in zip(mine, theirs, strict=True):
+            variable.assign(value)
+        self.head.copy_from(other.head)
+        self.finalize_state()
+        return True
+
+    def state_variables(self):
+        variables = self._base.state_variables()
+        for network in self.branches:
+            variables += network.variables
+        return variables + self.head.variables
+
+    def activate(self):
+        self._base.freeze()
+        for network in self.branches:
+            set_trainable(network, network is self.branches[-1])
+
+    def finalize_state(self):
+        super().finalize_state()
+        for network in self.branches:
+            finalize_normalizations(network)
+        self._trace_branches()
+
+    def _trace_branches(self) -> None:
+        """Makes a function for each branch, traced once."""
+        self._traced = Traced(*map(_inference, self.branches))
+
+    def check_units(self):
+        self.head.check_units()
+
+
+def _inference(network: keras.Model):
+    return lambda outputs: tf.stop_gradient(network(outputs, training=False))

@@ -1,0 +1,210 @@
+"""A backbone and one head, all of it trained."""
+
+import keras
+
+from keras_incremental.graphs import (
+    Graph,
+    copy_weights,
+    differ_in_weights_alone,
+    finalize_normalizations,
+    find_cut,
+    split,
+)
+from keras_incremental.layers import ExpandableDense
+from keras_incremental.networks.network import Network
+from keras_incremental.networks.trainable import set_trainable, with_sublayers
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class SingleNetwork(Network):
+    """A backbone and a head that takes new classes; all of it is trained.
+
+    It may know a place where it can be cut, which networks that add branches
+    need: `trunk` is the part before it, `tail` the part after.
+
+    Args:
+        backbone: a built Functional or Sequential model from raw images to
+            feature vectors.
+        head: the classification layer, or `None` for a new one.
+        branch_at: where to cut the backbone: a layer's name, a fraction of its
+            weight layers, or `None`.
+        capacity: classes that a new head has room for.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        TypeError, ValueError: if the backbone cannot be cut there.
+
+    >>> backbone = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    >>> network = SingleNetwork(backbone)
+    >>> _ = network.grow(2)
+    >>> logits, features = network(keras.ops.ones((5, 4)))
+    >>> logits.shape, features.shape
+    (TensorShape([5, 2]), TensorShape([5, 3]))
+    """
+
+    def __init__(
+        self, backbone, head=None, branch_at=None, capacity=128, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.head = head or ExpandableDense(capacity=capacity, name="head")
+        if not self.head.built:
+            self.head.build((None, backbone.output_shape[-1]))
+        self._cut = None if branch_at is None else _CutBackbone(self, branch_at)
+        self._trainable_before: list = []
+        self.built = True
+
+    def base(self):
+        return self
+
+    @property
+    def heads(self):
+        return self.head.heads
+
+    @property
+    def feature_dim(self):
+        return self.backbone.output_shape[-1]
+
+    @property
+    def branch_at(self) -> str | float | None:
+        """The layer where the backbone is cut, 0.0, 1.0, or `None`."""
+        return None if self._cut is None else self._cut.branch_at
+
+    @property
+    def shared_layers(self) -> float | None:
+        """The share of the weight layers before the cut, or `None`."""
+        return None if self._cut is None else self._cut.place.layers
+
+    @property
+    def trunk(self) -> keras.Model | None:
+        """The backbone before the cut, or `None`."""
+        return None if self._cut is None else self._cut.trunk
+
+    @property
+    def tail(self) -> keras.Model | None:
+        """The backbone after the cut, or `None`."""
+        return None if self._cut is None else self._cut.tail
+
+    @property
+    def allocated(self):
+        return self.head.allocated
+
+    def grow(self, units, seed=None):
+        self.head.expand(units, seed)
+
+    def shrink(self, num_heads):
+        self.head.truncate(num_heads)
+
+    def head_weights(self, index):
+        return self.head.head_weights(index)
+
+    def set_head_weights(self, index, kernel, bias):
+        self.head.set_head_weights(index, kernel, bias)
+
+    def head_of_unit(self):
+        return self.head.head_of_unit()
+
+    def trained(self, frozen, training=False):
+        features = self.backbone(frozen, training=training)
+        return self.head(features), features
+
+    def features(self, frozen):
+        return self.backbone(frozen, training=False)
+
+    def call(self, inputs, training=None):
+        return self.trained(inputs, training=training)
+
+    def structure(self):
+        return {"heads": [head.stop - head.start for head in self.heads]}
+
+    @classmethod
+    def with_structure(cls, base, structure):
+        base.shrink(0)
+        for size in structure["heads"]:
+            base.grow(size)
+        return base
+
+    def twin(self):
+        backbone = keras.models.clone_model(self.backbone)
+        head = ExpandableDense.from_config(self.head.get_config())
+        twin = SingleNetwork(backbone, head, self.branch_at)
+        twin.copy_from(self)
+        return twin
+
+    def copy_from(self, other):
+        if not isinstance(other, SingleNetwork) or not self._is_like(other):
+            return False
+        copy_weights(self.backbone, other.backbone)
+        self.head.copy_from(other.head)
+        return True
+
+    def state_variables(self):
+        return [*self.backbone.variables, *self.head.variables]
+
+    def activate(self):
+        for layer, trainable in self._trainable_before:
+            layer.trainable = trainable
+        self._trainable_before = []
+
+    def freeze(self) -> None:
+        """Freezes backbone and head, until `activate`."""
+        if not self._trainable_before:
+            self._trainable_before = [
+                (layer, layer.trainable)
+                for part in (self.backbone, self.head)
+                for layer in with_sublayers(part)
+            ]
+        set_trainable(self.backbone, False)
+        set_trainable(self.head, False)
+
+    def finalize_state(self):
+        finalize_normalizations(self.backbone)
+
+    def check_units(self):
+        self.head.check_units()
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "head": keras.saving.serialize_keras_object(self.head),
+            "branch_at": self.branch_at,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name])
+            for name in ("backbone", "head")
+        }
+        return cls(**{**config, **parts})
+
+    def _is_like(self, other: "SingleNetwork") -> bool:
+        """Whether weights can be copied; columns that are missing are made."""
+        return (
+            self.head.capacity == other.head.capacity
+            and self.head.allocated <= other.head.allocated
+            and differ_in_weights_alone(self.backbone, other.backbone)
+        )
+
+
+class _CutBackbone:
+    """Trunk and tail of a backbone; a plain object.
+
+    They use the backbone's own layers, so that Keras tracks and saves them with
+    the backbone alone.
+    """
+
+    def __init__(self, network: SingleNetwork, branch_at: str | float):
+        graph = Graph(network.backbone)
+        self.place = find_cut(graph, branch_at)
+        self.trunk, self.tail = split(graph, self.place)
+        self._is_first = self.place.index == 0
+        self._is_last = self.place.index == graph.output_index
+
+    @property
+    def branch_at(self) -> str | float:
+        """The cut layer's name; 0.0 or 1.0 before or after all layers."""
+        if self._is_first:
+            return 0.0
+        return 1.0 if self._is_last else self.place.name

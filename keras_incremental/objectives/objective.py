@@ -1,0 +1,177 @@
+"""What is minimised while a phase is trained."""
+
+import abc
+import dataclasses
+import numbers
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """One batch in the train step, as an objective sees it.
+
+    Attributes:
+        units: `(batch,)` integers, the position of the true class among the
+            trained units.
+        logits: `(batch, units)`, the network's, in training mode.
+        features: `(batch, dim)`, the network's, in training mode.
+        head_of_unit: `(units,)` int32, ascending from 0.
+        teacher_logits: returns the teacher's logits `(batch, units)`, without
+            gradient; call it only if the objective `needs_teacher`.
+        compiled_loss: returns the loss that was passed to `compile`, a scalar;
+            `None` where none was passed.
+    """
+
+    units: tf.Tensor
+    logits: tf.Tensor
+    features: tf.Tensor
+    head_of_unit: tf.Tensor
+    teacher_logits: Callable[[], tf.Tensor]
+    compiled_loss: Callable[[], tf.Tensor] | None = None
+
+
+class Objective(abc.ABC):
+    """A sum of terms that a phase minimises; a frozen dataclass of numbers.
+
+    The train step is traced with a variable in place of each number and each
+    array among the fields. So phases, and tasks, whose objectives differ in
+    numbers alone share one trace. Fields of other types are part of the trace;
+    a field may hold another objective.
+
+        @dataclasses.dataclass(frozen=True)
+        class Focal(ki.objectives.Objective):
+            gamma: float = 2.0
+
+            def terms(self, batch):
+                loss = ki.losses.classification_loss(batch.units, batch.logits)
+                weight = (1 - tf.exp(-loss)) ** self.gamma
+                return {"classification": weight * loss}
+
+    Attributes:
+        term_names: the names of the terms, in order; each is shown by Keras as
+            `<name>_loss`.
+        needs_teacher: whether `Batch.teacher_logits` is called. The teacher is
+            the network at the start of the phase.
+    """
+
+    term_names: tuple[str, ...] = ("classification",)
+    needs_teacher: bool = False
+
+    @property
+    def distils(self) -> bool:
+        """Whether the teacher's logits matter, with these numbers."""
+        return self.needs_teacher
+
+    @abc.abstractmethod
+    def terms(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Returns the terms by name, each `(batch,)` or a scalar, in nats.
+
+        The loss is the sum of their batch means, plus the layers' own
+        regularisation.
+        """
+
+
+class TracedObjective:
+    """An objective with variables in place of its numbers.
+
+    Args:
+        objective: a frozen dataclass; its numbers are the variables' values.
+
+    Attributes:
+        objective: the same with variables; the train step calls it.
+        term_means: a Keras metric for the epoch's mean of each term, by name.
+        train_function: traced for this objective, or `None`.
+    """
+
+    def __init__(self, objective: Objective):
+        self.train_function = None
+        self.term_means = {
+            name: keras.metrics.Mean(f"{name}_loss")
+            for name in objective.term_names
+        }
+        self._plan = _plan(objective)
+        self._variables: list[tf.Variable] = []
+        self.objective = self._with_variables(objective)
+
+    def fits(self, objective: Objective) -> bool:
+        """Whether another objective differs from this one in numbers alone."""
+        return _plan(objective) == self._plan
+
+    def assign(self, objective: Objective) -> None:
+        """Takes over the numbers of an objective that fits."""
+        for variable, value in zip(
+            self._variables, _numbers(objective), strict=True
+        ):
+            variable.assign(value)
+
+    def _with_variables(self, objective: Objective) -> Objective:
+        changes = {}
+        for name, value in _fields(objective):
+            if isinstance(value, Objective):
+                changes[name] = self._with_variables(value)
+            elif _is_number(value):
+                changes[name] = _variable(value)
+                self._variables.append(changes[name])
+        # Not `replace`, which would check variables as if they were numbers.
+        copy = object.__new__(type(objective))
+        copy.__dict__.update({**vars(objective), **changes})
+        return copy
+
+
+def _plan(objective: Objective) -> tuple:
+    """Returns all of an objective but its numbers; equal where a trace fits."""
+    parts = [type(objective)]
+    for name, value in _fields(objective):
+        if isinstance(value, Objective):
+            value = _plan(value)
+        elif _is_number(value):
+            value = _array(value).dtype.name, _array(value).ndim
+        parts.append((name, value))
+    return tuple(parts)
+
+
+def _numbers(objective: Objective) -> list[np.ndarray]:
+    numbers_of = []
+    for _, value in _fields(objective):
+        if isinstance(value, Objective):
+            numbers_of += _numbers(value)
+        elif _is_number(value):
+            numbers_of.append(_array(value))
+    return numbers_of
+
+
+def _fields(objective: Objective) -> list[tuple[str, object]]:
+    if not dataclasses.is_dataclass(objective):
+        raise TypeError(
+            f"{type(objective).__name__} is no dataclass; expected an "
+            "objective declared with @dataclasses.dataclass(frozen=True)."
+        )
+    return [
+        (field.name, getattr(objective, field.name))
+        for field in dataclasses.fields(objective)
+    ]
+
+
+def _is_number(value) -> bool:
+    """Whether a field's value becomes a variable."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    return isinstance(value, (numbers.Real, np.ndarray))
+
+
+def _array(value) -> np.ndarray:
+    """Returns a number or an array as int32 or float32."""
+    array = np.asarray(value)
+    return array.astype(np.int32 if array.dtype.kind in "iu" else np.float32)
+
+
+def _variable(value) -> tf.Variable:
+    """Returns a variable that takes arrays of any length."""
+    array = _array(value)
+    return tf.Variable(
+        array, trainable=False, shape=tf.TensorShape([None] * array.ndim)
+    )

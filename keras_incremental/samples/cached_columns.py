@@ -1,0 +1,174 @@
+"""What is computed once for each sample, and looked up from then on."""
+
+import math
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental.samples.samples import LookUp, Samples
+
+_BATCH = 128
+
+
+class CachedColumn:
+    """A column of samples, computed once, in one or several variants.
+
+    Epoch `e` of training sees variant `e mod copies` of every sample. Rows are
+    freed with this object: it must outlive the datasets that it gives.
+
+    Args:
+        name: of the column.
+        rows: an array `(copies, samples, ...)`, or a tuple of such, in host
+            memory or mapped from a file.
+        labels: `(samples,)`, already checked.
+        owner: kept for as long as the rows, e.g. the folder of the file.
+    """
+
+    def __init__(self, name: str, rows, labels: np.ndarray, owner=None):
+        self.name, self.rows, self.labels = name, rows, labels
+        self.copies = len(keras.tree.flatten(rows)[0])
+        self._owner = owner
+
+    def __len__(self):
+        return len(self.labels)
+
+    def take(self, indices):
+        """Returns the first variant's rows at `indices`, batch first."""
+        indices = np.asarray(indices, int)
+        return keras.tree.map_structure(
+            lambda rows: rows[0, indices], self.rows
+        )
+
+    def look_up(self) -> LookUp:
+        """Returns a function `(epoch, indices) -> {name: rows}`, for graphs."""
+        parts = keras.tree.flatten(self.rows)
+        dtypes = [tf.as_dtype(part.dtype) for part in parts]
+        column = weakref.ref(self)
+        # TensorFlow keeps what is passed to `numpy_function` till the process
+        # ends, and with it all that it refers to.
+
+        def rows_at(copy, indices):
+            parts = keras.tree.flatten(column().rows)
+            return [part[copy, indices] for part in parts]
+
+        def look_up(epoch, indices):
+            rows = tf.numpy_function(
+                rows_at, [epoch % self.copies, indices], dtypes, stateful=False
+            )
+            rows = [
+                tf.ensure_shape(row, [None, *part.shape[2:]])
+                for row, part in zip(rows, parts, strict=True)
+            ]
+            packed = keras.tree.pack_sequence_as(self.rows, rows)
+            return {self.name: packed}
+
+        return look_up
+
+
+def cache_column(
+    name: str,
+    function: Callable,
+    samples: Samples,
+    *,
+    augment=None,
+    copies: int = 1,
+    seed=(0, 0),
+    memory_bytes: int,
+    verbose: int = 0,
+) -> CachedColumn:
+    """Runs a function over samples, and over augmented copies of them.
+
+    The first copy is of the images as they are, the others of images
+    augmented by draws of their own.
+
+    Args:
+        name: of the column.
+        function: from a batch of images to a tensor or a tuple of tensors,
+            batch first.
+        samples: raw images.
+        augment: an object of `keras_incremental.augmentation`, if `copies` is
+            above 1.
+        copies: variants of each image.
+        seed: int64 `(2,)` for the augmentation.
+        memory_bytes: rows that take more than this are kept in files of the
+            temporary folder, which are deleted when they are not used any more.
+        verbose: 0 silent, else a progress bar.
+
+    Raises:
+        ValueError: if the disk has no room for the rows.
+    """
+    spec = samples.image_spec
+    probe = function(tf.zeros([1, *_definite(samples)], spec.dtype))
+    rows, owner = _allocate(probe, copies, len(samples), memory_bytes)
+    progress = keras.utils.Progbar(
+        math.ceil(len(samples) / _BATCH), verbose=verbose, unit_name="batch"
+    )
+    first = 0
+    for index, images in enumerate(samples.images().batch(_BATCH).prefetch(2)):
+        last = first + len(images)
+        _write(rows, 0, first, last, function(images))
+        for copy in range(1, copies):
+            drawn = tf.random.experimental.stateless_fold_in(
+                tf.constant(seed, tf.int64), copy * (len(samples) + 1) + index
+            )
+            _write(rows, copy, first, last, function(augment(images, drawn)))
+        first = last
+        progress.add(1)
+    return CachedColumn(name, rows, samples.labels, owner)
+
+
+def _definite(samples: Samples) -> tuple:
+    """Returns the shape of an image, also where a dataset does not tell."""
+    shape = samples.image_spec.shape
+    if shape.is_fully_defined():
+        return tuple(shape)
+    return samples.take([0]).shape[1:]
+
+
+def _write(rows, copy: int, first: int, last: int, values) -> None:
+    parts = zip(
+        keras.tree.flatten(rows), keras.tree.flatten(values), strict=True
+    )
+    for part, value in parts:
+        part[copy, first:last] = value.numpy()
+
+
+def _allocate(probe, copies: int, count: int, memory_bytes: int):
+    """Returns empty rows like `probe`, and the folder of their files, if any."""
+
+    def shape(part):
+        return (copies, count, *part.shape[1:])
+
+    size = sum(
+        math.prod(shape(part)) * part.dtype.size
+        for part in keras.tree.flatten(probe)
+    )
+    if size <= memory_bytes:
+        return keras.tree.map_structure(
+            lambda part: np.empty(shape(part), part.dtype.as_numpy_dtype), probe
+        ), None
+    folder = tempfile.TemporaryDirectory(prefix="cached_columns_")
+    free = shutil.disk_usage(folder.name).free
+    if size > free:
+        raise ValueError(
+            f"The cached outputs of the frozen layers take {size} bytes: more "
+            f"than cache_bytes={memory_bytes}, and than the {free} bytes free "
+            f"in {folder.name}. Use fewer copies, a deeper branch point whose "
+            "outputs are smaller, or an augmentation with copies=0, which "
+            "caches nothing."
+        )
+    names = iter(range(len(keras.tree.flatten(probe))))
+    return keras.tree.map_structure(
+        lambda part: np.memmap(
+            f"{folder.name}/{next(names)}",
+            part.dtype.as_numpy_dtype,
+            "w+",
+            shape=shape(part),
+        ),
+        probe,
+    ), folder

@@ -1,0 +1,48 @@
+"""How a class is decided, from the features and logits of an image."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class ScoreRule(keras.layers.Layer):
+    """Turns features and logits into the scores that decide the class.
+
+    The class with the highest score is the prediction; a softmax of the scores
+    is what a published model calls probabilities. A rule is part of the model:
+    it is saved, exported, backed up and published with it. The train step does
+    not see it.
+
+    This class is the simplest rule: the logits are the scores.
+
+    Args:
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shapes: features `(batch, dim)` and logits `(batch, units)`. Output
+    shape: `(batch, units)`.
+
+    >>> import numpy as np
+    >>> ScoreRule()(np.ones((1, 3)), np.ones((1, 2))).shape
+    TensorShape([1, 2])
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+        self.supports_jit = False
+
+    def call(self, features, logits):
+        return logits
+
+    def grown(self, units: int) -> "ScoreRule":
+        """Returns the rule for as many more classes, until a method sets one.
+
+        Args:
+            units: how many classes have arrived.
+
+        Returns:
+            by default the logits, which decide while the new classes are being
+            learned.
+        """
+        return self if type(self) is ScoreRule else ScoreRule()
+
+    def compute_output_shape(self, features_shape, logits_shape):
+        return logits_shape

@@ -1,0 +1,66 @@
+"""Several Keras fits that callbacks and the progress bar see as one."""
+
+from collections.abc import Callable
+
+import keras
+
+_COMPARING_EPOCHS = (
+    keras.callbacks.EarlyStopping,
+    keras.callbacks.ReduceLROnPlateau,
+)
+
+
+class MultiPhaseCallbackList(keras.callbacks.CallbackList):
+    """A callback list that begins and ends once for several fits."""
+
+    def on_train_begin(self, logs=None):
+        """Does nothing: a fit begins, but the run has begun already."""
+
+    def on_train_end(self, logs=None):
+        """Does nothing: a fit ends, but the run goes on."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Ends a call of the train function, at its last step.
+
+        Keras counts an epoch's last call as a whole `steps_per_execution`.
+        """
+        super().on_train_batch_end(min(batch, self.params["steps"] - 1), logs)
+
+    def begin(self) -> None:
+        """Begins the run."""
+        super().on_train_begin()
+
+    def end(self, logs=None) -> None:
+        """Ends the run."""
+        super().on_train_end(logs)
+
+    def begin_phase(self) -> None:
+        """Starts `EarlyStopping` and `ReduceLROnPlateau` anew.
+
+        They compare epochs of one objective and one set of data; what they saw
+        in the phase before, and the weights kept there, say nothing here.
+        """
+        for callback in self.callbacks:
+            if isinstance(callback, _COMPARING_EPOCHS):
+                callback.on_train_end()
+                callback.on_train_begin()
+
+    def expect_steps(self, steps: int) -> None:
+        """Tells callbacks how many steps the next epochs have."""
+        self.set_params({**self.params, "steps": steps})
+
+
+class EpochEndHook(keras.callbacks.Callback):
+    """Calls a function when an epoch has ended and all others have seen it.
+
+    Args:
+        function: called with the epoch of the run.
+    """
+
+    def __init__(self, function: Callable[[int], None]):
+        super().__init__()
+        self.async_safe = True
+        self._function = function
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._function(epoch)

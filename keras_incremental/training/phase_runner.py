@@ -1,0 +1,212 @@
+"""Runs the phases of one task as a single Keras run."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_incremental.distribution import split_batches
+from keras_incremental.methods import ClosedFormPhase, Phase, TaskStep
+from keras_incremental.models import (
+    FitRequest,
+    evaluation_data,
+    unit_validation_data,
+)
+from keras_incremental.samples import training_batches
+from keras_incremental.training.clock import Clock
+from keras_incremental.training.learning_rate import LearningRate
+from keras_incremental.training.multi_phase import (
+    EpochEndHook,
+    MultiPhaseCallbackList,
+)
+from keras_incremental.training.phase_callback import PhaseCallback
+from keras_incremental.training.recorder import Progress, Recorder
+
+_PHASES_A_TASK = 256
+
+
+class PhaseRunner:
+    """Trains one phase after the other, from where a killed run had come to.
+
+    Args:
+        task: the model has grown.
+        request: of the user's `fit`.
+        callbacks: the user's.
+        recorder: is told of each epoch.
+        progress: how far an earlier process has come.
+        clock: of the task.
+    """
+
+    def __init__(
+        self,
+        task: TaskStep,
+        request: FitRequest,
+        callbacks: Sequence[keras.callbacks.Callback],
+        recorder: Recorder,
+        progress: Progress,
+        clock: Clock,
+    ):
+        self._task, self._model = task, task.model
+        self._recorder, self._progress = recorder, progress
+        self._clock = clock
+        self._rate = LearningRate(task.model.optimizer)
+        self._steps = PhaseCallback(
+            self._rate, clock, progress.epochs_before + progress.epochs
+        )
+        self._options = _fit_options(task.model, request)
+        self._request, self._callbacks = request, callbacks
+        self._index = self._first_epoch = 0
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that the task has had, in all processes."""
+        return self._steps.epochs
+
+    def run(self, phases: Sequence[Phase | ClosedFormPhase]):
+        """Runs all phases; returns a Keras `History`."""
+        history = keras.callbacks.History()
+        run = self._callback_list(history, sum(p.epochs for p in phases))
+        try:
+            run.begin()
+            for self._index, phase in enumerate(phases):
+                if self._index:
+                    run.begin_phase()
+                self._run_phase(phase, run)
+                self._first_epoch += phase.epochs
+        finally:
+            self._rate.restart()
+            self._model.gradient_noise.stddev.assign(0.0)
+        run.end()
+        self._model.history = history
+        return history
+
+    def _callback_list(self, history, epochs: int) -> MultiPhaseCallbackList:
+        verbose = self._request.verbose
+        return MultiPhaseCallbackList(
+            [
+                self._steps,
+                history,
+                *self._callbacks,
+                EpochEndHook(self._record_epoch),
+            ],
+            add_progbar=verbose != 0,
+            model=self._model,
+            verbose=verbose,
+            epochs=epochs,
+            steps=None,
+        )
+
+    def _run_phase(self, phase, run) -> None:
+        """Runs a phase, or what is left of it after a kill."""
+        progress = self._progress
+        if self._index < progress.phase:
+            return
+        if isinstance(phase, ClosedFormPhase):
+            phase.solve()
+            return
+        done = progress.epochs if self._index == progress.phase else 0
+        self._steps.begin_phase(phase, self._first_epoch)
+        if done == phase.epochs or (done and progress.stopped):
+            self._restore_end()
+        else:
+            self._train(phase, run, done)
+
+    def _restore_end(self) -> None:
+        """Brings the model to the end of a phase that was finished."""
+        model = self._model
+        model.restart_optimizer()
+        self._recorder.restore_epoch(model)
+        # As Keras at the end of a fit: averages become the weights.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+
+    def _train(self, phase: Phase, run, done: int) -> None:
+        model, task = self._model, self._task
+        if done:
+            self._recorder.restore_phase_start(model)
+        else:
+            self._recorder.begin_phase(model)
+        model.use_objective(phase.objective)
+        seed = (task.seed, len(model.heads), self._index)
+        model.gradient_noise.seed.assign(
+            [task.seed, len(model.heads) * _PHASES_A_TASK + self._index]
+        )
+        model.restart_optimizer()
+        self._rate.restart()
+        batches, steps = self._batches(phase, seed, done)
+        if done:
+            self._recorder.restore_epoch(model)
+            self._rate.resume(self._progress.factor)
+        run.expect_steps(steps)
+        model.fit_units(
+            split_batches(model.distribute_strategy, batches),
+            steps_per_epoch=steps,
+            initial_epoch=self._first_epoch + done,
+            epochs=self._first_epoch + phase.epochs,
+            callbacks=run,
+            **self._options,
+        )
+
+    def _batches(self, phase: Phase, seed: tuple, first_epoch: int):
+        """Returns batches of the phase's sources, and the steps per epoch."""
+        model, task = self._model, self._task
+        sources = phase.sources()
+        augment = task.augment if phase.augmented else None
+        if model.network.has_frozen_part and phase.copies:
+            copies = phase.copies if augment is not None else 1
+            sources = [task.cached(source, copies) for source in sources]
+            augment = None
+        columns = {}
+        if phase.objective.needs_teacher:
+            columns["teacher_logits"] = model.teacher_logits
+        return training_batches(
+            sources,
+            self._to_trained_units,
+            batch_size=task.batch_size,
+            augment=augment,
+            columns=columns,
+            seed=seed,
+            first_epoch=first_epoch,
+            cache_bytes=task.cache_bytes,
+            replicas=model.distribute_strategy.num_replicas_in_sync,
+        )
+
+    def _to_trained_units(self, labels):
+        """Returns the units of labels; the first one that is trained is 0."""
+        first = self._model.network.trained_units.start
+        return self._model.classes.to_units(labels) - first
+
+    def _record_epoch(self, epoch: int) -> None:
+        """Records a finished epoch; called after all other callbacks."""
+        training, overhead = self._clock.read()
+        done = epoch + 1 - self._first_epoch
+        self._recorder.end_epoch(
+            self._model,
+            Progress(
+                phase=self._index,
+                epochs=done,
+                stopped=bool(self._model.stop_training),
+                epochs_before=self._steps.epochs - done,
+                factor=self._rate.factor,
+                train_seconds=training,
+                overhead_seconds=overhead,
+            ),
+        )
+
+
+def _fit_options(model, request: FitRequest) -> dict:
+    """Returns the arguments of each phase's fit that the user has passed."""
+    data, steps = evaluation_data(
+        model.distribute_strategy,
+        unit_validation_data(
+            model.classes, request.options.get("validation_data")
+        ),
+        request.options.get("validation_steps"),
+        model.steps_per_execution,
+    )
+    return {
+        **request.options,
+        "shuffle": False,  # the batches are shuffled already
+        "validation_data": data,
+        "validation_steps": steps,
+        "validation_batch_size": request.options.get("validation_batch_size")
+        or request.batch_size,
+    }

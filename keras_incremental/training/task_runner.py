@@ -1,0 +1,81 @@
+"""Learns one task, all or nothing."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_incremental.methods import Method, TaskStep
+from keras_incremental.models import FitRequest
+from keras_incremental.training.clock import Clock
+from keras_incremental.training.phase_runner import PhaseRunner
+from keras_incremental.training.recorder import Progress, Recorder
+from keras_incremental.training.rollback import undone_on_error
+from keras_incremental.training.task_report import TaskReport
+from keras_incremental.training.worker_consistency import check_same_model
+
+
+def run_task(
+    method: Method,
+    task: TaskStep,
+    request: FitRequest,
+    callbacks: Sequence[keras.callbacks.Callback],
+    recorder: Recorder,
+    progress: Progress,
+    clock: Clock,
+) -> tuple[keras.callbacks.History, TaskReport]:
+    """Grows the model, runs the phases, and updates the memory.
+
+    If anything raises, or the user interrupts, model and memory are what they
+    were before.
+
+    Args:
+        method: says how the model grows, and which phases there are.
+        task: the new data; the model has not grown.
+        request: of the user's `fit`.
+        callbacks: the user's.
+        recorder: is told how far the task has come, and that it is finished.
+        progress: how far an earlier process has come with it.
+        clock: started when the task began.
+
+    Returns:
+        Keras' history of all phases, and the report.
+    """
+    model, memory = task.model, task.memory
+    try:
+        with undone_on_error(model, memory):
+            method.grow(task)
+            check_same_model(model)
+            phases = PhaseRunner(
+                task, request, callbacks, recorder, progress, clock
+            )
+            history = phases.run(method.phases(task))
+            _update_memory(task)
+            method.finish(task)
+            report = _report(task, phases.epochs, clock)
+            recorder.finish_task(model, memory, report)
+    except BaseException:
+        recorder.fail_task()
+        raise
+    return history, report
+
+
+def _update_memory(task: TaskStep) -> None:
+    if task.memory is not None:
+        task.memory.update(
+            task.samples,
+            task.model.extract_features,
+            task.features(task.samples),
+            known=task.model.labels,
+        )
+
+
+def _report(task: TaskStep, epochs: int, clock: Clock) -> TaskReport:
+    training, overhead = clock.read()
+    return TaskReport(
+        list(task.new_labels),
+        epochs,
+        0 if task.memory is None else len(task.memory),
+        training,
+        overhead,
+        dict(task.details),
+    )
