@@ -63,7 +63,7 @@ class BackupFolder:
         """Reads the arrays of a blob, after checking its checksum.
 
         Raises:
-            ValueError: if the file is missing or damaged; it is named.
+            ValueError: If the file is missing or damaged; it is named.
         """
         content = self._checked(blob)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

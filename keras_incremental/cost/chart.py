@@ -53,10 +53,10 @@ def sharing_figure(
     quantity that was not measured is left out.
 
     Args:
-        rows: the parts; the first is the base network.
-        with_sharing: their total.
-        without_sharing: the total without sharing.
-        title: of the picture.
+        rows: The parts; the first is the base network.
+        with_sharing: Their total.
+        without_sharing: The total without sharing.
+        title: The title of the figure.
 
     Returns:
         A `matplotlib.figure.Figure`; the axis of `figure.axes[0]` is the
@@ -98,17 +98,17 @@ def plot_sharing(rows, with_sharing, without_sharing, title, path):
     """Writes the picture of `sharing_figure`, whole or not at all.
 
     Args:
-        rows: as of `sharing_figure`.
-        with_sharing: as of `sharing_figure`.
-        without_sharing: as of `sharing_figure`.
-        title: as of `sharing_figure`.
+        rows: As for `sharing_figure`.
+        with_sharing: As for `sharing_figure`.
+        without_sharing: As for `sharing_figure`.
+        title: As for `sharing_figure`.
         path: `str` or path-like; `.png`, `.svg` or `.pdf`.
 
     Returns:
         `pathlib.Path(path)`.
 
     Raises:
-        ValueError: for another kind of file.
+        ValueError: For another kind of file.
     """
     picture = sharing_figure(rows, with_sharing, without_sharing, title)
     return plots.save(picture, path)

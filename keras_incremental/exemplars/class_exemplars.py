@@ -14,9 +14,9 @@ class ClassExemplars:
     """The exemplars of one class, best first. Never changed: it is replaced.
 
     Args:
-        storage: how they are kept.
-        image_spec: shape and dtype of an image.
-        rows: array with one entry for each image, in the storage's form.
+        storage: The `Storage` that keeps them.
+        image_spec: Shape and dtype of an image.
+        rows: One entry for each image, as the storage made it.
     """
 
     def __init__(self, storage, image_spec: tf.TensorSpec, rows: np.ndarray):
@@ -72,7 +72,7 @@ class ClassExemplars:
         return ClassExemplars.of_rows(storage, self.image_spec, rows)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns arrays that `from_arrays` makes the same images of."""
+        """Returns arrays from which `from_arrays` makes the same images."""
         content = b"".join(map(self.storage.to_bytes, self.rows))
         spec = self.image_spec
         return {
@@ -83,7 +83,7 @@ class ClassExemplars:
 
     @classmethod
     def from_arrays(cls, storage, arrays: dict) -> "ClassExemplars":
-        """Makes stored images of what `to_arrays` returned."""
+        """Makes exemplars from what `to_arrays` returned."""
         image = arrays["image"]
         spec = tf.TensorSpec(image.shape[1:], image.dtype)
         ends = np.cumsum(arrays["sizes"])
@@ -98,9 +98,9 @@ class StoredSamples(Samples):
     Nothing that is decoded is kept: what a batch takes is freed with it.
 
     Args:
-        storage: how they are kept.
-        image_spec: shape and dtype of an image.
-        rows: array with one entry for each image, in the storage's form.
+        storage: The `Storage` that keeps them.
+        image_spec: Shape and dtype of an image.
+        rows: One entry for each image, as the storage made it.
         labels: `(samples,)`, already checked.
     """
 

@@ -211,7 +211,7 @@ class JpegStorage(_EncodedStorage):
             does by default.
 
     Raises:
-        ValueError: for another quality.
+        ValueError: For another quality.
 
     >>> JpegStorage().quality
     95
@@ -267,9 +267,9 @@ class DiskStorage(Storage):
     keeps exemplars.
 
     Args:
-        folder: where to make folders for the files; by default the temporary
-            folder of the system. It is made if it does not exist, and is not
-            saved with a memory.
+        folder: The folder for the files; by default the temporary folder of the
+            system. It is made if it does not exist, and is not saved with a
+            memory.
 
     >>> DiskStorage().image_bytes(tf.TensorSpec((32, 32, 3), "uint8"))
     3072
@@ -327,7 +327,7 @@ def recorded_storage(record: dict) -> Storage:
     """Makes a storage of what `storage_record` returned.
 
     Raises:
-        ValueError: if its class is not registered with `keras.saving`.
+        ValueError: If its class is not registered with `keras.saving`.
     """
     storage = keras.saving.get_registered_object(record["name"])
     if storage is None:

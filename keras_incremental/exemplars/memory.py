@@ -347,7 +347,7 @@ class ExemplarMemory:
         """Refuses images that cannot be stored, or not beside those that are.
 
         Raises:
-            ValueError: with shapes and dtypes.
+            ValueError: With shapes and dtypes.
         """
         self.storage.check(spec)
         mine = self.image_spec

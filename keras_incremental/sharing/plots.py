@@ -12,14 +12,14 @@ def plot_curve(curve, path):
     """Draws accuracy, tolerance band and choice, and the cost of training.
 
     Args:
-        curve: a `SharingCurve`.
+        curve: A `SharingCurve`.
         path: `str` or path-like; `.png`, `.svg` or `.pdf`.
 
     Returns:
         the path.
 
     Raises:
-        ValueError: for another kind of file.
+        ValueError: For another kind of file.
     """
     return plots.save(curve_figure(curve), path)
 
