@@ -10,13 +10,13 @@ from keras_incremental.samples import Samples
 _AT_ONCE = 64
 
 
-class StoredImages:
+class ClassExemplars:
     """The exemplars of one class, best first. Never changed: it is replaced.
 
     Args:
-        storage: how they are kept.
-        image_spec: shape and dtype of an image.
-        rows: array with one entry for each image, in the storage's form.
+        storage: The `Storage` that keeps them.
+        image_spec: Shape and dtype of an image.
+        rows: One entry for each image, as the storage made it.
     """
 
     def __init__(self, storage, image_spec: tf.TensorSpec, rows: np.ndarray):
@@ -40,33 +40,39 @@ class StoredImages:
         """Bytes of all of them as they are stored."""
         return int(self.sizes.sum())
 
-    def head(self, count: int) -> "StoredImages":
+    def head(self, count: int) -> "ClassExemplars":
         """Returns the best `count`; what is left out can be freed."""
         if count >= len(self):
             return self
         rows = self.rows[:count].copy()
-        return StoredImages(self.storage, self.image_spec, rows)
+        return ClassExemplars(self.storage, self.image_spec, rows)
 
     def decoded(self) -> np.ndarray:
         """Returns the images, `(count, h, w, c)`."""
-        unused = np.zeros(len(self), np.int64)
-        samples = self.storage.samples(self.rows, self.image_spec, unused)
-        return samples.take(np.arange(len(self)))
+        return self._samples().take(np.arange(len(self)))
 
-    def moved_to(self, storage) -> "StoredImages":
+    def dataset(self) -> tf.data.Dataset:
+        """Returns the images as a dataset of single ones."""
+        return self._samples().images()
+
+    def _samples(self) -> Samples:
+        unused = np.zeros(len(self), np.int64)
+        return self.storage.samples(self.rows, self.image_spec, unused)
+
+    def moved_to(self, storage) -> "ClassExemplars":
         """Returns the same images in another storage."""
         rows = []
         for start in range(0, len(self), _AT_ONCE):
-            part = StoredImages(
+            part = ClassExemplars(
                 self.storage,
                 self.image_spec,
                 self.rows[start : start + _AT_ONCE],
             )
             rows += storage.encode(part.decoded())
-        return StoredImages.of_rows(storage, self.image_spec, rows)
+        return ClassExemplars.of_rows(storage, self.image_spec, rows)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns arrays that `from_arrays` makes the same images of."""
+        """Returns arrays from which `from_arrays` makes the same images."""
         content = b"".join(map(self.storage.to_bytes, self.rows))
         spec = self.image_spec
         return {
@@ -76,8 +82,8 @@ class StoredImages:
         }
 
     @classmethod
-    def from_arrays(cls, storage, arrays: dict) -> "StoredImages":
-        """Makes stored images of what `to_arrays` returned."""
+    def from_arrays(cls, storage, arrays: dict) -> "ClassExemplars":
+        """Makes exemplars from what `to_arrays` returned."""
         image = arrays["image"]
         spec = tf.TensorSpec(image.shape[1:], image.dtype)
         ends = np.cumsum(arrays["sizes"])
@@ -92,9 +98,9 @@ class StoredSamples(Samples):
     Nothing that is decoded is kept: what a batch takes is freed with it.
 
     Args:
-        storage: how they are kept.
-        image_spec: shape and dtype of an image.
-        rows: array with one entry for each image, in the storage's form.
+        storage: The `Storage` that keeps them.
+        image_spec: Shape and dtype of an image.
+        rows: One entry for each image, as the storage made it.
         labels: `(samples,)`, already checked.
     """
 

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.exemplars.stored_images import StoredSamples
+from keras_incremental.exemplars.class_exemplars import StoredSamples
 from keras_incremental.samples import ArraySamples, Samples
 
 
@@ -30,15 +30,11 @@ class Storage(abc.ABC):
     """
 
     def check(self, image_spec: tf.TensorSpec) -> None:  # noqa: B027
-        """Refuses images that the storage cannot keep.
-
-        Raises:
-            ValueError: with their shape and dtype.
-        """
+        """Raises a `ValueError` for images that the storage cannot keep."""
 
     @abc.abstractmethod
-    def image_bytes(self, image_spec: tf.TensorSpec) -> int | None:
-        """Returns the bytes that each image takes; `None` if they differ."""
+    def image_bytes(self, image_spec: tf.TensorSpec) -> int:
+        """Returns the bytes that an image takes; if they differ, the fewest."""
 
     @abc.abstractmethod
     def encode(self, images: np.ndarray) -> list:
@@ -60,10 +56,7 @@ class Storage(abc.ABC):
 
     def sizes(self, rows: np.ndarray, image_spec) -> np.ndarray:
         """Returns the bytes stored in each of joined rows, int64."""
-        size = self.image_bytes(image_spec)
-        if size is None:
-            return np.array([len(row) for row in rows], np.int64)
-        return np.full(len(rows), size, np.int64)
+        return np.full(len(rows), self.image_bytes(image_spec), np.int64)
 
     @abc.abstractmethod
     def row_dtype(self, image_spec: tf.TensorSpec) -> tf.DType:
@@ -157,7 +150,10 @@ class _EncodedStorage(Storage):
         """Returns the image of some bytes, in a graph."""
 
     def image_bytes(self, image_spec):
-        return None
+        """Returns the bytes of a black image; hardly any takes fewer."""
+        black = np.zeros((1, *image_spec.shape), np.uint8)
+        (row,) = self.encode(black)
+        return len(row)
 
     def encode(self, images):
         encoded = tf.data.Dataset.from_tensor_slices(images).map(
@@ -170,6 +166,9 @@ class _EncodedStorage(Storage):
 
     def from_bytes(self, contents, image_spec):
         return contents
+
+    def sizes(self, rows, image_spec):
+        return np.array([len(row) for row in rows], np.int64)
 
     def row_dtype(self, image_spec):
         return tf.string
@@ -212,7 +211,7 @@ class JpegStorage(_EncodedStorage):
             does by default.
 
     Raises:
-        ValueError: for another quality.
+        ValueError: For another quality.
 
     >>> JpegStorage().quality
     95
@@ -242,10 +241,10 @@ class JpegStorage(_EncodedStorage):
 class PngStorage(_EncodedStorage):
     """Keeps uint8 images as PNG in RAM: the same pixels, in less room.
 
-    RAM: the encoded images, and a few decoded batches while they are trained
-    on, however many images there are.
+    RAM: as for `JpegStorage`.
 
-    >>> PngStorage().image_bytes(tf.TensorSpec((32, 32, 3), "uint8")) is None
+    >>> black = np.zeros((1, 32, 32, 3), np.uint8)
+    >>> len(*PngStorage().encode(black)) < black.nbytes
     True
     """
 
@@ -268,9 +267,9 @@ class DiskStorage(Storage):
     keeps exemplars.
 
     Args:
-        folder: where to make folders for the files; by default the temporary
-            folder of the system. It is made if it does not exist, and is not
-            saved with a memory.
+        folder: The folder for the files; by default the temporary folder of the
+            system. It is made if it does not exist, and is not saved with a
+            memory.
 
     >>> DiskStorage().image_bytes(tf.TensorSpec((32, 32, 3), "uint8"))
     3072
@@ -328,7 +327,7 @@ def recorded_storage(record: dict) -> Storage:
     """Makes a storage of what `storage_record` returned.
 
     Raises:
-        ValueError: if its class is not registered with `keras.saving`.
+        ValueError: If its class is not registered with `keras.saving`.
     """
     storage = keras.saving.get_registered_object(record["name"])
     if storage is None:

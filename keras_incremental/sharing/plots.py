@@ -2,7 +2,7 @@
 
 from matplotlib import figure
 
-from keras_incremental.reports import pictures
+from keras_incremental.reports import plots
 
 _AWARE, _ALL, _COST = "#0072B2", "#D55E00", "#009E73"
 _LONGEST_NAME = 30
@@ -12,16 +12,16 @@ def plot_curve(curve, path):
     """Draws accuracy, tolerance band and choice, and the cost of training.
 
     Args:
-        curve: a `SharingCurve`.
+        curve: A `SharingCurve`.
         path: `str` or path-like; `.png`, `.svg` or `.pdf`.
 
     Returns:
         the path.
 
     Raises:
-        ValueError: for another kind of file.
+        ValueError: For another kind of file.
     """
-    return pictures.save(curve_figure(curve), path)
+    return plots.save(curve_figure(curve), path)
 
 
 def curve_figure(curve) -> figure.Figure:
@@ -107,7 +107,7 @@ def _mark_choice(axes, curve) -> None:
 def _shortened(name: str) -> str:
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 1]}…"
-    return pictures.literal(name)
+    return plots.literal(name)
 
 
 def _draw_cost(axes, curve) -> None:
