@@ -30,8 +30,13 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = "keras_incremental"
-_COPIED = (PACKAGE, "tests", "examples", "pyproject.toml")
-_NOT_COPIED = shutil.ignore_patterns("__pycache__", "mutants*", "test_mutants*")
+# Whatever a test may read; not what a user keeps beside it.
+_COPIED = (
+    *(PACKAGE, "tests", "examples", "benchmarks", "colab", "docs", ".ci"),
+    *("README.md", "CONTRIBUTING.md", "BUILD", "MODULE.bazel", "ruff.toml"),
+    *("setup.py", "pyproject.toml", "requirements_lock.txt"),
+)
+_NOT_COPIED = shutil.ignore_patterns("__pycache__")
 _LAST_LINES = 12
 
 
