@@ -137,6 +137,26 @@ def test_weights_that_a_layer_draws_with_a_seed_are_no_damage(tmp_path):
     keras.models.load_model(tmp_path / "model.keras")
 
 
+def test_a_file_is_on_disk_before_it_has_its_name(model, tmp_path, monkeypatch):
+    """Else a power cut could leave an empty file in place of the older one."""
+    log, fsync, replace = [], os.fsync, os.replace
+
+    def noted_fsync(descriptor):
+        log.append(os.stat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def noted_replace(source, target):
+        replace(source, target)
+        log.append("replace")
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    path = tmp_path / "model.keras"
+    save_model(model, path)
+    inode, folder = path.stat().st_ino, tmp_path.stat().st_ino
+    assert log == [inode, "replace", folder]
+
+
 def test_an_older_file_stays_if_saving_fails(model, tmp_path, monkeypatch):
     path = tmp_path / "model.keras"
     save_model(model, path)
