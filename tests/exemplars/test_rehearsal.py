@@ -211,6 +211,16 @@ def test_a_scarce_class_repeats_its_images_in_the_balanced_set():
     assert set(scarce.tolist()) == {50, 51, 52}
 
 
+def test_balanced_set_repeats_no_image_of_the_largest_class():
+    """A memory with room to spare does not make fine-tuning longer."""
+    memory = ExemplarMemory(100)
+    memory.update(make_samples({0: 4, 1: 6}), extract)  # shares of 50
+    balanced = balanced_samples(memory, make_samples({5: 3}, 50), extract)
+    assert counts_of(balanced) == {0: 6, 1: 6, 5: 6}
+    largest = balanced.all_images()[balanced.labels == 1][:, 1, 1, 0]
+    assert sorted(largest.tolist()) == [*range(4, 10)]
+
+
 def test_balanced_set_without_exemplars_is_an_error():
     with pytest.raises(ValueError, match="memory is empty"):
         balanced_samples(ExemplarMemory(5), make_samples({0: 3}), extract)
