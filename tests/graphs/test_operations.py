@@ -8,13 +8,13 @@ import pytest
 from keras import layers
 
 from keras_incremental import backbones
-from keras_incremental.layers import ExpandableDense
 from keras_incremental.graphs.graph import Graph
 from keras_incremental.graphs.operations import (
     count_network,
     count_node,
     elements,
 )
+from keras_incremental.layers import ExpandableDense
 
 
 def network_of(layer, shape):
