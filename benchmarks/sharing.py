@@ -19,10 +19,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from keras_incremental.methods.trunk_outputs import keep_trunk_outputs
 
 import keras_incremental as ki
 from keras_incremental.exemplars import training_batches
-from keras_incremental.methods.trunk_outputs import keep_trunk_outputs
 from keras_incremental.samples import ArraySamples
 
 _IMAGES = flags.DEFINE_integer("images", 960, "Of the new task, 32x32x3.")
