@@ -57,7 +57,13 @@ def epoch_of(base, point: float, samples):
 
     def epoch():
         # The rows are freed with the cached column.
-        model.fit_units(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+        model.fit_units(
+            batches,
+            steps_per_epoch=steps,
+            epochs=1,
+            shuffle=False,  # the batches are shuffled already
+            verbose=0,
+        )
         return cached
 
     return epoch
