@@ -64,7 +64,6 @@ def test_every_epoch_holds_every_sample_once_in_a_new_order(streamed):
         assert images.dtype == np.uint8 and units.dtype == np.int32
 
 
-@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     ("count", "batch_size", "expected"),
     [
@@ -76,13 +75,10 @@ def test_every_epoch_holds_every_sample_once_in_a_new_order(streamed):
     ],
 )
 def test_sizes_of_an_epochs_batches_differ_by_one_at_most(
-    count, batch_size, expected, streamed
+    count, batch_size, expected
 ):
-    samples = make_samples({0: count})
     dataset, steps = training_batches(
-        [stream(samples) if streamed else samples],
-        to_units,
-        batch_size=batch_size,
+        [make_samples({0: count})], to_units, batch_size=batch_size
     )
     for epoch in epochs_of(dataset, steps, 2):
         sizes = collections.Counter(len(units) for _, units in epoch)
