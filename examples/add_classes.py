@@ -304,7 +304,9 @@ def add_classes(model, output_dir) -> dict:
         "new_accuracy": accuracy(after, units, units >= known),
         "images_held_out": len(units),
         "exemplars": len(memory),
-        "classes_without_exemplars": len(memory.lacking(model.labels)),
+        "classes_without_exemplars": len(
+            memory.labels_without_exemplars(model.labels)
+        ),
         "epochs": step.epochs,
         "train_seconds": step.train_seconds,
         "overhead_seconds": step.overhead_seconds,

@@ -1,8 +1,11 @@
 """What several test files share."""
 
+import importlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import uuid
 
 import keras
 import numpy as np
@@ -61,3 +64,42 @@ def damaged():
             yield content[:place]
 
     return copies
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Returns a folder `gs://...`, whose files TensorFlow keeps in RAM."""
+
+    def redirected(function):
+        def call(*args, **kwargs):
+            found = function(*map(_in_ram, args), **kwargs)
+            if function.__name__.startswith("get_matching"):  # of `glob`
+                return [path.replace("ram://", "gs://") for path in found]
+            return found
+
+        return call
+
+    # Keras imports it by this name, which makes another module of it.
+    gfile = importlib.import_module("tensorflow.io.gfile")
+    for name in (
+        "GFile",
+        "copy",
+        "exists",
+        "glob",
+        "isdir",
+        "listdir",
+        "makedirs",
+        "mkdir",
+        "remove",
+        "rename",
+        "rmtree",
+        "stat",
+    ):
+        function = redirected(getattr(gfile, name))
+        monkeypatch.setattr(gfile, name, function)
+    return f"gs://{uuid.uuid4().hex}"
+
+
+def _in_ram(item):
+    is_path = isinstance(item, (str, os.PathLike))
+    return os.fspath(item).replace("gs://", "ram://") if is_path else item

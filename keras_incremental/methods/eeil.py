@@ -129,7 +129,7 @@ class EEIL(Method):
         if not (task.known_classes and self.finetune_epochs and task.memory):
             return False
         old = task.model.labels[: task.known_classes]
-        missing = task.memory.lacking(old)
+        missing = task.memory.labels_without_exemplars(old)
         if missing:
             _logger.warning(
                 "Balanced fine-tuning is left out: the memory has no exemplar "

@@ -164,7 +164,7 @@ class PartialSharing(Method):
         model, memory = task.model, task.memory
         if memory is None or self.calibrate is False:
             return False
-        missing = memory.lacking(model.labels)
+        missing = memory.labels_without_exemplars(model.labels)
         if missing:
             _logger.warning(
                 "Calibration is left out: the memory has no exemplar of the "

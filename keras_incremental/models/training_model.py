@@ -87,12 +87,7 @@ class TrainingModel(CountedStepsModel):
         return self.network.base().backbone.input_shape
 
     def call(self, inputs, training=None):
-        if training:
-            logits, features = self.network.trained(
-                self.network.frozen(inputs), training=True
-            )
-        else:
-            logits, features = self.network.outputs(self.network.frozen(inputs))
+        logits, features = self.network(inputs, training=training)
         return self.score_rule(features, logits)
 
     def extract_features(self, images, batch_size: int = 256) -> np.ndarray:

@@ -190,7 +190,14 @@ class BranchedNetwork(BranchingNetwork):
         self.branches[-1].head.expand(units, seed)
 
     def shrink(self, num_heads):
-        while self.branches and len(self.heads) > num_heads:
+        while self.branches:
+            newest = self.branches[-1].head
+            before = len(self._base.heads) + sum(
+                len(branch.head.heads) for branch in self.branches[:-1]
+            )
+            if before < num_heads:
+                newest.truncate(num_heads - before)
+                break
             self._remove_newest()
         self._base.shrink(num_heads)
         self.activate()

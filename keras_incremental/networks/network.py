@@ -120,7 +120,10 @@ class Network(keras.layers.Layer):
         return self.outputs(frozen)[1]
 
     def call(self, inputs, training=None):
-        return self.outputs(self.frozen(inputs))
+        frozen = self.frozen(inputs)
+        if training and self.trained_units == slice(0, self.units):
+            return self.trained(frozen, training=True)
+        return self.outputs(frozen)
 
     @property
     @abc.abstractmethod

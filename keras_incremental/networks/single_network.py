@@ -111,9 +111,6 @@ class SingleNetwork(Network):
     def features(self, frozen):
         return self.backbone(frozen, training=False)
 
-    def call(self, inputs, training=None):
-        return self.trained(inputs, training=training)
-
     def structure(self):
         return {"heads": [head.stop - head.start for head in self.heads]}
 

@@ -150,8 +150,8 @@ class PhaseRunner:
         model, task = self._model, self._task
         sources = phase.sources()
         augment = task.augment if phase.augmented else None
-        if model.network.has_frozen_part and phase.copies:
-            copies = phase.copies if augment is not None else 1
+        copies = 1 if augment is None else phase.copies
+        if model.network.has_frozen_part and copies:
             sources = [task.cached(source, copies) for source in sources]
             augment = None
         columns = {}

@@ -242,8 +242,35 @@ def test_convolutions_have_no_bias_and_he_normal_kernels(networks):
                 kernel = keras.ops.convert_to_numpy(layer.kernel.value)
                 spread = np.std(kernel) / np.sqrt(2 / fan_in)
                 assert 0.8 < spread < 1.2, f"{name} {layer.name}"
-            elif isinstance(layer, keras.layers.BatchNormalization):
-                assert (layer.momentum, layer.epsilon) == (0.9, 1e-5)
+
+
+def normalizations(network):
+    return [
+        layer
+        for layer in network.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+
+
+def test_normalisation_has_the_momentum_and_epsilon_of_the_paper(networks):
+    for name, network in networks.items():
+        assert normalizations(network), name
+        for layer in normalizations(network):
+            assert (layer.momentum, layer.epsilon) == (0.9, 1e-5), name
+
+
+def test_moving_statistics_go_a_tenth_of_the_way_to_those_of_a_batch():
+    network, images = backbones.small(), raw_images((8, 8, 1))
+    network(images, training=True)
+    layer = network.get_layer("stage1_block1_bn1")
+    convolution = network.get_layer("stage1_block1_conv1")
+    inputs = np.asarray(keras.Model(network.input, convolution.output)(images))
+    np.testing.assert_allclose(
+        layer.moving_mean, 0.1 * inputs.mean((0, 1, 2)), atol=1e-5
+    )
+    np.testing.assert_allclose(
+        layer.moving_variance, 0.9 + 0.1 * inputs.var((0, 1, 2)), atol=1e-5
+    )
 
 
 def test_images_of_any_size_are_taken_where_the_size_is_left_open():

@@ -357,9 +357,9 @@ def test_early_stopping_before_a_cut_stays_in_effect(digits, tmp_path):
     assert run.callback.reports[0].epochs == 1
 
 
-def test_a_run_is_backed_up_and_resumed_elsewhere(straight, digits):
+def test_a_run_is_backed_up_and_resumed_elsewhere(straight, digits, bucket):
     with pytest.raises(CutError):
-        Run("eeil", "ram://backups/eeil")(digits, Cut(epochs=4))
-    run = Run("eeil", "ram://backups/eeil")
+        Run("eeil", bucket)(digits, Cut(epochs=4))
+    run = Run("eeil", bucket)
     run(digits)
     assert run.state() == straight("eeil").state()

@@ -15,7 +15,7 @@ from PIL import Image
 
 import keras_incremental as ki
 from keras_incremental.sharing import SharingCurve, SharingPoint
-from keras_incremental.sharing.picture import curve_figure
+from keras_incremental.sharing.plots import curve_figure
 
 
 def network():
