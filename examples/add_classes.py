@@ -29,6 +29,7 @@ from absl import app, flags, logging
 import keras_incremental as ki
 from keras_incremental.files import atomic_write
 from keras_incremental.model_files import load_model, save_model
+from keras_incremental.networks import BranchedNetwork
 
 AUGMENTATIONS = {
     "none": lambda: None,
@@ -249,7 +250,7 @@ def accuracy(guesses, units, chosen) -> float | None:
 
 def make_callback(model, memory, label_of) -> ki.IncrementalCallback:
     """Returns the callback that the flags ask for."""
-    if model.has_branches:
+    if isinstance(model.network, BranchedNetwork):
         method = ki.PartialSharing()
     else:
         method = ki.EEIL(finetune_epochs=_FINETUNE_EPOCHS.value)

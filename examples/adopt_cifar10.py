@@ -32,6 +32,7 @@ from absl import app, flags, logging
 import keras_incremental as ki
 from keras_incremental.experiment import save_model
 from keras_incremental.files import atomic_write
+from keras_incremental.predictions import predict
 
 CLASSES_PER_TASK = [6, 2, 2]
 # Where a run reads and writes is no part of what it computes.
@@ -235,25 +236,17 @@ def make_callback(scenario, memory) -> ki.IncrementalCallback:
     )
 
 
-def evaluate(model, task) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the model takes each test image of all classes for.
-
-    The predicted units and the true ones; units count the classes in order of
-    arrival.
-    """
-    logits, units = model.labelled_logits(task.seen_test)
-    return logits.argmax(axis=1), units
-
-
-def entry_of(model, memory, task, predicted, units) -> dict:
+def entry_of(model, memory, task, predictions) -> dict:
     """Returns the figures of a task after it was learned."""
     return {
         "task": task.index,
         "classes": task.class_names,
         "seen_classes": model.num_classes,
-        "accuracy": ki.metrics.accuracy(predicted, units),
+        "accuracy": predictions.accuracy,
         "per_task_accuracy": ki.metrics.per_task_accuracy(
-            predicted, units, model.task_of_unit()
+            predictions.classes,
+            predictions.units,
+            predictions.task_of_unit,
         ).tolist(),
         "exemplars": len(memory),
     }
@@ -267,11 +260,12 @@ def learn(model, incremental, task) -> dict:
         callbacks=[incremental],
         verbose=2,
     )
-    predicted, units = evaluate(model, task)
+    predictions = predict(model, task.seen_test)
+    predicted, units = predictions.classes, predictions.units
     is_old = units < model.num_classes - len(task.labels)
     report = incremental.reports[-1]
     return {
-        **entry_of(model, incremental.memory, task, predicted, units),
+        **entry_of(model, incremental.memory, task, predictions),
         "old_accuracy_after": ki.metrics.accuracy(
             predicted[is_old], units[is_old]
         ),
@@ -289,7 +283,8 @@ def grow(scenario, folder: pathlib.Path) -> None:
     model = adopt(scenario, folder, memory)
     incremental = make_callback(scenario, memory)
     first, *tasks = scenario
-    entries = [entry_of(model, memory, first, *evaluate(model, first))]
+    predictions = predict(model, first.seen_test)
+    entries = [entry_of(model, memory, first, predictions)]
     for task in tasks:
         before = entries[-1]["accuracy"]  # of all classes known so far
         entries.append(
@@ -308,9 +303,11 @@ def grow(scenario, folder: pathlib.Path) -> None:
 
 def plot_confusion(model, last_task, folder: pathlib.Path) -> None:
     """Draws which classes are taken for which, after all steps."""
-    predicted, units = evaluate(model, last_task)
+    predictions = predict(model, last_task.seen_test)
     ki.reports.plot_confusion(
-        ki.metrics.confusion_matrix(units, predicted, model.num_classes),
+        ki.metrics.confusion_matrix(
+            predictions.units, predictions.classes, model.num_classes
+        ),
         model.class_names,
         folder / "confusion.png",
         np.cumsum(CLASSES_PER_TASK).tolist(),
@@ -318,7 +315,7 @@ def plot_confusion(model, last_task, folder: pathlib.Path) -> None:
 
 
 def report_of(scenario, network: str, entries: list[dict]) -> dict:
-    """Returns what is kept of a run."""
+    """Returns what is stored of a run."""
     matrix = ki.metrics.AccuracyMatrix()
     for entry in entries:
         matrix.record(entry["per_task_accuracy"])

@@ -63,7 +63,7 @@ def check_points(points, model, method, memory) -> None:
     """Refuses a wrong branch point before any training."""
     for point in points:
         candidate = model.with_branch_at(point)
-        if candidate.tail.weights:  # else the width does not matter
+        if candidate.network.tail.weights:  # else the width does not matter
             method.check(candidate, memory)
 
 
