@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_incremental.networks import BranchedNetwork
+
 
 @pytest.fixture
 def tiny_backbone():
@@ -42,6 +44,19 @@ def blobs():
         return np.concatenate(images)[order], np.array(targets)[order]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def add_branch():
+    """Returns a function that adds a branch with classes to a model."""
+
+    def add(
+        model, labels, names=None, network=None, kind=BranchedNetwork, seed=None
+    ):
+        model.network = kind.on(model.network).with_branch(network)
+        model.add_classes(labels, names, seed)
+
+    return add
 
 
 @pytest.fixture

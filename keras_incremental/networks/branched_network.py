@@ -190,10 +190,16 @@ class BranchedNetwork(BranchingNetwork):
         self.branches[-1].head.expand(units, seed)
 
     def shrink(self, num_heads):
-        while self.branches and len(self.heads) > num_heads:
+        while self.branches:
+            head, more = self.branches[-1].head, len(self.heads) - num_heads
+            if head.heads and more < len(head.heads):
+                head.truncate(len(head.heads) - max(more, 0))
+                break
             self._remove_newest()
-        self._base.shrink(num_heads)
+        if not self.branches:
+            return self._base.shrink(num_heads)
         self.activate()
+        return self
 
     def _remove_newest(self) -> None:
         newest, *before = reversed(self.branches)

@@ -8,7 +8,7 @@ import keras_incremental as ki
 
 
 @pytest.fixture
-def make_model():
+def make_model(add_branch):
     """Returns a function that makes a model of two convolutions.
 
     `first`: 4x4x1 to 4x4x2, 288 MACs, 18 weights. `cut`: the identity.
@@ -32,7 +32,7 @@ def make_model():
             model.add_classes(range(base_classes))
         for classes in later:
             first = model.num_classes
-            model.add_branch(range(first, first + classes))
+            add_branch(model, range(first, first + classes))
         return model
 
     return make

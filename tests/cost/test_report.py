@@ -76,18 +76,18 @@ def test_training_of_a_branch_stops_at_the_branch_point(make_model):
     assert branch.training_bytes == 4 * (TAIL + head(2) + backward)
 
 
-def test_a_trunk_whose_outputs_are_not_kept_runs_forward(make_model):
+def test_a_trunk_whose_outputs_are_not_cached_runs_forward(make_model):
     model = make_model(later=(2,))
-    kept = cost_report(model, batch_size=1, measure=False)
-    run = cost_report(model, batch_size=1, measure=False, trunk_kept=False)
-    assert run.rows[0] == kept.rows[0]
-    assert run.without_sharing == kept.without_sharing
-    difference = run.rows[1].training_macs - kept.rows[1].training_macs
+    cached = cost_report(model, batch_size=1, measure=False)
+    run = cost_report(model, batch_size=1, measure=False, trunk_cached=False)
+    assert run.rows[0] == cached.rows[0]
+    assert run.without_sharing == cached.without_sharing
+    difference = run.rows[1].training_macs - cached.rows[1].training_macs
     assert difference == 288
-    moved = run.rows[1].training_bytes - kept.rows[1].training_bytes
+    moved = run.rows[1].training_bytes - cached.rows[1].training_bytes
     assert moved == 4 * TRUNK
-    assert run.rows[1].inference_bytes == kept.rows[1].inference_bytes
-    assert "keep" not in str(run) and "runs the shared layers" in str(run)
+    assert run.rows[1].inference_bytes == cached.rows[1].inference_bytes
+    assert "are cached" not in str(run) and "runs the shared layers" in str(run)
 
 
 def test_energy_follows_from_macs_and_bytes(make_model):
@@ -113,12 +113,12 @@ def test_a_larger_batch_shares_the_weights(make_model):
     assert one.inference_macs == four.inference_macs
 
 
-@pytest.mark.parametrize("trunk_kept", [True, False])
-def test_sharing_nothing_costs_what_no_sharing_costs(make_model, trunk_kept):
+@pytest.mark.parametrize("trunk_cached", [True, False])
+def test_sharing_nothing_costs_what_no_sharing_costs(make_model, trunk_cached):
     report = cost_report(
         make_model(branch_at=0.0, later=(2, 3)),
         measure=False,
-        trunk_kept=trunk_kept,
+        trunk_cached=trunk_cached,
     )
     assert counted(report.with_sharing) == counted(report.without_sharing)
     assert "sharing no layers" in str(report)
@@ -159,10 +159,12 @@ def test_the_next_head_is_as_large_as_the_latest(make_model):
     assert branch.parameters == 54 + 4 * 3
 
 
-def test_a_thinner_branch_is_compared_with_whole_networks(make_model):
+def test_a_thinner_branch_is_compared_with_whole_networks(
+    make_model, add_branch
+):
     model = make_model()
-    thinner = clone_network(model.tail, 1 / 3)
-    model.add_branch([10, 11], network=thinner)
+    thinner = clone_network(model.network.tail, 1 / 3)
+    add_branch(model, [10, 11], network=thinner)
     report = cost_report(model, measure=False)
     assert report.rows[1].parameters == 18 + 2 * 2
     assert report.without_sharing.parameters == 2 * 72 + 16 + 8
@@ -235,9 +237,9 @@ def test_branches_of_equal_shape_are_timed_once(make_model, fake_clock):
     assert second.training_seconds == 3.5
 
 
-def test_a_trunk_that_is_not_kept_takes_its_time(make_model, fake_clock):
+def test_a_trunk_that_is_not_cached_takes_its_time(make_model, fake_clock):
     model = make_model(later=(2,))
-    report = cost_report(model, batch_size=2, trunk_kept=False)
+    report = cost_report(model, batch_size=2, trunk_cached=False)
     assert report.rows[1].training_seconds == 2.5 + 1.5
     assert fake_clock[2] == ("trunk", "run")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_incremental as ki
+from keras_incremental.score_rules import AffinePerHead
 
 HERE = pathlib.Path(__file__).parent
 NAMES = ["cat", "dög/🐕", "猫 with spaces", 'say "d"', "5"]
@@ -22,22 +23,22 @@ def grown():
     model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
     model.add_classes([30, 10, 20], NAMES[:3])
     model.add_classes([50, 40], NAMES[3:])
-    spread(model.head)
+    spread(model.network.head)
     return model
 
 
 @pytest.fixture(scope="session")
-def branched():
+def branched(add_branch):
     """A model with a trunk of two convolutions, and one branch."""
     keras.utils.set_random_seed(2)
     model = ki.IncrementalClassifier(
         ki.backbones.small((8, 8, 1)), branch_at="stage2"
     )
     model.add_classes([0, 1, 2], NAMES[:3])
-    model.add_branch([3, 4], NAMES[3:])
-    spread(model.head)
-    spread(model.branches.newest.head)
-    model.branches.calibrate([1.0, 0.5], [0.0, 0.25])
+    add_branch(model, [3, 4], NAMES[3:])
+    spread(model.network.base().head)
+    spread(model.network.branches[-1].head)
+    model.score_rule = AffinePerHead([3, 2], [1.0, 0.5], [0.0, 0.25])
     return model
 
 

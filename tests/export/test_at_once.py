@@ -46,7 +46,7 @@ def test_a_reader_of_the_newest_version_never_sees_a_mixture(
     reader = start("read_newest.py", base, stop)
     assert reader.stdout.readline() == "reading\n"
     model = ki.IncrementalClassifier(tiny_backbone)
-    (bias,) = [w for w in model.head.weights if w.name == "bias"]
+    (bias,) = [w for w in model.network.head.weights if w.name == "bias"]
     for number in range(1, publishes + 1):
         model.add_classes([number], [f"class {number - 1}"])
         bias.assign([number / 10] + [0.0] * (bias.shape[0] - 1))

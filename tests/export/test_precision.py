@@ -11,7 +11,7 @@ HALVES = (tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum)
 
 
 @pytest.fixture(scope="module", params=["mixed_float16", "mixed_bfloat16"])
-def mixed(request):
+def mixed(request, add_branch):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(request.param)
     try:
@@ -19,7 +19,7 @@ def mixed(request):
             ki.backbones.small((8, 8, 1)), branch_at="stage2"
         )
         model.add_classes([0, 1])
-        model.add_branch([2, 3])
+        add_branch(model, [2, 3])
     finally:
         keras.config.set_dtype_policy("float32")
     return model
