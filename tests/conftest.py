@@ -11,23 +11,33 @@ import pytest
 from keras_incremental.networks import BranchedNetwork
 
 
+@pytest.fixture(scope="session")
+def make_tiny_backbone():
+    """Returns a function to a backbone of a few hundred weights."""
+
+    def make():
+        keras.utils.set_random_seed(0)
+        return keras.Sequential(
+            [
+                keras.Input((4, 4, 1)),
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Flatten(),
+                keras.layers.Dense(16, use_bias=False),
+                keras.layers.BatchNormalization(momentum=0.8),
+                keras.layers.ReLU(),
+            ]
+        )
+
+    return make
+
+
 @pytest.fixture
-def tiny_backbone():
+def tiny_backbone(make_tiny_backbone):
     """A backbone of a few hundred weights, with batch normalisation."""
-    keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [
-            keras.Input((4, 4, 1)),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Flatten(),
-            keras.layers.Dense(16, use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.8),
-            keras.layers.ReLU(),
-        ]
-    )
+    return make_tiny_backbone()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def blobs():
     """Returns a function from labels to easy images of these classes."""
 
