@@ -14,35 +14,33 @@ import pytest
 from keras_incremental.networks import BranchedNetwork
 
 
+@pytest.fixture(scope="session")
+def make_tiny_backbone():
+    """Returns a function to a backbone of a few hundred weights."""
+
+    def make():
+        keras.utils.set_random_seed(0)
+        return keras.Sequential(
+            [
+                keras.Input((4, 4, 1)),
+                keras.layers.Rescaling(1 / 255),
+                keras.layers.Flatten(),
+                keras.layers.Dense(16, use_bias=False),
+                keras.layers.BatchNormalization(momentum=0.8),
+                keras.layers.ReLU(),
+            ]
+        )
+
+    return make
+
+
 @pytest.fixture
-def tiny_backbone():
+def tiny_backbone(make_tiny_backbone):
     """A backbone of a few hundred weights, with batch normalisation."""
-    keras.utils.set_random_seed(0)
-    return keras.Sequential(
-        [
-            keras.Input((4, 4, 1)),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Flatten(),
-            keras.layers.Dense(16, use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.8),
-            keras.layers.ReLU(),
-        ]
-    )
+    return make_tiny_backbone()
 
 
 @pytest.fixture(scope="session")
-def add_branch():
-    """Returns a function that adds an untrained branch to a model."""
-
-    def add(model, labels, names=None, network=None, seed=0):
-        branched = BranchedNetwork.on(model.network)
-        model.network = branched.with_branch(network)
-        model.add_classes(labels, names, seed)
-
-    return add
-
-
-@pytest.fixture
 def blobs():
     """Returns a function from labels to easy images of these classes."""
 
@@ -59,6 +57,19 @@ def blobs():
         return np.concatenate(images)[order], np.array(targets)[order]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def add_branch():
+    """Returns a function that adds a branch with classes to a model."""
+
+    def add(
+        model, labels, names=None, network=None, kind=BranchedNetwork, seed=None
+    ):
+        model.network = kind.on(model.network).with_branch(network)
+        model.add_classes(labels, names, seed)
+
+    return add
 
 
 @pytest.fixture

@@ -198,6 +198,13 @@ class ExpandableDense(keras.layers.Layer):
         )
         return layer
 
+    def has_room_of(self, other: "ExpandableDense") -> bool:
+        """Whether `copy_from(other)` needs at most columns to be added."""
+        return (
+            self.capacity == other.capacity
+            and self.allocated <= other.allocated
+        )
+
     def copy_from(self, other: "ExpandableDense") -> None:
         """Takes over the heads and values of `other`, of equal capacity."""
         self.reserve(other.allocated - self.units)

@@ -1,5 +1,7 @@
 """A Keras model that learns new classes from `fit` to `fit`."""
 
+import copy
+
 import keras
 
 from keras_incremental.backbones import as_feature_extractor
@@ -146,9 +148,9 @@ class IncrementalClassifier(LabelledModel):
 
     def remove_classes(self, num_heads: int) -> None:
         """Removes the heads after the first `num_heads`, and their classes."""
-        self.network.shrink(num_heads)
+        self.network = self.network.shrink(num_heads)
         self._classes.truncate(self.network.units)
-        self.follow_network()
+        self.score_rule = self.score_rule.shrunk(self.network.units)
 
     @property
     def heads(self) -> list[slice]:
@@ -217,6 +219,7 @@ class IncrementalClassifier(LabelledModel):
 
         The weights are left as they are, or as they are initialised.
         """
+        structure = copy.deepcopy(structure)  # Keras changes what it reads.
         kind = keras.saving.get_registered_object(structure["network"])
         if not (isinstance(kind, type) and issubclass(kind, Network)):
             raise ValueError(

@@ -191,16 +191,15 @@ class BranchedNetwork(BranchingNetwork):
 
     def shrink(self, num_heads):
         while self.branches:
-            newest = self.branches[-1].head
-            before = len(self._base.heads) + sum(
-                len(branch.head.heads) for branch in self.branches[:-1]
-            )
-            if before < num_heads:
-                newest.truncate(num_heads - before)
+            head, more = self.branches[-1].head, len(self.heads) - num_heads
+            if head.heads and more < len(head.heads):
+                head.truncate(len(head.heads) - max(more, 0))
                 break
             self._remove_newest()
-        self._base.shrink(num_heads)
+        if not self.branches:
+            return self._base.shrink(num_heads)
         self.activate()
+        return self
 
     def _remove_newest(self) -> None:
         newest, *before = reversed(self.branches)

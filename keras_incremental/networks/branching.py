@@ -86,8 +86,7 @@ class BranchingNetwork(Network):
     ) -> "BranchingNetwork":
         """Returns a network with one more branch, without classes.
 
-        `grow` adds its classes, and `shrink` removes them and the branch. All
-        branches before it are frozen.
+        `grow` adds its classes. All branches before it are frozen.
 
         Args:
             network: from the trunk's outputs to feature vectors; it may become
@@ -139,5 +138,6 @@ class BranchingNetwork(Network):
         set_trainable(base.backbone, True)
         set_trainable(base.head, True)
         network = cls.with_structure(base, config["structure"])
+        network.name = config["name"]
         network.activate()
         return network

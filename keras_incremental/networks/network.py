@@ -66,8 +66,15 @@ class Network(keras.layers.Layer):
         """
 
     @abc.abstractmethod
-    def shrink(self, num_heads: int) -> None:
-        """Removes the heads after the first `num_heads`, and their branches."""
+    def shrink(self, num_heads: int) -> "Network":
+        """Removes the heads after the first `num_heads`.
+
+        A branch without any head of its own is removed as well.
+
+        Returns:
+            The network to go on with: this one, or its base if all branches
+            are gone.
+        """
 
     @abc.abstractmethod
     def head_weights(self, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,12 @@
 import keras
 import tensorflow as tf
 
-from keras_incremental.graphs import clone_network, finalize_normalizations
+from keras_incremental.graphs import (
+    clone_network,
+    copy_weights,
+    differ_in_weights_alone,
+    finalize_normalizations,
+)
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Traced
@@ -86,6 +91,7 @@ class OneHeadNetwork(BranchingNetwork):
 
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
+        return self
 
     def head_weights(self, index):
         return self.head.head_weights(index)
@@ -134,19 +140,28 @@ class OneHeadNetwork(BranchingNetwork):
         head = ExpandableDense.from_config(self.head.get_config())
         branches = [*map(keras.models.clone_model, self.branches)]
         twin = OneHeadNetwork(self._base.twin(), branches, head)
-        twin.copy_from(self)
+        for network, source in zip(twin.branches, self.branches, strict=True):
+            copy_weights(network, source)
+        twin.head.copy_from(self.head)
         return twin
 
     def copy_from(self, other):
-        mine, theirs = self.state_variables(), other.state_variables()
-        shapes = [tuple(variable.shape) for variable in theirs]
-        if shapes != [tuple(variable.shape) for variable in mine]:
+        if not isinstance(other, OneHeadNetwork) or not self._is_like(other):
             return False
-        for variable, value in zip(mine, theirs, strict=True):
-            variable.assign(value)
+        self._base.copy_from(other.base())
+        for network, source in zip(self.branches, other.branches, strict=True):
+            copy_weights(network, source)
         self.head.copy_from(other.head)
-        self.finalize_state()
         return True
+
+    def _is_like(self, other: "OneHeadNetwork") -> bool:
+        """Whether the two differ in weights alone."""
+        return (
+            len(self.branches) == len(other.branches)
+            and self.head.has_room_of(other.head)
+            and self._base.is_like(other.base())
+            and all(map(differ_in_weights_alone, self.branches, other.branches))
+        )
 
     def state_variables(self):
         variables = self._base.state_variables()

@@ -94,6 +94,7 @@ class SingleNetwork(Network):
 
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
+        return self
 
     def head_weights(self, index):
         return self.head.head_weights(index)
@@ -125,15 +126,27 @@ class SingleNetwork(Network):
         backbone = keras.models.clone_model(self.backbone)
         head = ExpandableDense.from_config(self.head.get_config())
         twin = SingleNetwork(backbone, head, self.branch_at)
-        twin.copy_from(self)
+        twin._copy_values(self)
         return twin
 
     def copy_from(self, other):
-        if not isinstance(other, SingleNetwork) or not self._is_like(other):
+        if not isinstance(other, SingleNetwork) or not self.is_like(other):
             return False
+        self._copy_values(other)
+        return True
+
+    def _copy_values(self, other: "SingleNetwork") -> None:
         copy_weights(self.backbone, other.backbone)
         self.head.copy_from(other.head)
-        return True
+
+    def is_like(self, other: "SingleNetwork") -> bool:
+        """Whether the two differ in weights alone.
+
+        The other's head may have more columns.
+        """
+        return self.head.has_room_of(other.head) and differ_in_weights_alone(
+            self.backbone, other.backbone
+        )
 
     def state_variables(self):
         return [*self.backbone.variables, *self.head.variables]
@@ -175,14 +188,6 @@ class SingleNetwork(Network):
             for name in ("backbone", "head")
         }
         return cls(**{**config, **parts})
-
-    def _is_like(self, other: "SingleNetwork") -> bool:
-        """Whether weights can be copied; columns that are missing are made."""
-        return (
-            self.head.capacity == other.head.capacity
-            and self.head.allocated <= other.head.allocated
-            and differ_in_weights_alone(self.backbone, other.backbone)
-        )
 
 
 class _CutBackbone:

@@ -151,9 +151,15 @@ def _fields(objective: Objective) -> list[tuple[str, object]]:
             "objective declared with @dataclasses.dataclass(frozen=True)."
         )
     return [
-        (field.name, getattr(objective, field.name))
+        (field.name, _declared(field, getattr(objective, field.name)))
         for field in dataclasses.fields(objective)
     ]
+
+
+def _declared(field: dataclasses.Field, value):
+    """Returns an integer as a float where the field is declared as one."""
+    is_float = field.type in (float, "float") and _is_number(value)
+    return float(value) if is_float and np.ndim(value) == 0 else value
 
 
 def _is_number(value) -> bool:

@@ -24,8 +24,8 @@ def undone_on_error(
         yield
     except BaseException:
         model.network = network
-        model.score_rule = rule
         model.remove_classes(heads)
+        model.score_rule = rule
         for variable, value in before:
             variable.assign(value)
         if memory is not None:

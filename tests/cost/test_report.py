@@ -76,17 +76,17 @@ def test_training_of_a_branch_stops_at_the_branch_point(make_model):
     assert branch.training_bytes == 4 * (TAIL + head(2) + backward)
 
 
-def test_a_trunk_whose_outputs_are_not_kept_runs_forward(make_model):
+def test_a_trunk_whose_outputs_are_not_cached_runs_forward(make_model):
     model = make_model(later=(2,))
-    kept = cost_report(model, batch_size=1, measure=False)
+    cached = cost_report(model, batch_size=1, measure=False)
     run = cost_report(model, batch_size=1, measure=False, trunk_cached=False)
-    assert run.rows[0] == kept.rows[0]
-    assert run.without_sharing == kept.without_sharing
-    difference = run.rows[1].training_macs - kept.rows[1].training_macs
+    assert run.rows[0] == cached.rows[0]
+    assert run.without_sharing == cached.without_sharing
+    difference = run.rows[1].training_macs - cached.rows[1].training_macs
     assert difference == 288
-    moved = run.rows[1].training_bytes - kept.rows[1].training_bytes
+    moved = run.rows[1].training_bytes - cached.rows[1].training_bytes
     assert moved == 4 * TRUNK
-    assert run.rows[1].inference_bytes == kept.rows[1].inference_bytes
+    assert run.rows[1].inference_bytes == cached.rows[1].inference_bytes
     assert "are cached" not in str(run) and "runs the shared layers" in str(run)
 
 
@@ -237,7 +237,7 @@ def test_branches_of_equal_shape_are_timed_once(make_model, fake_clock):
     assert second.training_seconds == 3.5
 
 
-def test_a_trunk_that_is_not_kept_takes_its_time(make_model, fake_clock):
+def test_a_trunk_that_is_not_cached_takes_its_time(make_model, fake_clock):
     model = make_model(later=(2,))
     report = cost_report(model, batch_size=2, trunk_cached=False)
     assert report.rows[1].training_seconds == 2.5 + 1.5

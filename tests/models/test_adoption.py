@@ -244,7 +244,7 @@ def test_mixed_precision_gives_the_same_logits(policy):
     before = keras.Model(trained.inputs, trained.get_layer("last").output)
     expected = before.predict(x, verbose=0).astype("float32")
     got = logits_of(model, x).astype("float32")
-    assert model.head.compute_dtype == policy.removeprefix("mixed_")
+    assert model.network.head.compute_dtype == policy.removeprefix("mixed_")
     np.testing.assert_array_equal(got, expected)
     model.compile(optimizer=keras.optimizers.SGD(0.01))
     model.fit(x, [0, 1, 2, 0, 1], epochs=1, verbose=0)
@@ -282,12 +282,12 @@ def test_applications_with_their_top(name, size):
 def test_a_thousand_classes_have_one_block_of_columns():
     trained = keras.Sequential([keras.Input((4,)), layers.Dense(1000)])
     model = adopt(trained)
-    assert model.head.allocated == model.head.capacity == 1024
+    assert model.network.head.allocated == model.network.head.capacity == 1024
     x = images((4,)) / 255
     np.testing.assert_allclose(
         logits_of(model, x), trained(x), rtol=1e-5, atol=1e-6
     )
-    assert adopt(trained, capacity=2000).head.allocated == 2000
+    assert adopt(trained, capacity=2000).network.head.allocated == 2000
 
 
 def test_l2_of_the_last_layer_goes_on_and_counts_old_columns_alone():
@@ -337,7 +337,7 @@ def test_frozen_layers_stay_frozen_but_not_if_all_are():
     trained.trainable = False
     adopted = adopt(trained)
     assert all(layer.trainable for layer in adopted.backbone.layers)
-    assert adopted.head.trainable
+    assert adopted.network.head.trainable
 
 
 # Going on.
