@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import contextlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -8,10 +9,42 @@ import keras
 import numpy as np
 import pytest
 
+from keras_incremental.training.rollback import undone_on_error
+
+
+class _UndoError(Exception):
+    """Ends a block whose changes are to be undone."""
+
+
+@contextlib.contextmanager
+def _restored(model, memory=None):
+    with contextlib.suppress(_UndoError), undone_on_error(model, memory):
+        yield
+        raise _UndoError
+
+
+@pytest.fixture(scope="session")
+def restored():
+    """Returns a context manager that brings model and memory back at its end.
+
+    So that one model, traced once, serves many tests.
+    """
+    return _restored
+
+
+@pytest.fixture(scope="session")
+def make_tiny_backbone():
+    """Returns a function that makes the backbone of `tiny_backbone`."""
+    return _tiny_backbone
+
 
 @pytest.fixture
 def tiny_backbone():
     """A backbone of a few hundred weights, with batch normalisation."""
+    return _tiny_backbone()
+
+
+def _tiny_backbone():
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [
@@ -21,11 +54,12 @@ def tiny_backbone():
             keras.layers.Dense(16, use_bias=False),
             keras.layers.BatchNormalization(momentum=0.8),
             keras.layers.ReLU(),
-        ]
+        ],
+        name="tiny_backbone",
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def blobs():
     """Returns a function from labels to easy images of these classes."""
 
