@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import contextlib
 import importlib
 import os
 
@@ -12,32 +13,54 @@ import numpy as np
 import pytest
 
 from keras_incremental.networks import BranchedNetwork
+from keras_incremental.training.rollback import undone_on_error
+
+
+class _UndoError(Exception):
+    """Ends a block whose changes are to be undone."""
+
+
+@contextlib.contextmanager
+def _restored(model, memory=None):
+    with contextlib.suppress(_UndoError), undone_on_error(model, memory):
+        yield
+        raise _UndoError
+
+
+@pytest.fixture(scope="session")
+def restored():
+    """Returns a context manager that brings model and memory back at its end.
+
+    So that one model, traced once, serves many tests.
+    """
+    return _restored
 
 
 @pytest.fixture(scope="session")
 def make_tiny_backbone():
-    """Returns a function to a backbone of a few hundred weights."""
-
-    def make():
-        keras.utils.set_random_seed(0)
-        return keras.Sequential(
-            [
-                keras.Input((4, 4, 1)),
-                keras.layers.Rescaling(1 / 255),
-                keras.layers.Flatten(),
-                keras.layers.Dense(16, use_bias=False),
-                keras.layers.BatchNormalization(momentum=0.8),
-                keras.layers.ReLU(),
-            ]
-        )
-
-    return make
+    """Returns a function that makes the backbone of `tiny_backbone`."""
+    return _tiny_backbone
 
 
 @pytest.fixture
 def tiny_backbone(make_tiny_backbone):
     """A backbone of a few hundred weights, with batch normalisation."""
-    return make_tiny_backbone()
+    return _tiny_backbone()
+
+
+def _tiny_backbone():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.8),
+            keras.layers.ReLU(),
+        ],
+        name="tiny_backbone",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from keras_incremental.distribution import split_batches
 from keras_incremental.methods import ClosedFormPhase, Phase, TaskStep
@@ -170,9 +171,21 @@ class PhaseRunner:
         )
 
     def _to_trained_units(self, labels):
-        """Returns the units of labels; the first one that is trained is 0."""
+        """Returns the units of labels; the first one that is trained is 0.
+
+        Raises:
+            ValueError: for labels of classes that are frozen.
+        """
         first = self._model.network.trained_units.start
-        return self._model.classes.to_units(labels) - first
+        units = self._model.classes.to_units(labels) - first
+        if (frozen := np.asarray(labels)[units < 0]).size:
+            raise ValueError(
+                f"A phase has images of the classes {np.unique(frozen)[:10]}, "
+                "which are not trained: the network's newest branch has logits "
+                "for its own classes alone. Leave their exemplars out of the "
+                "phase's sources, or use a network with one head for all."
+            )
+        return units
 
     def _record_epoch(self, epoch: int) -> None:
         """Records a finished epoch; called after all other callbacks."""

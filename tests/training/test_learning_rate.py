@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_incremental.callbacks.learning_rate import LearningRate
+from keras_incremental.training.learning_rate import LearningRate
 
 
 def plain_momentum(gradients, rates, momentum=0.9):
