@@ -60,6 +60,7 @@ class EEIL(Method):
     learning_rate_factor: Callable[[int], float] = StepDecay()
     finetune_learning_rate: float = 0.1
     gradient_noise: GradientNoise | None = None
+    needs_memory = True
 
     def __post_init__(self):
         epochs = self.finetune_epochs

@@ -126,10 +126,15 @@ class Method(abc.ABC):
         needs_teacher: whether any phase distils; the train step then holds a
             teacher from the first step on.
         keeps_all_data: whether the data of all steps is kept for later ones.
+        needs_memory: whether it is to be run with exemplars. A command line
+            without them is refused.
+        needs_branch_point: whether the model is to have a branch point.
     """
 
     needs_teacher = False
     keeps_all_data = False
+    needs_memory = False
+    needs_branch_point = False
 
     def check(self, model: IncrementalClassifier, memory) -> None:
         """Refuses a model or a memory that the method cannot work with.
