@@ -1,12 +1,10 @@
 """`examples/adopt_cifar10.py` on generated images in place of CIFAR-10."""
 
-import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
-from unittest import mock
 
 import keras
 import numpy as np
@@ -47,24 +45,11 @@ def mocked():
     return tfds.testing.mock_data(as_dataset_fn=as_dataset)
 
 
-def load(name):
-    """Returns the script as a new module; it defines its flags."""
-    spec = importlib.util.spec_from_file_location(name, SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    with mock.patch.dict(sys.modules, {name: module}):
-        spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
-def script():
-    """The module; its flags go with the tests."""
-    with mock.patch.dict(os.environ):
-        module = load("adopt_cifar10_example")
-        with mock.patch.dict(sys.modules, {"adopt_cifar10_example": module}):
-            yield module
-    for flag in list(flags.FLAGS.flags_by_module_dict()[module.__name__]):
-        delattr(flags.FLAGS, flag.name)
+def script(load):
+    """The module `examples/adopt_cifar10.py`."""
+    with load("adopt_cifar10") as module:
+        yield module
 
 
 @pytest.fixture
@@ -122,9 +107,38 @@ def run_all(script, parse, monkeypatch, *args):
     return stages
 
 
-def test_a_trained_cnn_learns_two_and_two_classes_with_few_exemplars(
+def tiny(image_shape, num_classes):
+    """A classifier that is built and traced in no time."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(image_shape),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            layers.AveragePooling2D(8),
+            layers.Flatten(),
+            layers.Dense(16, activation="tanh"),
+            layers.Dense(num_classes, activation="softmax"),
+        ]
+    )
+
+
+def test_a_trained_network_learns_two_and_two_classes_with_few_exemplars(
     script, parse, monkeypatch, tmp_path, capsys
 ):
+    networks = script.plain_classifiers.NETWORKS
+    monkeypatch.setitem(networks, "cnn", tiny)
+    check_run(script, parse, monkeypatch, tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_the_cnn_learns_two_and_two_classes_with_few_exemplars(
+    script, parse, monkeypatch, tmp_path, capsys
+):
+    check_run(script, parse, monkeypatch, tmp_path, capsys)
+
+
+def check_run(script, parse, monkeypatch, tmp_path, capsys):
+    """Runs both stages with a publication, and checks what they leave."""
     out = tmp_path / "out"
     serving = tmp_path / "serving"
     args = [f"--output_dir={out}", f"--export_dir={serving}", *TINY]
@@ -183,9 +197,10 @@ def check_summary(printed, report):
     assert lines[3].endswith(report["published"])
 
 
+@pytest.mark.slow
 def test_an_adopted_mobilenet_v2_gives_the_trained_logits(script):
     keras.utils.set_random_seed(0)
-    trained = script.mobilenet_v2((32, 32, 3), 6)
+    trained = script.plain_classifiers.mobilenet_v2((32, 32, 3), 6)
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), "uint8")
     model = ki.IncrementalClassifier.from_classifier(trained, NAMES[:6])
     logits = model.predict(images, verbose=0)
@@ -195,13 +210,23 @@ def test_an_adopted_mobilenet_v2_gives_the_trained_logits(script):
     )
 
 
+@pytest.mark.slow
 def test_the_mobilenet_v2_averages_over_tens_of_batches(script):
     momenta = {
         layer.momentum
-        for layer in script.mobilenet_v2((32, 32, 3), 6).layers
+        for layer in script.plain_classifiers.mobilenet_v2(
+            (32, 32, 3), 6
+        ).layers
         if isinstance(layer, keras.layers.BatchNormalization)
     }
     assert momenta == {0.9}
+
+
+def test_copies_of_normalization_layers_average_over_tens_of_batches(script):
+    copy = script.plain_classifiers.averaging_faster
+    layer = keras.layers.BatchNormalization(momentum=0.999, epsilon=1e-4)
+    assert (copy(layer).momentum, copy(layer).epsilon) == (0.9, 1e-4)
+    assert copy(keras.layers.Dense(3)).units == 3
 
 
 @pytest.mark.slow
@@ -210,23 +235,17 @@ def test_the_mobilenet_v2_averages_over_tens_of_batches(script):
     reason=f"no prepared cifar10 in {REAL_DATA}; set "
     "KERAS_INCREMENTAL_TFDS_DIR to the data_dir that holds it",
 )
-def test_both_networks_grow_in_processes_of_their_own(tmp_path):
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.run(
-        [
-            sys.executable,
-            str(SCRIPT),
-            f"--data_dir={REAL_DATA}",
-            f"--output_dir={tmp_path / 'out'}",
-            "--samples_per_class=20",
-            "--hold_out",
-            "--base_epochs=1",
-            "--epochs=1",
-            "--finetune_epochs=1",
-        ],
-        env={**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
+def test_both_networks_grow_in_processes_of_their_own(tmp_path, run_process):
+    process = run_process(
+        "adopt_cifar10.py",
+        f"--data_dir={REAL_DATA}",
+        f"--output_dir={tmp_path / 'out'}",
+        "--samples_per_class=20",
+        "--hold_out",
+        "--base_epochs=1",
+        "--epochs=1",
+        "--finetune_epochs=1",
+        CUDA_VISIBLE_DEVICES="",
     )
     assert process.returncode == 0, process.stderr
     for name in ("mobilenet_v2", "cnn"):
