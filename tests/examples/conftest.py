@@ -1,6 +1,7 @@
 """What the tests of the example scripts share."""
 
 import contextlib
+import functools
 import importlib
 import io
 import os
@@ -9,9 +10,12 @@ import subprocess
 import sys
 from unittest import mock
 
+import keras
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+
+import keras_incremental as ki
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -39,9 +43,49 @@ def load():
 
 @pytest.fixture(scope="module")
 def train():
-    """The module `examples/train.py`."""
-    with loaded("train") as module:
+    """The module `examples/train.py`, which reads the digits once."""
+    digits = functools.cache(ki.scenarios.load_digits)
+    with (
+        loaded("train") as module,
+        mock.patch.object(ki.scenarios, "load_digits", digits),
+    ):
         yield module
+
+
+def tiny(input_shape):
+    """A network with the layer names of `ki.backbones.small`."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Flatten(),
+            layers.Dense(6, activation="relu", name="stage1"),
+            layers.Dense(5, activation="relu", name="stage2"),
+            layers.Dense(4, activation="relu", name="stage3"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def small_is_tiny(train):
+    """Lets `--backbone=small` be a network that is traced in no time."""
+    with mock.patch.dict(train.BACKBONES, small=tiny):
+        yield
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Replaces `ki.export.publish`; returns what is published, in order."""
+    models = []
+
+    def publish(model, base):
+        version = pathlib.Path(base, str(len(models) + 1))
+        version.mkdir(parents=True)
+        models.append(model)
+        return version
+
+    with mock.patch.object(ki.export, "publish", publish):
+        yield models
 
 
 @pytest.fixture(scope="module")

@@ -80,8 +80,9 @@ def script(load):
 
 
 @pytest.fixture(scope="module")
-def monday(home, script, run_main):
+def monday(home, script, run_main, published):
     """What the first day's run printed."""
+    del published
     return run_main(
         script,
         f"--model={home / 'trained.keras'}",
@@ -113,10 +114,11 @@ def test_new_classes_are_learned_and_old_ones_measured(home, monday):
     assert report["seconds"] > report["train_seconds"] > 0
 
 
-def test_the_grown_model_is_published(home, monday):
+def test_the_grown_model_is_published(home, monday, published):
+    (model,) = published
+    assert sorted(model.class_names) == sorted([*OLD, "cyan", "yellow"])
     version = home / "serving" / "1"
     assert report_of(home / "monday")["published"] == str(version)
-    assert (version / "saved_model.pb").is_file()
     assert f"published {version}" in monday
 
 
@@ -148,28 +150,42 @@ def test_the_files_hold_the_grown_model_and_its_memory(home, monday):
 
 
 def test_the_next_day_goes_on_from_model_and_memory(
-    home, monday, script, run_main
+    home, monday, main, monkeypatch
 ):
+    """Up to the training, which is as on the first day."""
     del monday
-    printed = run_main(
-        script,
-        f"--model={home / 'monday' / 'model.keras'}",
-        f"--memory={home / 'monday' / 'memory'}",
-        f"--images={home / 'more'}",
-        f"--output_dir={home / 'tuesday'}",
-        "--epochs=2",
-        "--finetune_epochs=1",
-    )
-    report = report_of(home / "tuesday")
-    assert report["new_classes"] == ["white"]
-    assert len(report["old_classes"]) == 5
-    assert report["old_accuracy_before"] is None
-    assert "not measured before" in printed
-    assert report["exemplars"] == 30
-    assert report["epochs"] == 2 + 1  # balanced: the memory has every class
-    assert report["published"] is None
-    model = keras.models.load_model(home / "tuesday" / "model.keras")
-    assert model.labels[-1] == 5
+
+    class TrainingError(Exception):
+        pass
+
+    def fit(model, images, *, epochs, callbacks):
+        (step,) = callbacks
+        assert model.class_names[:3] == OLD
+        assert sorted(model.class_names[3:]) == ["cyan", "yellow"]
+        assert (len(step.memory), len(step.memory.labels)) == (30, 5)
+        assert step.method == ki.EEIL(finetune_epochs=4)
+        assert epochs == 2
+        labels = np.concatenate([labels for _, labels in images])
+        assert set(labels.tolist()) == {5}
+        raise TrainingError
+
+    monkeypatch.setattr(ki.IncrementalClassifier, "fit", fit)
+    with pytest.raises(TrainingError):
+        main(
+            model=home / "monday" / "model.keras",
+            class_names=None,
+            memory=home / "monday" / "memory",
+            images=home / "more",
+            epochs=2,
+            finetune_epochs=4,
+        )
+
+
+def test_what_is_not_measured_is_said_so(script):
+    none = np.zeros(2, bool)
+    assert script.accuracy(np.zeros(2), np.zeros(2), none) is None
+    assert script.percent(None) == "not measured"
+    assert script.percent(0.255) == "25.5%"
 
 
 def test_class_names_are_read_from_a_file_one_a_line(script, tmp_path):
@@ -328,6 +344,7 @@ def test_two_days_in_processes_of_their_own(tmp_path, home, run_process):
     assert report["new_classes"] == ["white"]
     # The held-out image of the known class counts as old.
     assert report["old_accuracy_before"] in (0.0, 1.0)
+    assert report["published"] is None
     assert report["images_held_out"] == 2
     assert report["classes_without_exemplars"] == 2
     memory = ki.ExemplarMemory.load(tmp_path / "first" / "memory")
@@ -340,10 +357,14 @@ def test_two_days_in_processes_of_their_own(tmp_path, home, run_process):
         f"--images={home / 'new'}",
         f"--old_images={home / 'old'}",
         f"--output_dir={tmp_path / 'second'}",
+        f"--export_dir={tmp_path / 'serving'}",
         *QUICK,
     )
     assert second.returncode == 0, second.stderr
-    assert report_of(tmp_path / "second")["classes_without_exemplars"] == 0
+    report = report_of(tmp_path / "second")
+    assert report["classes_without_exemplars"] == 0
+    assert report["published"] == str(tmp_path / "serving" / "1")
+    assert (tmp_path / "serving" / "1" / "saved_model.pb").is_file()
     model = keras.models.load_model(tmp_path / "second" / "model.keras")
     assert model.class_names[:4] == [*OLD, "white"]
     fresh = np.concatenate([draw(n, 4, 9) for n in model.class_names])

@@ -122,23 +122,41 @@ def tiny(image_shape, num_classes):
     )
 
 
+def solve(model, images, **settings):
+    """Solves a network's last layer, in place of a training."""
+    expected = {"epochs": 6, "batch_size": 12, "learning_rate": 0.002}
+    assert settings == {**expected, "seed": 0}
+    x = np.stack([image for image, _ in images])
+    for layer in model.layers[:-1]:
+        x = np.asarray(layer(x))
+    x = np.c_[x, np.ones(len(x))]
+    targets = 4 * np.eye(6)[[label for _, label in images.as_numpy_iterator()]]
+    solution = np.linalg.solve(x.T @ x + 0.1 * np.eye(17), x.T @ targets)
+    model.layers[-1].set_weights([solution[:-1], solution[-1]])
+
+
 def test_a_trained_network_learns_two_and_two_classes_with_few_exemplars(
-    script, parse, monkeypatch, tmp_path, capsys
+    script, parse, monkeypatch, tmp_path, capsys, published
 ):
-    networks = script.plain_classifiers.NETWORKS
-    monkeypatch.setitem(networks, "cnn", tiny)
-    check_run(script, parse, monkeypatch, tmp_path, capsys)
+    monkeypatch.setitem(script.plain_classifiers.NETWORKS, "cnn", tiny)
+    monkeypatch.setattr(script.plain_classifiers, "fit", solve)
+    report = run_both_stages(script, parse, monkeypatch, tmp_path)
+    check_summary(capsys.readouterr().out, report)
+    (model,) = published
+    assert model.class_names == NAMES
 
 
 @pytest.mark.slow
 def test_the_cnn_learns_two_and_two_classes_with_few_exemplars(
     script, parse, monkeypatch, tmp_path, capsys
 ):
-    check_run(script, parse, monkeypatch, tmp_path, capsys)
+    report = run_both_stages(script, parse, monkeypatch, tmp_path)
+    check_summary(capsys.readouterr().out, report)
+    assert (tmp_path / "serving/cnn/1/saved_model.pb").is_file()
 
 
-def check_run(script, parse, monkeypatch, tmp_path, capsys):
-    """Runs both stages with a publication, and checks what they leave."""
+def run_both_stages(script, parse, monkeypatch, tmp_path):
+    """Runs both stages with a publication; returns the report."""
     out = tmp_path / "out"
     serving = tmp_path / "serving"
     args = [f"--output_dir={out}", f"--export_dir={serving}", *TINY]
@@ -146,10 +164,9 @@ def check_run(script, parse, monkeypatch, tmp_path, capsys):
     report = json.loads((out / "cnn" / "report.json").read_text())
     check_report(report)
     assert report["published"] == str(serving / "cnn" / "1")
-    assert (serving / "cnn" / "1" / "saved_model.pb").is_file()
     check_files(out / "cnn")
     assert (out / "accuracy.png").stat().st_size > 1000
-    check_summary(capsys.readouterr().out, report)
+    return report
 
 
 def check_report(report):

@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 
-import keras
 import pytest
 import tensorflow as tf
 from absl import flags
@@ -17,6 +16,8 @@ import keras_incremental as ki
 from keras_incremental.sharing import SharingCurve, SharingPoint
 
 ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("small_is_tiny")
+
 SMALL = [
     "--dataset=digits",
     "--method=partial_sharing",
@@ -43,20 +44,6 @@ DEMO = [
 ]
 FILES = {"search.json", "search.png", "search.txt", "base.keras"}
 COSTS = {"cost.json", "cost.png", "cost.txt"}
-
-
-def tiny(input_shape):
-    """A network with the layer names of `ki.backbones.small`."""
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input(input_shape),
-            layers.Flatten(),
-            layers.Dense(6, activation="relu", name="stage1"),
-            layers.Dense(5, activation="relu", name="stage2"),
-            layers.Dense(4, activation="relu", name="stage3"),
-        ]
-    )
 
 
 def point_at(model, branch_at, accuracy):
@@ -98,7 +85,6 @@ def searched(args, accuracy, sharing_search, run_main):
     """Runs the script with a search made by hand; returns it and its output."""
     search = FakeSearch(accuracy)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sharing_search.train.BACKBONES, "small", tiny)
         patch.setattr(ki.sharing, "search", search)
         return search, run_main(sharing_search, *args)
 
@@ -109,8 +95,9 @@ def output_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(output_dir, sharing_search, run_main):
+def finished(output_dir, sharing_search, run_main, small_is_tiny):
     """A search over two tasks with a memory, and what the script printed."""
+    del small_is_tiny
     args = [f"--output_dir={output_dir}", *TASKS, "--width=0.5"]
     args += ["--augment=crop_flip", "--copies=2"]
     return searched(args, 0.85, sharing_search, run_main)
@@ -267,7 +254,6 @@ def test_wrong_input_is_refused_in_one_line_before_training(
 ):
     args, message = REFUSED[case]
     monkeypatch.setattr(sharing_search, "train_base", _never)
-    monkeypatch.setitem(sharing_search.train.BACKBONES, "small", tiny)
     arguments = parse(*TASKS, *args)
     with pytest.raises(SystemExit) as refused:
         sharing_search.main(arguments)

@@ -11,6 +11,7 @@ from absl import flags
 import keras_incremental as ki
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "examples" / "configs"
+pytestmark = pytest.mark.usefixtures("small_is_tiny")
 # The one flagfile that the tests train by, on fewer images.
 SMALL = [
     f"--flagfile={CONFIGS / 'eeil_digits.flags'}",
@@ -64,8 +65,9 @@ def output_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(output_dir, train, run_main):
+def finished(output_dir, train, run_main, small_is_tiny):
     """What a run on digits printed: tasks of 4, 4 and 2 classes."""
+    del small_is_tiny
     return run_main(train, f"--output_dir={output_dir}", *SMALL)
 
 
@@ -340,13 +342,13 @@ BAD_INPUT = {
         "branch_at=1.5; expected a fraction",
     ),
     "output of the network to branch at": (
-        ["--method=partial_sharing", "--branch_at=features"],
-        "'features' has no layers after it",
+        ["--method=partial_sharing", "--branch_at=stage3"],
+        "'stage3' has no layers after it",
     ),
     "width of nothing": ([*SHARING, "--width=0"], "width=0"),
     "width that leaves no channel": (
         [*SHARING, "--width=0.001"],
-        "width=0.001.*at least 0.0",
+        "width=0.001.*at least 0.1251",
     ),
     "memory of a sharing run too small": (
         [*SHARING, "--memory=9"],
