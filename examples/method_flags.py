@@ -136,8 +136,17 @@ def field_flags(method: Method) -> dict[str, FieldFlags]:
     """Returns the flags of a method by field.
 
     A field of a type without a conversion has no flag.
+
+    Raises:
+        ValueError: if an annotation is a name that does not exist.
     """
-    hints = typing.get_type_hints(type(method))
+    try:
+        hints = typing.get_type_hints(type(method))
+    except NameError as error:
+        raise ValueError(
+            f"The annotations of {type(method).__name__} cannot be read: "
+            f"{error}."
+        ) from error
     helps = _args_of(type(method))
     found = {}
     for field in dataclasses.fields(method):
@@ -162,13 +171,14 @@ def _args_of(cls: type) -> dict[str, str]:
     texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         _, _, section = inspect.cleandoc(base.__doc__ or "").partition("Args:")
+        name = ""
         for line in section.splitlines()[1:]:
             if line and not line.startswith(" "):
                 break
             entry = re.match(r" {4}(\w+): *(.*)", line)
             if entry:
                 name, texts[name] = entry.groups()
-            elif line:
+            elif line and name:
                 texts[name] += f" {line.strip()}"
     return texts
 
@@ -232,13 +242,15 @@ def _as_method(text: str, found) -> Method:
 # From a method to flags, and back.
 
 
-def _takers(methods: Mapping[str, Method]) -> dict[str, list[str]]:
-    """Returns the names of the methods that take each flag."""
-    takers: dict[str, list[str]] = {}
+def _takers(methods: Mapping[str, Method]) -> dict[str, dict]:
+    """Returns, by flag, the default of each method that takes it."""
+    takers: dict[str, dict] = {}
     for method_name, method in methods.items():
-        for field in field_flags(method).values():
+        for field_name, field in field_flags(method).items():
+            defaults = field.to_flags(getattr(method, field_name))
             for flag in field.flags:
-                takers.setdefault(flag, []).append(method_name)
+                default = defaults.get(flag)
+                takers.setdefault(flag, {})[method_name] = default
     return takers
 
 
@@ -254,21 +266,25 @@ def define(methods: Mapping[str, Method]) -> None:
     takers = _takers(methods)
     for method_name, method in methods.items():
         for field_name, field in field_flags(method).items():
-            defaults = field.to_flags(getattr(method, field_name))
             for name, flag in field.flags.items():
                 if name not in flags.FLAGS:
                     _defined[name] = flag.define
-                    flag.define(
-                        name=name,
-                        default=None,
-                        help=f"{flag.help} (by default {defaults.get(name)}; "
-                        f"of {', '.join(takers[name])})",
-                    )
+                    help_text = f"{flag.help} {_defaults(takers[name])}"
+                    flag.define(name=name, default=None, help=help_text)
                 elif _defined.get(name) is not flag.define:
                     raise ValueError(
                         f"--method={method_name} has a field {field_name!r}, "
                         f"and --{name} is another flag. Rename the field."
                     )
+
+
+def _defaults(by_method: Mapping[str, typing.Any]) -> str:
+    """Returns what a flag is by default, in words."""
+    if len(set(by_method.values())) == 1:
+        default = next(iter(by_method.values()))
+        return f"(by default {default}; of {', '.join(by_method)})"
+    each = [f"{default} of {name}" for name, default in by_method.items()]
+    return f"(by default {', '.join(each)})"
 
 
 def define_own(argv: Sequence[str]) -> None:
@@ -302,7 +318,7 @@ def make(name: str) -> Method:
     given = _given()
     taken = {flag for field in fields.values() for flag in field.flags}
     for flag in given.keys() - taken:
-        takers = _takers(BY_NAME).get(flag, ["another method"])
+        takers = _takers(BY_NAME)[flag]
         raise ValueError(
             f"--{flag} belongs to --method={' or '.join(takers)}, and "
             f"--method={name} does not take it."

@@ -22,6 +22,7 @@ class Mine(ki.FineTune):
     """A method.
 
     Args:
+            (no entry, but indented as one goes on)
         margin: How far
             apart, in nats.
         rounds: How often.
@@ -64,6 +65,11 @@ class Unfinished(ki.methods.Method):
 @dataclasses.dataclass(frozen=True)
 class NoDefault(ki.FineTune):
     margin: float = dataclasses.field(kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unknown(ki.FineTune):
+    margin: "Margin" = 1
 
 
 class Plain(ki.methods.Method):
@@ -189,6 +195,11 @@ def test_help_is_that_of_the_docstring_with_default_and_methods(train):
     assert shared.endswith("of eeil, finetune, joint, partial_sharing)")
 
 
+def test_help_names_defaults_that_differ(train):
+    words = train.method_flags._defaults({"eeil": 2.0, "wa": 3.0})
+    assert words == "(by default 2.0 of eeil, 3.0 of wa)"
+
+
 # A method of the user's own.
 
 
@@ -255,6 +266,7 @@ REFUSED = {
     "mine:Plain": "not a dataclass.*frozen=True",
     "mine:Unfinished": "abstract method '?phases",
     "mine:NoDefault": "without arguments.*'margin'",
+    "mine:Unknown": "annotations of Unknown cannot be read: .*'Margin'",
     "mine:Epochs": "field 'epochs', and --epochs is another flag",
     "mine:Width": "field 'width', and --width is another flag",
 }
