@@ -27,14 +27,32 @@ REAL_DATA = pathlib.Path(
 )
 
 
+COLOURS = np.random.default_rng(0).uniform(40, 215, (10, 3))
+
+
+def scenario_of_arrays():
+    """Noisy images, each class of a colour of its own."""
+    labels = np.arange(10 * PER_CLASS) % 10
+    noise = np.random.default_rng(1).normal(0, 9, (len(labels), 32, 32, 3))
+    images = COLOURS[labels][:, None, None] + noise
+    images = images.clip(0, 255).astype("uint8")
+    return ki.ClassIncrementalScenario.from_arrays(
+        images,
+        labels,
+        images,
+        labels,
+        classes_per_task=[6, 2, 2],
+        class_order=list(range(10)),
+    )
+
+
 def mocked():
-    """Mocks TFDS by noisy images, each class of a colour of its own."""
-    colours = np.random.default_rng(0).uniform(40, 215, (10, 3))
+    """Mocks TFDS by such images."""
 
     def example(index):
         label = index % 10
         noise = tf.random.stateless_normal((32, 32, 3), (0, index), stddev=9.0)
-        image = tf.gather(tf.constant(colours, tf.float32), label) + noise
+        image = tf.gather(tf.constant(COLOURS, tf.float32), label) + noise
         image = tf.cast(tf.clip_by_value(image, 0, 255), "uint8")
         return {"image": tf.io.encode_png(image), "label": label}
 
@@ -140,6 +158,7 @@ def test_a_trained_network_learns_two_and_two_classes_with_few_exemplars(
 ):
     monkeypatch.setitem(script.plain_classifiers.NETWORKS, "cnn", tiny)
     monkeypatch.setattr(script.plain_classifiers, "fit", solve)
+    monkeypatch.setattr(script, "make_scenario", scenario_of_arrays)
     report = run_both_stages(script, parse, monkeypatch, tmp_path)
     check_summary(capsys.readouterr().out, report)
     (model,) = published
