@@ -317,9 +317,7 @@ def add_classes(model, output_dir) -> dict:
 
 def publish(model) -> str:
     """Publishes a version for TensorFlow Serving; returns its folder."""
-    from keras_incremental import export
-
-    return str(export.publish(model, _EXPORT_DIR.value))
+    return str(ki.export.publish(model, _EXPORT_DIR.value))
 
 
 def write_report(report: dict, output_dir) -> None:

@@ -26,12 +26,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import plain_classifiers
 import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_incremental as ki
-from keras_incremental.experiment import save_model
 from keras_incremental.files import atomic_write
+from keras_incremental.model_files import save_model
 from keras_incremental.predictions import predict
 
 CLASSES_PER_TASK = [6, 2, 2]
@@ -95,11 +96,7 @@ _STAGE = flags.DEFINE_enum(
     "of its own.",
 )
 
-for _name in (
-    "base_learning_rate",
-    "learning_rate",
-    "finetune_learning_rate",
-):
+for _name in ("base_learning_rate", "learning_rate", "finetune_learning_rate"):
     flags.register_validator(
         _name,
         lambda value: value > 0,
@@ -107,96 +104,25 @@ for _name in (
     )
 
 
-# The classifiers that are trained elsewhere: Keras alone.
-
-
-def mobilenet_v2(image_shape, num_classes: int) -> keras.Model:
-    """Returns a MobileNetV2 with its top, of random weights.
-
-    Its first layer halves the image, so a small one is doubled before. Its
-    normalization layers average over a thousand batches (momentum 0.999); in a
-    training of hundreds the averages would lag behind the weights, and the
-    network be worse at inference than in training.
-    """
-    images = keras.Input(image_shape)
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
-    x = keras.layers.UpSampling2D(2, interpolation="bilinear")(x)
-    network = keras.applications.MobileNetV2(
-        input_tensor=x, alpha=0.35, weights=None, classes=num_classes
-    )
-    return keras.models.clone_model(network, clone_function=averaging_faster)
-
-
-def averaging_faster(layer: keras.Layer) -> keras.Layer:
-    """Returns a copy of a layer; normalization has the momentum 0.9."""
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.BatchNormalization):
-        config["momentum"] = 0.9
-    return type(layer).from_config(config)
-
-
-def cnn(image_shape, num_classes: int) -> keras.Model:
-    """Returns a small Sequential network with two dense layers at its end."""
-    layers = [keras.Input(image_shape), keras.layers.Rescaling(1 / 255)]
-    for filters in (32, 64, 128):
-        layers += [
-            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(2),
-        ]
-    return keras.Sequential(
-        [
-            *layers,
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(128, activation="relu"),
-            keras.layers.Dense(num_classes, activation="softmax"),
-        ]
-    )
-
-
-NETWORKS = {"mobilenet_v2": mobilenet_v2, "cnn": cnn}
 flags.register_validator(
     "networks",
-    lambda names: names and set(names) <= set(NETWORKS),
-    message=f"Expected one or more of {', '.join(NETWORKS)}.",
+    lambda names: names and set(names) <= set(plain_classifiers.NETWORKS),
+    message=f"Expected one or more of {', '.join(plain_classifiers.NETWORKS)}.",
 )
-
-
-def augmented(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns batches shifted by up to an eighth and mirrored at random."""
-    augment = keras.Sequential(
-        [
-            keras.layers.RandomTranslation(
-                0.125, 0.125, fill_mode="constant", seed=_SEED.value
-            ),
-            keras.layers.RandomFlip("horizontal", seed=_SEED.value),
-        ]
-    )
-    return dataset.map(
-        lambda images, labels: (augment(images, training=True), labels)
-    )
 
 
 def train(scenario, folder: pathlib.Path) -> None:
     """Trains a plain classifier of the first task's classes and saves it."""
     task = scenario[0]
-    model = NETWORKS[folder.name](scenario.image_shape, len(task.labels))
-    batches = -(-task.num_train // _BATCH_SIZE.value)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        _BASE_LEARNING_RATE.value, batches * _BASE_EPOCHS.value
-    )
-    model.compile(
-        keras.optimizers.Adam(schedule),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    images = task.train.cache().shuffle(task.num_train, seed=_SEED.value)
-    model.fit(
-        augmented(images.batch(_BATCH_SIZE.value)).prefetch(2),
+    make = plain_classifiers.NETWORKS[folder.name]
+    model = make(scenario.image_shape, len(task.labels))
+    plain_classifiers.fit(
+        model,
+        task.train,
         epochs=_BASE_EPOCHS.value,
-        shuffle=False,  # they are
-        verbose=2,
+        learning_rate=_BASE_LEARNING_RATE.value,
+        batch_size=_BATCH_SIZE.value,
+        seed=_SEED.value,
     )
     save_model(model, folder / "trained.keras")
 
@@ -346,10 +272,8 @@ def settings() -> dict:
 
 def publish(model, network: str) -> str:
     """Publishes a version for TensorFlow Serving; returns its folder."""
-    from keras_incremental import export
-
     base = os.path.join(_EXPORT_DIR.value, network)
-    return str(export.publish(model, base))
+    return str(ki.export.publish(model, base))
 
 
 def write_report(report: dict, folder: pathlib.Path) -> None:

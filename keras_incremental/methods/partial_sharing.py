@@ -74,6 +74,7 @@ class PartialSharing(Method):
     copies: int = 0
     calibrate: bool | None = None
     learning_rate_factor: Callable[[int], float] = StepDecay()
+    needs_branch_point = True
 
     def __post_init__(self):
         if not _is_number(self.width, numbers.Real) or not 0 < self.width <= 1:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 from keras_incremental import backbones
-from keras_incremental.graphs.graph import Graph
 from keras_incremental.graphs.cloning import clone_network
+from keras_incremental.graphs.graph import Graph
 
 
 @keras.saving.register_keras_serializable(package="test_thinning")
