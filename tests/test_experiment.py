@@ -165,7 +165,7 @@ def test_figures_are_right_beyond_the_heads_first_capacity(eeil):
     found = predict(eeil.model, eeil.experiment.scenario[-1].seen_test)
     assert eeil.entries[-1]["accuracy"] == np.mean(found.classes == found.units)
     assert set(found.classes) == {*range(6)}
-    assert eeil.model.network.allocated == 8
+    assert eeil.model.network.trained_head.allocated == 8
     assert eeil.results["train_function_traces"] == 2  # once for each size
 
 

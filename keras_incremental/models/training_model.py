@@ -163,7 +163,9 @@ class TrainingModel(CountedStepsModel):
         training = self._training
         if not training.is_distilling:
             count = len(tf.nest.flatten(columns)[0])
-            return np.zeros((count, self.network.allocated), np.float32)
+            return np.zeros(
+                (count, self.network.trained_head.allocated), np.float32
+            )
         return training.teacher.all_logits(columns)
 
     def _use_network(self, network: Network) -> None:
@@ -296,7 +298,7 @@ class TrainingModel(CountedStepsModel):
             units,
             logits,
             features,
-            self.network.head_of_unit(),
+            self.network.trained_head.head_of_unit(),
             teacher_logits,
             None if self.loss is None else compiled_loss,
         )
