@@ -174,7 +174,7 @@ class ExemplarMemory:
         Raises:
             ValueError: If it is less than one, or `image_spec` is missing.
         """
-        return self._budget.quotas(num_classes, self._image_bytes(image_spec))
+        return self._budget.quotas(num_classes, _image_bytes(self, image_spec))
 
     def quota_per_class(self) -> int:
         """Returns how many images a class may keep now, 0 while empty.
@@ -282,7 +282,7 @@ class ExemplarMemory:
         chosen = self.rank(samples, extract, counts, features)
         nothing = chosen[arriving[0]].head(0)
         merged = {**self._images, **dict.fromkeys(absent, nothing), **chosen}
-        self._images = self._cut({label: merged[label] for label in classes})
+        self._images = _cut(self, {label: merged[label] for label in classes})
 
     def add_from(self, model, images, labels=None) -> None:
         """Chooses exemplars from old data of the classes a model knows.
@@ -330,7 +330,7 @@ class ExemplarMemory:
         Raises:
             ValueError: If there is less than one image for each class.
         """
-        size = self._image_bytes(image_spec)
+        size = _image_bytes(self, image_spec)
         if self.budget is not None and size is None:
             return  # not known before the images are read
         present = self.labels_with_exemplars()
@@ -373,8 +373,7 @@ class ExemplarMemory:
             directory: The folder.
             selection: Needed only if the memory was saved with a function that
                 is not registered with `keras.saving`.
-            storage: In place of the saved one. A saved `DiskStorage` uses the
-                temporary folder of the system.
+            storage: In place of the saved one, whose folder is not kept.
 
         Raises:
             FileNotFoundError: If the folder or its file is missing.
@@ -382,18 +381,20 @@ class ExemplarMemory:
         """
         settings, images = folder_format.read(directory, selection, storage)
         memory = cls(**settings)
-        memory._images = memory._cut(images)
+        memory._images = _cut(memory, images)
         return memory
 
-    def _image_bytes(self, image_spec) -> int | None:
-        """Returns what an image takes at least, for a budget in bytes."""
-        spec = self.image_spec or image_spec
-        if self.budget is None or not (spec and spec.shape.is_fully_defined()):
-            return None
-        return self.storage.image_bytes(spec)
 
-    def _cut(self, images: Mapping) -> dict[int | str, ClassExemplars]:
-        """Returns the best exemplars of each class that the budget allows."""
-        specs = [part.image_spec for part in images.values() if len(part)]
-        size = self._image_bytes(specs[0] if specs else None)
-        return self._budget.cut(images, size)
+def _image_bytes(memory: ExemplarMemory, image_spec) -> int | None:
+    """Returns what an image takes at least, for a budget in bytes."""
+    spec = memory.image_spec or image_spec
+    if memory.budget is None or not (spec and spec.shape.is_fully_defined()):
+        return None
+    return memory.storage.image_bytes(spec)
+
+
+def _cut(memory: ExemplarMemory, images: Mapping) -> dict:
+    """Returns the best exemplars of each class that the budget allows."""
+    specs = [part.image_spec for part in images.values() if len(part)]
+    size = _image_bytes(memory, specs[0] if specs else None)
+    return memory._budget.cut(images, size)
