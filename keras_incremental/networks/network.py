@@ -1,6 +1,7 @@
 """What a classifier's network is: images to features and logits, growing."""
 
 import abc
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -95,7 +96,7 @@ class Network(keras.layers.Layer):
         Args:
             index: of the head, in order of arrival; -1 is the newest.
         """
-        layer, index = self._place_of_head(index)
+        layer, index = _place_of_head(self.head_layers(), index)
         return layer.head_weights(index)
 
     def set_head_weights(self, index: int, kernel, bias) -> None:
@@ -104,17 +105,8 @@ class Network(keras.layers.Layer):
         Raises:
             ValueError: if a shape is not that of the head.
         """
-        layer, index = self._place_of_head(index)
+        layer, index = _place_of_head(self.head_layers(), index)
         layer.set_head_weights(index, kernel, bias)
-
-    def _place_of_head(self, index: int) -> tuple[ExpandableDense, int]:
-        """Returns the layer that holds a head, and the head's index there."""
-        places = [
-            (layer, i)
-            for layer in self.head_layers()
-            for i in range(len(layer.heads))
-        ]
-        return places[index]
 
     # Computing.
 
@@ -212,6 +204,14 @@ class Network(keras.layers.Layer):
         """
         for layer in self.head_layers():
             layer.check_units()
+
+
+def _place_of_head(
+    layers: Iterable[ExpandableDense], index: int
+) -> tuple[ExpandableDense, int]:
+    """Returns the layer that holds a head, and the head's index there."""
+    places = [(layer, i) for layer in layers for i in range(len(layer.heads))]
+    return places[index]
 
 
 class Traced:
