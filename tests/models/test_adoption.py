@@ -253,8 +253,8 @@ def test_mixed_precision_gives_the_same_logits(policy):
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("MobileNet", 32),
-        ("MobileNetV2", 32),
+        pytest.param("MobileNet", 32, marks=pytest.mark.slow),
+        pytest.param("MobileNetV2", 32, marks=pytest.mark.slow),
         ("MobileNetV3Small", 32),
         ("VGG16", 32),
         pytest.param("EfficientNetB0", 32, marks=pytest.mark.slow),
