@@ -20,6 +20,7 @@ def read_version():
 # Lower bounds are the oldest versions that the tests have been run with.
 INSTALL_REQUIRES = [
     "absl-py>=2.5",
+    "etils[epath]>=1.15",
     "importlib_resources>=7.1",  # tensorflow-datasets needs it unasked
     "keras>=3.15",
     "matplotlib>=3.11",

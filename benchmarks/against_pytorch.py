@@ -28,8 +28,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_incremental as ki
-from keras_incremental.exemplars import training_batches
-from keras_incremental.samples import ArraySamples
+from keras_incremental.objectives import CrossDistilled
+from keras_incremental.samples import ArraySamples, training_batches
 
 _BATCH = flags.DEFINE_integer("batch_size", 128, "Images of 32x32x3.")
 _IMAGES = flags.DEFINE_integer("images", 5120, "Of an epoch.")
@@ -52,14 +52,12 @@ class Ours:
         self.model.compile(
             keras.optimizers.SGD(_RATE, momentum=_MOMENTUM, weight_decay=_DECAY)
         )
-        self.model.use_teacher(True)
         self.model.add_classes(range(_OLD))
-        self.model.update_teacher()
         self.model.add_classes(range(_OLD, _CLASSES))
-        self.model.training_settings.distilled_units.assign(_OLD)
+        self.model.use_objective(CrossDistilled(_OLD, _TEMPERATURE))
         self._epoch_data, self._steps = training_batches(
             [ArraySamples(images, units.astype("int64"))],
-            self.model.to_training_units,
+            self.model.classes.to_units,
             batch_size=_BATCH.value,
             augment=ki.augmentation.CropFlip(padding=_PADDING),
         )

@@ -24,6 +24,7 @@ from absl import app, flags
 import keras_incremental as ki
 from keras_incremental.backbones.cifar_resnet import ZeroPadShortcut
 from keras_incremental.layers import FusedBatchNormalization
+from keras_incremental.networks import BranchedNetwork
 
 _BRANCHES = flags.DEFINE_list("branches", ["5", "10"], "")
 _BATCHES = flags.DEFINE_list("batch_sizes", ["1", "8", "64"], "")
@@ -100,32 +101,21 @@ def merged(network, name):
     return beta - mean * gamma / np.sqrt(variance + layer.epsilon)
 
 
-def head_weights(branches, name):
-    """Returns a weight of each branch's classifier, columns in use alone."""
-    return np.stack(
-        [
-            weight.numpy()[..., :_CLASSES]
-            for branch in branches
-            for weight in branch.head.weights
-            if weight.name == name
-        ]
-    )
-
-
 def two_ways(model):
     """Returns inference branch by branch, and of all at once."""
-    branches = model.branches.branches
+    trunk, branches = model.network.trunk, model.network.branches
     count, units = len(branches), model.num_classes - _CLASSES
     network = grouped([branch.network for branch in branches])
-    kernels = head_weights(branches, "kernel")
-    biases = head_weights(branches, "bias")[:, None]
+    weights = [branch.head.head_weights(0) for branch in branches]
+    kernels, biases = map(np.stack, zip(*weights, strict=True))
+    biases = biases[:, None]
 
     def one_by_one(images):
-        outputs = model.trunk(images, training=False)
-        return tf.concat([branch(outputs) for branch in branches], axis=-1)
+        outputs = trunk(images, training=False)
+        return tf.concat([branch(outputs)[0] for branch in branches], axis=-1)
 
     def at_once(images):
-        outputs = model.trunk(images, training=False)
+        outputs = trunk(images, training=False)
         outputs = tf.tile(outputs, [1, 1, 1, count])
         features = network(outputs, training=False)
         features = tf.reshape(features, [-1, count, kernels.shape[1]])
@@ -161,8 +151,9 @@ def main(argv):
         backbone = getattr(ki.backbones, _BACKBONE.value)((32, 32, 3))
         model = ki.IncrementalClassifier(backbone, branch_at=_BRANCH_AT.value)
         for task in range(count + 1):
-            add = model.add_branch if task else model.add_classes
-            add(range(_CLASSES * task, _CLASSES * (task + 1)))
+            if task:
+                model.network = BranchedNetwork.on(model.network).with_branch()
+            model.add_classes(range(_CLASSES * task, _CLASSES * (task + 1)))
         ways = two_ways(model)
         for size in map(int, _BATCHES.value):
             images = random.integers(0, 256, (size, 32, 32, 3), "uint8")

@@ -25,8 +25,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_incremental as ki
-from keras_incremental.exemplars import random_order, training_batches
-from keras_incremental.samples import StreamedSamples
+from keras_incremental.exemplars import random_order
+from keras_incremental.samples import StreamedSamples, training_batches
 
 STORAGES = {
     "raw": ki.exemplars.RawStorage,
@@ -156,6 +156,7 @@ def be_child() -> None:
         lambda labels: labels.astype("int32"),
         batch_size=batch_size,
     )
+    batches = batches.map(lambda columns, units: (columns["images"], units))
     for model in models.values():
         step_seconds(model, batches)
     print(json.dumps(report), flush=True)

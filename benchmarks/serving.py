@@ -22,6 +22,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_incremental as ki
+from keras_incremental.networks import BranchedNetwork
 
 _BRANCHES = flags.DEFINE_list("branches", ["1", "5", "10"], "")
 _CLASSES = flags.DEFINE_list("classes", ["10", "100", "1000"], "")
@@ -41,7 +42,8 @@ def with_branches(count):
     model = ki.IncrementalClassifier(backbone(), branch_at=_BRANCH_AT.value)
     model.add_classes([0, 1])
     for branch in range(1, count + 1):
-        model.add_branch([2 * branch, 2 * branch + 1])
+        model.network = BranchedNetwork.on(model.network).with_branch()
+        model.add_classes([2 * branch, 2 * branch + 1])
     return model
 
 

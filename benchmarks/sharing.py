@@ -3,7 +3,7 @@
     python benchmarks/sharing.py
 
 Trains a new task of random images at several branch points, the trunk's
-outputs kept, one epoch at a time in turns, and prints the seconds of an epoch
+outputs cached, one epoch at a time in turns, and prints the seconds of an epoch
 as a ratio to the whole network's, beside the share of multiply-accumulates
 that the branch has.
 """
@@ -21,9 +21,13 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_incremental as ki
-from keras_incremental.exemplars import training_batches
-from keras_incremental.methods.trunk_outputs import keep_trunk_outputs
-from keras_incremental.samples import ArraySamples
+from keras_incremental.networks import BranchedNetwork
+from keras_incremental.objectives import CrossEntropy
+from keras_incremental.samples import (
+    ArraySamples,
+    cache_column,
+    training_batches,
+)
 
 _IMAGES = flags.DEFINE_integer("images", 960, "Of the new task, 32x32x3.")
 _BATCH = flags.DEFINE_integer("batch_size", 64, "")
@@ -37,16 +41,30 @@ _MARGIN = 0.10
 def epoch_of(base, point: float, samples):
     """Returns a function that trains one epoch of a new branch at `point`."""
     model = base.with_branch_at(point)
-    model.add_branch([2, 3])
-    model.restart_optimizer()
-    kept = keep_trunk_outputs(model, samples, memory_bytes=2**31)
+    model.network = BranchedNetwork.on(model.network).with_branch()
+    model.add_classes([2, 3])
+    network = model.network
+    cached = cache_column("frozen", network.frozen, samples, memory_bytes=2**31)
     batches, steps = training_batches(
-        [kept], model.to_training_units, batch_size=_BATCH.value
+        [cached],
+        lambda labels: (
+            model.classes.to_units(labels) - network.trained_units.start
+        ),
+        batch_size=_BATCH.value,
     )
-    batches = batches.map(lambda rows, units: ({"trunk_outputs": rows}, units))
+    model.use_objective(CrossEntropy())
+    model.restart_optimizer()
 
     def epoch():
-        model.fit_units(batches, steps_per_epoch=steps, epochs=1, verbose=0)
+        # The rows are freed with the cached column.
+        model.fit_units(
+            batches,
+            steps_per_epoch=steps,
+            epochs=1,
+            shuffle=False,  # the batches are shuffled already
+            verbose=0,
+        )
+        return cached
 
     return epoch
 

@@ -29,6 +29,7 @@ from absl import app, flags, logging
 import keras_incremental as ki
 from keras_incremental.files import atomic_write
 from keras_incremental.model_files import load_model, save_model
+from keras_incremental.networks import BranchedNetwork
 
 AUGMENTATIONS = {
     "none": lambda: None,
@@ -249,7 +250,7 @@ def accuracy(guesses, units, chosen) -> float | None:
 
 def make_callback(model, memory, label_of) -> ki.IncrementalCallback:
     """Returns the callback that the flags ask for."""
-    if model.has_branches:
+    if isinstance(model.network, BranchedNetwork):
         method = ki.PartialSharing()
     else:
         method = ki.EEIL(finetune_epochs=_FINETUNE_EPOCHS.value)
@@ -303,7 +304,9 @@ def add_classes(model, output_dir) -> dict:
         "new_accuracy": accuracy(after, units, units >= known),
         "images_held_out": len(units),
         "exemplars": len(memory),
-        "classes_without_exemplars": len(memory.lacking(model.labels)),
+        "classes_without_exemplars": len(
+            memory.labels_without_exemplars(model.labels)
+        ),
         "epochs": step.epochs,
         "train_seconds": step.train_seconds,
         "overhead_seconds": step.overhead_seconds,
@@ -314,9 +317,7 @@ def add_classes(model, output_dir) -> dict:
 
 def publish(model) -> str:
     """Publishes a version for TensorFlow Serving; returns its folder."""
-    from keras_incremental import export
-
-    return str(export.publish(model, _EXPORT_DIR.value))
+    return str(ki.export.publish(model, _EXPORT_DIR.value))
 
 
 def write_report(report: dict, output_dir) -> None:

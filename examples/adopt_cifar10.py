@@ -26,12 +26,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import plain_classifiers
 import tensorflow as tf
 from absl import app, flags, logging
 
 import keras_incremental as ki
-from keras_incremental.experiment import save_model
 from keras_incremental.files import atomic_write
+from keras_incremental.model_files import save_model
+from keras_incremental.predictions import predict
 
 CLASSES_PER_TASK = [6, 2, 2]
 # Where a run reads and writes is no part of what it computes.
@@ -94,11 +96,7 @@ _STAGE = flags.DEFINE_enum(
     "of its own.",
 )
 
-for _name in (
-    "base_learning_rate",
-    "learning_rate",
-    "finetune_learning_rate",
-):
+for _name in ("base_learning_rate", "learning_rate", "finetune_learning_rate"):
     flags.register_validator(
         _name,
         lambda value: value > 0,
@@ -106,96 +104,25 @@ for _name in (
     )
 
 
-# The classifiers that are trained elsewhere: Keras alone.
-
-
-def mobilenet_v2(image_shape, num_classes: int) -> keras.Model:
-    """Returns a MobileNetV2 with its top, of random weights.
-
-    Its first layer halves the image, so a small one is doubled before. Its
-    normalization layers average over a thousand batches (momentum 0.999); in a
-    training of hundreds the averages would lag behind the weights, and the
-    network be worse at inference than in training.
-    """
-    images = keras.Input(image_shape)
-    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
-    x = keras.layers.UpSampling2D(2, interpolation="bilinear")(x)
-    network = keras.applications.MobileNetV2(
-        input_tensor=x, alpha=0.35, weights=None, classes=num_classes
-    )
-    return keras.models.clone_model(network, clone_function=averaging_faster)
-
-
-def averaging_faster(layer: keras.Layer) -> keras.Layer:
-    """Returns a copy of a layer; normalization has the momentum 0.9."""
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.BatchNormalization):
-        config["momentum"] = 0.9
-    return type(layer).from_config(config)
-
-
-def cnn(image_shape, num_classes: int) -> keras.Model:
-    """Returns a small Sequential network with two dense layers at its end."""
-    layers = [keras.Input(image_shape), keras.layers.Rescaling(1 / 255)]
-    for filters in (32, 64, 128):
-        layers += [
-            keras.layers.Conv2D(filters, 3, padding="same", use_bias=False),
-            keras.layers.BatchNormalization(momentum=0.9),
-            keras.layers.ReLU(),
-            keras.layers.MaxPooling2D(2),
-        ]
-    return keras.Sequential(
-        [
-            *layers,
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(128, activation="relu"),
-            keras.layers.Dense(num_classes, activation="softmax"),
-        ]
-    )
-
-
-NETWORKS = {"mobilenet_v2": mobilenet_v2, "cnn": cnn}
 flags.register_validator(
     "networks",
-    lambda names: names and set(names) <= set(NETWORKS),
-    message=f"Expected one or more of {', '.join(NETWORKS)}.",
+    lambda names: names and set(names) <= set(plain_classifiers.NETWORKS),
+    message=f"Expected one or more of {', '.join(plain_classifiers.NETWORKS)}.",
 )
-
-
-def augmented(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns batches shifted by up to an eighth and mirrored at random."""
-    augment = keras.Sequential(
-        [
-            keras.layers.RandomTranslation(
-                0.125, 0.125, fill_mode="constant", seed=_SEED.value
-            ),
-            keras.layers.RandomFlip("horizontal", seed=_SEED.value),
-        ]
-    )
-    return dataset.map(
-        lambda images, labels: (augment(images, training=True), labels)
-    )
 
 
 def train(scenario, folder: pathlib.Path) -> None:
     """Trains a plain classifier of the first task's classes and saves it."""
     task = scenario[0]
-    model = NETWORKS[folder.name](scenario.image_shape, len(task.labels))
-    batches = -(-task.num_train // _BATCH_SIZE.value)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        _BASE_LEARNING_RATE.value, batches * _BASE_EPOCHS.value
-    )
-    model.compile(
-        keras.optimizers.Adam(schedule),
-        "sparse_categorical_crossentropy",
-        metrics=["accuracy"],
-    )
-    images = task.train.cache().shuffle(task.num_train, seed=_SEED.value)
-    model.fit(
-        augmented(images.batch(_BATCH_SIZE.value)).prefetch(2),
+    make = plain_classifiers.NETWORKS[folder.name]
+    model = make(scenario.image_shape, len(task.labels))
+    plain_classifiers.fit(
+        model,
+        task.train,
         epochs=_BASE_EPOCHS.value,
-        shuffle=False,  # they are
-        verbose=2,
+        learning_rate=_BASE_LEARNING_RATE.value,
+        batch_size=_BATCH_SIZE.value,
+        seed=_SEED.value,
     )
     save_model(model, folder / "trained.keras")
 
@@ -235,25 +162,17 @@ def make_callback(scenario, memory) -> ki.IncrementalCallback:
     )
 
 
-def evaluate(model, task) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the model takes each test image of all classes for.
-
-    The predicted units and the true ones; units count the classes in order of
-    arrival.
-    """
-    logits, units = model.labelled_logits(task.seen_test)
-    return logits.argmax(axis=1), units
-
-
-def entry_of(model, memory, task, predicted, units) -> dict:
+def entry_of(model, memory, task, predictions) -> dict:
     """Returns the figures of a task after it was learned."""
     return {
         "task": task.index,
         "classes": task.class_names,
         "seen_classes": model.num_classes,
-        "accuracy": ki.metrics.accuracy(predicted, units),
+        "accuracy": predictions.accuracy,
         "per_task_accuracy": ki.metrics.per_task_accuracy(
-            predicted, units, model.task_of_unit()
+            predictions.classes,
+            predictions.units,
+            predictions.task_of_unit,
         ).tolist(),
         "exemplars": len(memory),
     }
@@ -267,11 +186,12 @@ def learn(model, incremental, task) -> dict:
         callbacks=[incremental],
         verbose=2,
     )
-    predicted, units = evaluate(model, task)
+    predictions = predict(model, task.seen_test)
+    predicted, units = predictions.classes, predictions.units
     is_old = units < model.num_classes - len(task.labels)
     report = incremental.reports[-1]
     return {
-        **entry_of(model, incremental.memory, task, predicted, units),
+        **entry_of(model, incremental.memory, task, predictions),
         "old_accuracy_after": ki.metrics.accuracy(
             predicted[is_old], units[is_old]
         ),
@@ -289,7 +209,8 @@ def grow(scenario, folder: pathlib.Path) -> None:
     model = adopt(scenario, folder, memory)
     incremental = make_callback(scenario, memory)
     first, *tasks = scenario
-    entries = [entry_of(model, memory, first, *evaluate(model, first))]
+    predictions = predict(model, first.seen_test)
+    entries = [entry_of(model, memory, first, predictions)]
     for task in tasks:
         before = entries[-1]["accuracy"]  # of all classes known so far
         entries.append(
@@ -308,9 +229,11 @@ def grow(scenario, folder: pathlib.Path) -> None:
 
 def plot_confusion(model, last_task, folder: pathlib.Path) -> None:
     """Draws which classes are taken for which, after all steps."""
-    predicted, units = evaluate(model, last_task)
+    predictions = predict(model, last_task.seen_test)
     ki.reports.plot_confusion(
-        ki.metrics.confusion_matrix(units, predicted, model.num_classes),
+        ki.metrics.confusion_matrix(
+            predictions.units, predictions.classes, model.num_classes
+        ),
         model.class_names,
         folder / "confusion.png",
         np.cumsum(CLASSES_PER_TASK).tolist(),
@@ -318,7 +241,7 @@ def plot_confusion(model, last_task, folder: pathlib.Path) -> None:
 
 
 def report_of(scenario, network: str, entries: list[dict]) -> dict:
-    """Returns what is kept of a run."""
+    """Returns what is stored of a run."""
     matrix = ki.metrics.AccuracyMatrix()
     for entry in entries:
         matrix.record(entry["per_task_accuracy"])
@@ -349,10 +272,8 @@ def settings() -> dict:
 
 def publish(model, network: str) -> str:
     """Publishes a version for TensorFlow Serving; returns its folder."""
-    from keras_incremental import export
-
     base = os.path.join(_EXPORT_DIR.value, network)
-    return str(export.publish(model, base))
+    return str(ki.export.publish(model, base))
 
 
 def write_report(report: dict, folder: pathlib.Path) -> None:

@@ -51,19 +51,20 @@ _BRANCH_EPOCHS = flags.DEFINE_integer(
 
 def make_method() -> ki.PartialSharing:
     """Returns the method that the flags ask for."""
-    if flags.FLAGS.method != "partial_sharing":
+    method = train.make_method()
+    if not isinstance(method, ki.PartialSharing):
         raise ValueError(
-            f"--method={flags.FLAGS.method} shares nothing; expected "
+            f"--method={flags.FLAGS.method} is no partial sharing; expected "
             "--method=partial_sharing and --branch_at."
         )
-    return train.make_method()
+    return method
 
 
 def check_points(points, model, method, memory) -> None:
     """Refuses a wrong branch point before any training."""
     for point in points:
         candidate = model.with_branch_at(point)
-        if candidate.tail.weights:  # else the width does not matter
+        if candidate.network.tail.weights:  # else the width does not matter
             method.check(candidate, memory)
 
 
@@ -117,7 +118,8 @@ def main(argv) -> None:
         tf.config.experimental.enable_op_determinism()
     try:
         output_dir = ki.reports.claim_output_dir(flags.FLAGS.output_dir)
-        method, memory = make_method(), train.make_memory()
+        method = make_method()
+        memory = train.make_memory(method)
         scenario = train.make_scenario()
         model = train.make_model(scenario)
         base, tasks = base_and_tasks(scenario)
@@ -149,4 +151,4 @@ def main(argv) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=train.parse_flags)

@@ -19,15 +19,14 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
+import method_flags
+import scenario_flags
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import app, flags
 
 import keras_incremental as ki
 from keras_incremental.experiment import Experiment
-
-_EEIL = ki.EEIL()
-_SHARING = ki.PartialSharing()
-_DECAY = ki.methods.StepDecay()
+from keras_incremental.methods import BY_NAME
 
 BACKBONES = {
     "small": ki.backbones.small,
@@ -53,28 +52,15 @@ AUGMENTATIONS = {
     "eeil": ki.augmentation.EEILAugmentation,
     "eeil_stored": ki.augmentation.StoredEEILAugmentation,
 }
-METHODS = ("eeil", "partial_sharing", "finetune", "joint")
-NOISE = {
-    "none": None,
-    "text": ki.methods.GradientNoise(),
-    "code": ki.methods.GradientNoise(is_variance=False),
-}
 # Where a run reads and writes is no part of what it computes.
 _NOT_SETTINGS = {"output_dir", "data_dir", "backup_dir", "export_dir"}
 
-_DATASET = flags.DEFINE_string(
-    "dataset", "digits", "`digits` (in scikit-learn), or any TFDS name."
+_METHOD = flags.DEFINE_string(
+    "method",
+    method_flags.DEFAULT,
+    f"The method: {', '.join(BY_NAME)}, or a class of your own, "
+    "my_module:MyMethod. Each field of its dataclass has a flag.",
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of prepared TFDS data."
-)
-_IMAGE_DIR = flags.DEFINE_string(
-    "image_dir", None, "A folder of class folders, instead of --dataset."
-)
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Resize to this height and width.", lower_bound=1
-)
-_METHOD = flags.DEFINE_enum("method", "eeil", METHODS, "The method.")
 _BACKBONE = flags.DEFINE_enum(
     "backbone",
     None,
@@ -82,24 +68,7 @@ _BACKBONE = flags.DEFINE_enum(
     "The network; by default small up to 16 pixels, resnet32 up to 64, then "
     "resnet18.",
 )
-_CLASSES_PER_TASK = flags.DEFINE_list(
-    "classes_per_task", "2", "One number, or one for each task: 50,10,10."
-)
-_CLASS_ORDER = flags.DEFINE_list(
-    "class_order",
-    "random",
-    "`random` by --seed, `label`, or the labels in order: 3,1,...",
-)
-_SAMPLES_PER_CLASS = flags.DEFINE_integer(
-    "samples_per_class", None, "Use so many training images.", lower_bound=1
-)
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
-_FINETUNE_EPOCHS = flags.DEFINE_integer(
-    "finetune_epochs",
-    _EEIL.finetune_epochs,
-    "Of balanced fine-tuning.",
-    lower_bound=0,
-)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
 _STEPS_PER_EXECUTION = flags.DEFINE_integer(
     "steps_per_execution",
@@ -109,31 +78,7 @@ _STEPS_PER_EXECUTION = flags.DEFINE_integer(
     lower_bound=1,
 )
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.1, "Of the first epoch.")
-_DECAY_EVERY = flags.DEFINE_integer(
-    "learning_rate_decay_every", _DECAY.every, "Epochs.", lower_bound=1
-)
-_DECAY_FACTOR = flags.DEFINE_float(
-    "learning_rate_decay_factor", _DECAY.factor, "Multiplies it each time."
-)
-_FINETUNE_LEARNING_RATE = flags.DEFINE_float(
-    "finetune_learning_rate",
-    None,
-    "First learning rate of balanced fine-tuning; by default a tenth of "
-    "--learning_rate.",
-)
 _WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 1e-4, "", lower_bound=0)
-_TEMPERATURE = flags.DEFINE_float(
-    "temperature", _EEIL.temperature, "Of distillation."
-)
-_DISTILLATION = flags.DEFINE_bool(
-    "distillation", _EEIL.distillation, "--nodistillation leaves it out."
-)
-_GRADIENT_NOISE = flags.DEFINE_enum(
-    "gradient_noise",
-    "none",
-    sorted(NOISE),
-    "As in the paper's text (a variance) or in its code (a deviation).",
-)
 _AUGMENT = flags.DEFINE_enum("augment", "none", sorted(AUGMENTATIONS), "")
 _MEMORY = flags.DEFINE_integer(
     "memory", None, "Exemplars in all.", lower_bound=1
@@ -161,20 +106,6 @@ _BRANCH_AT = flags.DEFINE_string(
     "Partial sharing: the last layer to share, by name, or the fraction of "
     "the layers to share, 0 to 1.",
 )
-_WIDTH = flags.DEFINE_float(
-    "width",
-    _SHARING.width,
-    "Partial sharing: channels of a branch, as a fraction.",
-    lower_bound=0,
-    upper_bound=1,
-)
-_COPIES = flags.DEFINE_integer(
-    "copies",
-    _SHARING.copies,
-    "Partial sharing with --augment: keep the shared part's outputs of so "
-    "many variants of each image; 0 runs it on every augmented batch.",
-    lower_bound=0,
-)
 _SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Same seed, same results; slower on a GPU."
@@ -193,18 +124,21 @@ _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "A folder without another run in it.", required=True
 )
 
+method_flags.define(BY_NAME)
 
-for _name in (
+flags.register_validator(
     "learning_rate",
-    "learning_rate_decay_factor",
-    "finetune_learning_rate",
-    "temperature",
-):
-    flags.register_validator(
-        _name,
-        lambda value: value is None or value > 0,
-        message="Expected a number above 0.",
-    )
+    lambda value: value > 0,
+    message="Expected a number above 0.",
+)
+
+
+@flags.validator("method")
+def _is_a_method(name):
+    try:
+        return bool(method_flags.find(name))
+    except ValueError as error:
+        raise flags.ValidationError(str(error)) from error
 
 
 @flags.multi_flags_validator(
@@ -216,119 +150,9 @@ def _one_budget(values):
     return [*values.values()].count(None) >= 2
 
 
-@flags.multi_flags_validator(
-    ["method", "branch_at"],
-    message="--branch_at belongs to --method=partial_sharing, which needs it: "
-    "a layer name such as stage2, or a fraction such as 0.5.",
-)
-def _branch_point_where_it_belongs(values):
-    is_sharing = values["method"] == "partial_sharing"
-    return is_sharing == (values["branch_at"] is not None)
-
-
-@flags.multi_flags_validator(
-    ["method", "width", "copies"],
-    message="--width and --copies belong to --method=partial_sharing.",
-)
-def _branches_where_they_belong(values):
-    given = (values["width"], values["copies"])
-    is_default = given == (_SHARING.width, _SHARING.copies)
-    return values["method"] == "partial_sharing" or is_default
-
-
-@flags.multi_flags_validator(
-    ["method", "augment"],
-    message="--method=partial_sharing takes no stored augmentation; give "
-    "--augment=eeil --copies=12, say, for --augment=eeil_stored.",
-)
-def _stored_where_it_belongs(values):
-    is_sharing = values["method"] == "partial_sharing"
-    return not (is_sharing and values["augment"] == "eeil_stored")
-
-
-@flags.multi_flags_validator(
-    ["image_dir", "image_size"],
-    message="--image_dir needs --image_size, e.g. --image_size=224.",
-)
-def _sized_folder(values):
-    return values["image_dir"] is None or values["image_size"] is not None
-
-
-@flags.multi_flags_validator(
-    ["image_dir", "dataset", "data_dir", "image_size"],
-    message="--data_dir and --image_size belong to a TFDS --dataset, and "
-    "--image_size to --image_dir; digits are 8x8 and inside scikit-learn.",
-)
-def _digits_are_as_they_are(values):
-    if values["image_dir"] is not None:
-        return values["data_dir"] is None
-    given = (values["data_dir"], values["image_size"])
-    return values["dataset"] != "digits" or given == (None, None)
-
-
-@flags.multi_flags_validator(
-    ["image_dir", "dataset"],
-    message="Give --image_dir (a folder) or --dataset (by name), not both.",
-)
-def _one_source(values):
-    return values["image_dir"] is None or not flags.FLAGS["dataset"].present
-
-
 def make_scenario() -> ki.ClassIncrementalScenario:
     """Returns the scenario that the flags ask for."""
-    common = {
-        "seed": _SEED.value,
-        "samples_per_class": _SAMPLES_PER_CLASS.value,
-        "classes_per_task": _classes_per_task(),
-    }
-    if _IMAGE_DIR.value is not None:
-        return _ordered(
-            lambda order: ki.ClassIncrementalScenario.from_directory(
-                _IMAGE_DIR.value, _IMAGE_SIZE.value, class_order=order, **common
-            )
-        )
-    if _DATASET.value == "digits":
-        arrays = ki.scenarios.load_digits()
-        return _ordered(
-            lambda order: ki.ClassIncrementalScenario.from_arrays(
-                *arrays, class_order=order, **common
-            )
-        )
-    # TFDS reports each file that it opens, which would drown the progress bar.
-    logging.set_verbosity(logging.WARNING)
-    return _ordered(
-        lambda order: ki.ClassIncrementalScenario.from_tfds(
-            _DATASET.value,
-            _DATA_DIR.value,
-            image_size=_IMAGE_SIZE.value,
-            class_order=order,
-            **common,
-        )
-    )
-
-
-def _ordered(make):
-    """Makes a scenario in the class order that --class_order names."""
-    given = _CLASS_ORDER.value
-    if given == ["random"]:
-        return make(None)
-    if given == ["label"]:
-        return make(sorted(make(None).class_order))
-    return make(_integers("class_order", given))
-
-
-def _classes_per_task() -> int | list[int]:
-    sizes = _integers("classes_per_task", _CLASSES_PER_TASK.value)
-    return sizes if len(sizes) > 1 else sizes[0]
-
-
-def _integers(flag: str, texts: list[str]) -> list[int]:
-    if not texts or not all(text.strip().isdecimal() for text in texts):
-        raise ValueError(
-            f"--{flag}={','.join(texts)}; expected one or more whole numbers "
-            "with commas between."
-        )
-    return [int(text) for text in texts]
+    return scenario_flags.make_scenario(_SEED.value)
 
 
 def make_backbone(image_shape) -> keras.Model:
@@ -349,43 +173,45 @@ def make_backbone(image_shape) -> keras.Model:
 
 
 def make_method() -> ki.methods.Method:
-    """Returns the method that the flags ask for."""
-    decay = ki.methods.StepDecay(_DECAY_EVERY.value, _DECAY_FACTOR.value)
-    if _METHOD.value == "finetune":
-        return ki.FineTune(learning_rate_factor=decay)
-    if _METHOD.value == "joint":
-        return ki.Joint(learning_rate_factor=decay)
-    if _METHOD.value == "partial_sharing":
-        return ki.PartialSharing(
-            width=_WIDTH.value,
-            copies=_COPIES.value,
-            learning_rate_factor=decay,
+    """Returns the method that the flags ask for.
+
+    Raises:
+        ValueError: if it does not go with its flags, the branch point or the
+            augmentation.
+    """
+    name, method = _METHOD.value, method_flags.make(_METHOD.value)
+    if method.needs_branch_point and _BRANCH_AT.value is None:
+        raise ValueError(
+            f"--method={name} needs --branch_at: a layer name such as stage2, "
+            "or a fraction such as 0.5."
         )
-    finetune = _EEIL.finetune_learning_rate
-    if _FINETUNE_LEARNING_RATE.value is not None:
-        finetune = _FINETUNE_LEARNING_RATE.value / _LEARNING_RATE.value
-    return ki.EEIL(
-        finetune_epochs=_FINETUNE_EPOCHS.value,
-        temperature=_TEMPERATURE.value,
-        distillation=_DISTILLATION.value,
-        learning_rate_factor=decay,
-        finetune_learning_rate=finetune,
-        gradient_noise=NOISE[_GRADIENT_NOISE.value],
-    )
+    if not method.needs_branch_point and _BRANCH_AT.value is not None:
+        takers = [k for k, m in BY_NAME.items() if m.needs_branch_point]
+        raise ValueError(
+            f"--branch_at belongs to --method={' or '.join(takers)}, and "
+            f"--method={name} does not take it."
+        )
+    if method.needs_branch_point and _AUGMENT.value == "eeil_stored":
+        raise ValueError(
+            f"--method={name} takes no stored augmentation; give "
+            "--augment=eeil --copies=12, say, for --augment=eeil_stored."
+        )
+    return method
 
 
-def make_memory() -> ki.ExemplarMemory | None:
-    """Returns the memory that the flags ask for, if the method uses one."""
+def make_memory(method: ki.methods.Method) -> ki.ExemplarMemory | None:
+    """Returns the memory that the flags ask for, if any.
+
+    Raises:
+        ValueError: if there is none and the method needs one.
+    """
     budgets = (_MEMORY.value, _MEMORY_PER_CLASS.value, _MEMORY_BUDGET.value)
     if not any(budgets):
-        if _METHOD.value == "eeil":
+        if method.needs_memory:
             raise ValueError(
-                "--method=eeil needs --memory (exemplars in all), "
+                f"--method={_METHOD.value} needs --memory (exemplars in all), "
                 "--memory_per_class or --memory_budget (bytes)."
             )
-        return None
-    if _METHOD.value not in ("eeil", "partial_sharing"):
-        logging.info("--method=%s uses no exemplars.", _METHOD.value)
         return None
     return ki.ExemplarMemory(
         capacity=_MEMORY.value,
@@ -441,7 +267,8 @@ def make_experiment() -> Experiment:
         ValueError, OSError, ImportError: before any training, for settings
             or data that cannot be had.
     """
-    memory, method = make_memory(), make_method()
+    method = make_method()
+    memory = make_memory(method)
     scenario = make_scenario()
     if memory is not None:
         memory.check_images(scenario.image_spec)
@@ -454,23 +281,23 @@ def make_experiment() -> Experiment:
         make_callback(scenario, memory, method),
         epochs=_EPOCHS.value,
         batch_size=_BATCH_SIZE.value,
-        dataset=_DATASET.value if not _IMAGE_DIR.value else scenario.name,
+        dataset=scenario_flags.dataset_name(scenario),
         method=_METHOD.value,
         seed=_SEED.value,
-        flags=_settings(),
+        flags={**_settings(), **method_flags.settings(method)},
     )
 
 
 def _settings() -> dict:
-    """The flags of this script, but for where it writes."""
-    own = flags.FLAGS.flags_by_module_dict()[_module_name()]
+    """The flags of script and scenario, but for where they read and write."""
+    of_module = flags.FLAGS.flags_by_module_dict()
+    modules = map(
+        flags.FLAGS.find_module_defining_flag, ("dataset", "output_dir")
+    )
+    own = [flag for module in modules for flag in of_module[module]]
     return {
         flag.name: flag.value for flag in own if flag.name not in _NOT_SETTINGS
     }
-
-
-def _module_name() -> str:
-    return flags.FLAGS.find_module_defining_flag("output_dir")
 
 
 def _print_task(entry: dict) -> None:
@@ -497,6 +324,17 @@ def _print_results(results: dict, output_dir: str) -> None:
     print(f"Curve: {os.path.join(output_dir, 'accuracy.png')}")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses a command line, for `app.run`; --method may be the user's own."""
+    try:
+        method_flags.define_own(argv)
+    except (ValueError, flags.Error) as error:
+        sys.exit(f"{os.path.basename(argv[0])}: {error}")
+    for module in (method_flags, scenario_flags):
+        flags.adopt_module_key_flags(module)  # for --help
+    return app.parse_flags_with_usage(argv)
+
+
 def main(argv) -> None:
     """Runs the experiment; absl calls it."""
     if len(argv) > 1:
@@ -516,4 +354,4 @@ def main(argv) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -5,8 +5,8 @@ what does not change from one backup to the next is written once. A backup is
 a small file, `state-<number>.json`, that names its blobs. It is written after
 them, under a temporary name, synced and renamed: a process that is killed at
 any moment leaves the backup before, or the new one. Nothing is pickled; what
-is read is checked against its checksum first. All of that holds for a folder
-in an object store too: each file is put there at once, blobs before states.
+is read is checked against its SHA-256 first. All of that holds for a folder
+in an object store too.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ import numpy as np
 
 from keras_incremental.files import as_path, atomic_write
 
-FORMAT_VERSION = 1
 _KEPT = 2
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
 
 
 class BackupFolder:
     """Writes and reads the backups of one run.
 
     Args:
-        directory: the folder, local or one that `tf.io.gfile` opens; it is
-            made by the first `put`.
+        directory: The folder, local or one that `keras_incremental.files`
+            opens; it is made by the first `put`.
 
     Raises:
-        NotADirectoryError: if `directory` is a file.
+        NotADirectoryError: If `directory` is a file.
 
     >>> import tempfile
     >>> folder = BackupFolder(tempfile.mkdtemp())
@@ -63,7 +63,7 @@ class BackupFolder:
         """Reads the arrays of a blob, after checking its checksum.
 
         Raises:
-            ValueError: if the file is missing or damaged; it is named.
+            ValueError: If the file is missing or damaged; it is named.
         """
         content = self._checked(blob)
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -78,14 +78,7 @@ class BackupFolder:
         number = numbers[-1] + 1 if numbers else 0
         content = {"record": dict(record), "blobs": dict(blobs)}
         with atomic_write(self._state(number), "w") as file:
-            json.dump(
-                {
-                    "format_version": FORMAT_VERSION,
-                    "sha256": _checksum(content),
-                    **content,
-                },
-                file,
-            )
+            json.dump({"sha256": _checksum(content), **content}, file)
         self._remove_all_but([*numbers, number][-_KEPT:])
 
     def read(self) -> tuple[dict, dict[str, str]] | None:
@@ -95,8 +88,8 @@ class BackupFolder:
             `None` if there is no backup.
 
         Raises:
-            ValueError: if there are backups and none is whole, or the newest
-                is of a newer format; the file is named.
+            ValueError: If there are backups and none is whole; the files are
+                named.
         """
         damage = []
         for number in reversed(self._numbers()):
@@ -114,17 +107,16 @@ class BackupFolder:
     def _read(self, path) -> tuple[dict, dict[str, str]]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            version, checksum = content["format_version"], content["sha256"]
-            content = {key: content[key] for key in ("record", "blobs")}
-        except (ValueError, KeyError, TypeError, OSError) as error:
+            checksum = content.pop("sha256")
+        except (*_MALFORMED, OSError) as error:
             raise _DamagedError(f"{path} is damaged: {error!r}.") from error
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"{path} has format version {version!r}; this version of "
-                f"keras_incremental reads {FORMAT_VERSION}. Update the package."
-            )
         if _checksum(content) != checksum:
             raise _DamagedError(f"{path} is damaged: its checksum is wrong.")
+        if content.keys() != {"record", "blobs"}:
+            raise _DamagedError(
+                f"{path} has the fields {sorted(content)}; expected 'record' "
+                "and 'blobs'."
+            )
         for blob in content["blobs"].values():
             self._checked(blob)
         return content["record"], content["blobs"]
@@ -155,12 +147,12 @@ class BackupFolder:
         for number in kept:
             try:
                 used.update(self._read_blobs(self._state(number)))
-            except (ValueError, KeyError, TypeError, OSError):
+            except (*_MALFORMED, OSError):
                 return  # a damaged one: remove nothing that it may need
         for path in self.path.glob("*.npz"):
             if path.stem not in used:
                 path.unlink(missing_ok=True)
-        for path in self.path.glob(".*.tmp"):
+        for path in self.path.glob(".tmp.*"):
             path.unlink(missing_ok=True)
 
     def _read_blobs(self, path) -> list[str]:

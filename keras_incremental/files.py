@@ -1,203 +1,133 @@
-"""Writing files and folders so that a killed process leaves a whole one.
+"""Writing files so that a killed process leaves a whole one.
 
-Paths are local, or anything else that `tf.io.gfile` opens: `gs://...`,
-`hdfs://...`, `ram://...`. `as_path` tells them apart; a `RemotePath` has the
-methods of `pathlib.Path` that are needed here.
+A path is local, or in an object store that `etils.epath` opens: `gs://...`
+by TensorFlow itself, `s3://...`, `az://...` and `hf://...` where the file
+system is installed.
 """
 
 import contextlib
-import errno
-import fnmatch
-import io
 import os
 import pathlib
 import re
 import shutil
+import tempfile
 import uuid
+import zipfile
 
-import tensorflow as tf
+from etils import epath
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # not a drive of Windows
 
 
 def as_path(path):
-    """Returns a `pathlib.Path`, or a `RemotePath` if there is a scheme.
+    """Returns a `pathlib.Path`, or an `epath.Path` if there is a scheme.
 
     Args:
         path: `str` or path-like, such as `"memory"` or `"gs://bucket/memory"`.
 
     Raises:
-        TypeError: If `path` is no path.
-        ValueError: If `pathlib` has made `gs:/bucket` of `gs://bucket`.
+        TypeError: If `path` is not a path.
+        ValueError: If `etils.epath` does not open the scheme, or `pathlib` has
+            made `gs:/bucket` of `gs://bucket`.
 
     Example:
 
-    >>> as_path("memory").name, as_path("ram://home/memory").name
+    >>> as_path("memory").name, as_path("gs://bucket/memory").name
     ('memory', 'memory')
     """
     text = os.fspath(path)
-    if "://" in text:
-        return RemotePath(text)
-    if isinstance(path, pathlib.PurePath) and _SHORTENED.match(text):
-        raise ValueError(
-            f"{text!r} was a remote path before pathlib.Path took it for a "
-            "local one. Pass it as a string."
-        )
-    return pathlib.Path(text)
+    if not _SCHEME.match(text):
+        return pathlib.Path(text)
+    with contextlib.suppress(KeyError):  # for another scheme
+        remote = epath.Path(text)
+        if "://" in str(remote):
+            return remote
+    raise ValueError(
+        f"{text!r} is neither a local path nor one that etils.epath opens, "
+        'such as "gs://bucket/folder". Pass a remote path as a string: '
+        "pathlib.Path drops one of its slashes."
+    )
 
 
-class RemotePath(os.PathLike):
-    """A path of `tf.io.gfile`, with a few methods of `pathlib.Path`.
+def is_remote(path) -> bool:
+    """Returns whether a path has a scheme, as `gs://bucket` has.
 
-    A file is replaced by writing another one and renaming it. Where that is
-    one operation, a reader sees the old file or the new one; an object store
-    copies the object, which it then shows as a whole. On a file system that
-    does neither, a reader may for a moment find no file. Nothing is
-    flushed further than the file system does by itself, and folders cannot
-    be replaced at once.
+    >>> is_remote("memory"), is_remote("gs://bucket/memory")
+    (False, True)
+    """
+    return isinstance(as_path(path), epath.Path)
 
-    Whatever goes wrong is an `OSError` with the path in it, as it is for a
-    local file.
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yields the path of a new file, which becomes `path` after the body.
+
+    The body writes the file under a temporary name in the same folder; it is
+    then flushed to disk and renamed. Whoever reads `path` sees the whole old
+    file or the whole new one. If the body raises, the temporary file is
+    removed and `path` is as it was. A process that is killed may leave the
+    temporary file (`.tmp.<random>.<name>`), never a partial `path`.
+
+    A file in an object store is written in a local folder, uploaded under a
+    temporary name, and renamed there.
+
+    Missing parent folders are made, as what is written here is often the
+    last thing a long training does. A symbolic link is followed.
 
     Args:
-        path: `str` or path-like with a scheme.
+        path: `str` or path-like, the file to write.
 
-    >>> path = RemotePath("ram://letters") / "a.txt"
-    >>> path.write_bytes(b"hello")
-    >>> path.read_text(), path.exists(), str(path)
-    ('hello', True, 'ram://letters/a.txt')
+    Yields:
+        The local path of the temporary file, with the suffix of `path`.
+
+    Raises:
+        IsADirectoryError: If `path` is a folder.
+
+    Example:
+
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "greeting.txt")
+    >>> with replacing(path) as temporary:
+    ...     _ = temporary.write_text("hello")
+    >>> path.read_text()
+    'hello'
     """
-
-    def __init__(self, path):
-        scheme, rest = os.fspath(path).split("://", 1)
-        self._text = f"{scheme}://{rest.rstrip('/')}"
-
-    def __fspath__(self):
-        return self._text
-
-    def __str__(self):
-        return self._text
-
-    def __repr__(self):
-        return f"RemotePath({self._text!r})"
-
-    def __eq__(self, other):
-        return isinstance(other, RemotePath) and self._text == other._text
-
-    def __hash__(self):
-        return hash(self._text)
-
-    def __truediv__(self, name):
-        return RemotePath(f"{self._text}/{name}")
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self._text.rpartition("/")[-1]
-
-    @property
-    def stem(self) -> str:
-        """The last part of the path without its suffix."""
-        return pathlib.PurePosixPath(self.name).stem
-
-    @property
-    def parent(self) -> "RemotePath":
-        """The folder that holds this path."""
-        return RemotePath(self._text.rpartition("/")[0] + "/")
-
-    def exists(self) -> bool:
-        """Whether there is such a file or folder."""
-        with _os_errors(self):
-            return tf.io.gfile.exists(self._text)
-
-    def is_dir(self) -> bool:
-        """Whether there is such a folder."""
-        with _os_errors(self):
-            return tf.io.gfile.isdir(self._text)
-
-    def is_file(self) -> bool:
-        """Whether there is such a file."""
-        return self.exists() and not self.is_dir()
-
-    def glob(self, pattern: str) -> list["RemotePath"]:
-        """Returns what is in the folder under a name that fits a pattern."""
-        if not self.is_dir():
-            return []
-        with _os_errors(self):
-            names = [n.rstrip("/") for n in tf.io.gfile.listdir(self._text)]
-        return [self / name for name in fnmatch.filter(names, pattern)]
-
-    @contextlib.contextmanager
-    def open(self, mode: str = "rb"):
-        """Opens the file to read."""
-        with _os_errors(self), tf.io.gfile.GFile(self._text, mode) as file:
-            yield file
-
-    def read_bytes(self) -> bytes:
-        """Returns the content of the file."""
-        with self.open() as file:
-            return file.read()
-
-    def read_text(self, encoding: str = "utf-8") -> str:
-        """Returns the content of the file as text."""
-        return self.read_bytes().decode(encoding)
-
-    def write_bytes(self, content: bytes) -> None:
-        """Writes or replaces the file; missing folders are made."""
-
-        def write(temporary):
-            with tf.io.gfile.GFile(temporary, "wb") as file:
-                file.write(content)
-
-        self._replace(write)
-
-    def copy_from(self, local) -> None:
-        """Writes or replaces the file by a copy of a local one."""
-        self._replace(lambda path: tf.io.gfile.copy(os.fspath(local), path))
-
-    def copy_to(self, local) -> None:
-        """Writes or replaces a local file by a copy of this one."""
-        with _os_errors(self):
-            tf.io.gfile.copy(self._text, os.fspath(local), overwrite=True)
-
-    def unlink(self, missing_ok: bool = False) -> None:
-        """Removes the file."""
-        try:
-            with _os_errors(self):
-                tf.io.gfile.remove(self._text)
-        except FileNotFoundError:
-            if not missing_ok:
-                raise
-
-    def _replace(self, write) -> None:
-        temporary = str(_temporary_sibling(self))
-        with _os_errors(self):
-            tf.io.gfile.makedirs(str(self.parent))
-            try:
-                write(temporary)
-                tf.io.gfile.rename(temporary, self._text, overwrite=True)
-            except BaseException:
-                with contextlib.suppress(tf.errors.OpError):
-                    tf.io.gfile.remove(temporary)
-                raise
+    target = as_path(path)
+    if not is_remote(target):
+        target = pathlib.Path(os.path.realpath(target))
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"{str(path)!r} is a folder, expected the path of a file."
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not `tempfile`: its files are unreadable to other users, also once
+    # renamed, whatever the umask says.
+    temporary = target.with_name(f".tmp.{uuid.uuid4().hex[:12]}.{target.name}")
+    try:
+        if is_remote(target):
+            with tempfile.TemporaryDirectory() as folder:
+                local = epath.Path(folder, target.name)
+                yield pathlib.Path(local)
+                local.copy(temporary)
+        else:
+            yield temporary
+            if target.exists():
+                shutil.copymode(target, temporary)
+            sync(temporary)
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            temporary.unlink(missing_ok=True)
+        raise
+    if not is_remote(target):
+        sync(target.parent)
 
 
 @contextlib.contextmanager
 def atomic_write(path, mode="wb"):
     """Opens `path` for writing; it changes only when the body has finished.
 
-    The body writes to a hidden temporary file in the same folder, which is
-    flushed to disk and then renamed to `path`. Whoever reads `path` sees the
-    whole old file or the whole new one. If the body raises, the temporary
-    file is removed and `path` is as it was. A process that is killed may
-    leave the temporary file (`.<name>.<random>.tmp`), never a partial `path`.
-
-    Missing parent folders are made, as what is written here is often the
-    last thing a long training does. A symbolic link is followed.
-
-    What is written to a remote path is kept in memory, and sent when the body
-    has finished; `RemotePath` has what can be said of it then.
-
     Args:
-        path: `str` or path-like, the file to write.
+        path: `str` or path-like, the file to write, as for `replacing`.
         mode: `"wb"` for bytes or `"w"` for UTF-8 text.
 
     Yields:
@@ -209,11 +139,10 @@ def atomic_write(path, mode="wb"):
 
     Example:
 
-    >>> import tempfile
-    >>> home = pathlib.Path(tempfile.mkdtemp())
-    >>> with atomic_write(home / "greeting.txt", "w") as file:
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "greeting.txt")
+    >>> with atomic_write(path, "w") as file:
     ...     _ = file.write("hello")
-    >>> (home / "greeting.txt").read_text()
+    >>> path.read_text()
     'hello'
     """
     if mode not in ("wb", "w"):
@@ -221,185 +150,40 @@ def atomic_write(path, mode="wb"):
             f"mode={mode!r} cannot be written atomically. Use 'wb' for bytes "
             "or 'w' for text."
         )
-    is_remote = isinstance(as_path(path), RemotePath)
-    target = as_path(path) if is_remote else _resolved(path)
-    if target.is_dir():
-        raise IsADirectoryError(
-            f"{str(path)!r} is a folder, expected the path of a file."
-        )
-    if is_remote:
-        buffer = io.BytesIO() if mode == "wb" else io.StringIO()
-        yield buffer
-        content = buffer.getvalue()
-        target.write_bytes(content.encode() if mode == "w" else content)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_sibling(target)
-    try:
-        encoding = "utf-8" if mode == "w" else None
-        with open(temporary, mode, encoding=encoding) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(target.parent)
+    encoding = "utf-8" if mode == "w" else None
+    with (
+        replacing(path) as temporary,
+        open(temporary, mode, encoding=encoding) as file,
+    ):
+        yield file
 
 
 @contextlib.contextmanager
-def atomic_directory(path):
-    """Yields an empty folder that becomes `path` when the body has finished.
+def checked_archive(path):
+    """Yields the local path of a zip archive, all of which has been checked.
 
-    The body fills a hidden temporary folder beside `path`. Then an older
-    `path` is renamed to `path + ".old"`, the new folder to `path`, and the
-    old one is removed. At every moment `path` or, if there is no `path`,
-    `path + ".old"` is a whole folder; `recover_directory` finds it. If the
-    body raises, the temporary folder is removed and `path` is as it was.
-
-    Missing parent folders are made. A symbolic link is followed. Two
-    processes must not write the same `path` at the same time.
+    Every entry is read and compared with its checksum (CRC-32). An archive in
+    an object store is downloaded; the copy is removed after the body.
 
     Args:
-        path: `str` or path-like, the folder to write or to replace.
-
-    Yields:
-        The `pathlib.Path` of the temporary folder.
+        path: `str` or path-like, the archive.
 
     Raises:
-        ValueError: If `path` is remote.
-        NotADirectoryError: If `path` is a file.
-        OSError: If `path` is a mount point, which cannot be renamed.
-
-    Example:
-
-    >>> import tempfile
-    >>> home = pathlib.Path(tempfile.mkdtemp())
-    >>> with atomic_directory(home / "letters") as folder:
-    ...     _ = (folder / "a.txt").write_text("a")
-    >>> (home / "letters" / "a.txt").read_text()
-    'a'
+        zipfile.BadZipFile: If an entry is not what was saved; other errors are
+            raised for other damage.
     """
-    target = _resolved(path)
-    if target.exists() and not target.is_dir():
-        raise NotADirectoryError(
-            f"{str(path)!r} is a file, expected a folder or a new path. "
-            "Choose another path or remove the file."
-        )
-    if os.path.ismount(target):
-        raise OSError(
-            f"{str(path)!r} is a mount point, which cannot be replaced as a "
-            "whole. Choose a folder inside it."
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_sibling(target)
-    temporary.mkdir()
-    try:
-        yield temporary
-        sync_tree(temporary)
-        _swap_in(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def recover_directory(path):
-    """Returns `path`, after undoing an interrupted `atomic_directory`.
-
-    If a process was killed between the two renames of `atomic_directory`,
-    the last whole folder is `path + ".old"`; it is renamed back. Call this
-    before reading a folder that `atomic_directory` wrote.
-
-    Args:
-        path: `str` or path-like, the folder about to be read.
-
-    Returns:
-        `pathlib.Path(path)`, whether or not it exists.
-
-    Example:
-
-    >>> import tempfile
-    >>> home = pathlib.Path(tempfile.mkdtemp())
-    >>> (home / "letters.old").mkdir()
-    >>> recover_directory(home / "letters").is_dir()
-    True
-    """
-    target = _resolved(path)
-    old = _old(target)
-    if old.exists() and not target.exists():
-        old.rename(target)
-        sync(target.parent)
-    return pathlib.Path(path)
-
-
-def _swap_in(temporary, target):
-    """Renames `temporary` to `target`, keeping the older folder until then."""
-    old = _old(target)
-    if target.exists():
-        _remove_whole(old)
-        target.rename(old)
-    try:
-        temporary.rename(target)
-    except BaseException:
-        recover_directory(target)
-        raise
-    sync(target.parent)
-    _remove_whole(old)
-
-
-def _remove_whole(folder):
-    """Removes `folder` such that its name never holds a half-removed one."""
-    if folder.exists():
-        doomed = _temporary_sibling(folder)
-        folder.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _resolved(path):
-    path = as_path(path)
-    if isinstance(path, RemotePath):
-        raise ValueError(
-            f"{str(path)!r} is not a local path. Folders are replaced by a "
-            "rename, which other file systems cannot do at once. Write to a "
-            "local folder, then copy it."
-        )
-    return pathlib.Path(os.path.realpath(path))
-
-
-def _old(target):
-    return target.with_name(target.name + ".old")
-
-
-def _temporary_sibling(target):
-    # Not `tempfile`: its files and folders are unreadable to other users,
-    # also once renamed, whatever the umask says.
-    return target.parent / f".{target.name}.{uuid.uuid4().hex[:12]}.tmp"
-
-
-@contextlib.contextmanager
-def _os_errors(path):
-    """Raises the errors of TensorFlow's file systems as those of Python's."""
-    try:
-        yield
-    except tf.errors.OpError as error:
-        number = _ERRNO.get(type(error), errno.EIO)
-        reason = error.message or os.strerror(number)
-        raise OSError(number, reason, str(path)) from error
-
-
-# What pathlib makes of `gs://`; a drive of Windows has one letter.
-_SHORTENED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-_ERRNO = {
-    tf.errors.NotFoundError: errno.ENOENT,
-    tf.errors.AlreadyExistsError: errno.EEXIST,
-    tf.errors.PermissionDeniedError: errno.EACCES,
-    tf.errors.UnauthenticatedError: errno.EACCES,
-    tf.errors.ResourceExhaustedError: errno.ENOSPC,
-    tf.errors.UnimplementedError: errno.ENOTSUP,
-}
+    with contextlib.ExitStack() as stack:
+        local = as_path(path)
+        if is_remote(local):
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            local = pathlib.Path(local.copy(epath.Path(folder, local.name)))
+        with zipfile.ZipFile(local) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(
+                f"its entry {damaged!r} is not what was saved"
+            )
+        yield local
 
 
 def sync_tree(folder):
@@ -412,9 +196,11 @@ def sync_tree(folder):
 
 def sync(path):
     """Flushes a file, or the names in a folder, to disk."""
-    if os.name != "posix":  # Windows neither opens nor syncs a folder.
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+    is_posix = os.name == "posix"
+    if not is_posix and os.path.isdir(path):
+        return  # Windows does not open a folder
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if is_posix else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

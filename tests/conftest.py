@@ -1,40 +1,66 @@
 """What several test files share."""
 
+import contextlib
+import importlib
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import uuid
 
 import keras
 import numpy as np
 import pytest
 
 from keras_incremental.networks import BranchedNetwork
+from keras_incremental.training.rollback import undone_on_error
+
+
+class _UndoError(Exception):
+    """Ends a block whose changes are to be undone."""
+
+
+@contextlib.contextmanager
+def _restored(model, memory=None):
+    with contextlib.suppress(_UndoError), undone_on_error(model, memory):
+        yield
+        raise _UndoError
+
+
+@pytest.fixture(scope="session")
+def restored():
+    """Returns a context manager that brings model and memory back at its end.
+
+    So that one model, traced once, serves many tests.
+    """
+    return _restored
 
 
 @pytest.fixture(scope="session")
 def make_tiny_backbone():
-    """Returns a function to a backbone of a few hundred weights."""
-
-    def make():
-        keras.utils.set_random_seed(0)
-        return keras.Sequential(
-            [
-                keras.Input((4, 4, 1)),
-                keras.layers.Rescaling(1 / 255),
-                keras.layers.Flatten(),
-                keras.layers.Dense(16, use_bias=False),
-                keras.layers.BatchNormalization(momentum=0.8),
-                keras.layers.ReLU(),
-            ]
-        )
-
-    return make
+    """Returns a function that makes the backbone of `tiny_backbone`."""
+    return _tiny_backbone
 
 
 @pytest.fixture
 def tiny_backbone(make_tiny_backbone):
     """A backbone of a few hundred weights, with batch normalisation."""
-    return make_tiny_backbone()
+    return _tiny_backbone()
+
+
+def _tiny_backbone():
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(16, use_bias=False),
+            keras.layers.BatchNormalization(momentum=0.8),
+            keras.layers.ReLU(),
+        ],
+        name="tiny_backbone",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +112,42 @@ def damaged():
             yield content[:place]
 
     return copies
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Returns a folder `gs://...`, whose files TensorFlow keeps in RAM."""
+
+    def redirected(function):
+        def call(*args, **kwargs):
+            found = function(*map(_in_ram, args), **kwargs)
+            if function.__name__.startswith("get_matching"):  # of `glob`
+                return [path.replace("ram://", "gs://") for path in found]
+            return found
+
+        return call
+
+    # Keras imports it by this name, which makes another module of it.
+    gfile = importlib.import_module("tensorflow.io.gfile")
+    for name in (
+        "GFile",
+        "copy",
+        "exists",
+        "glob",
+        "isdir",
+        "listdir",
+        "makedirs",
+        "mkdir",
+        "remove",
+        "rename",
+        "rmtree",
+        "stat",
+    ):
+        function = redirected(getattr(gfile, name))
+        monkeypatch.setattr(gfile, name, function)
+    return f"gs://{uuid.uuid4().hex}"
+
+
+def _in_ram(item):
+    is_path = isinstance(item, (str, os.PathLike))
+    return os.fspath(item).replace("gs://", "ram://") if is_path else item

@@ -66,7 +66,7 @@ def test_with_one_replica_nothing_is_done():
     assert distribution.share_of_global_mean(mean, count) is mean
     assert distribution.mean_or_zero(mean, count) is mean
     network, inputs = tf.identity, tf.zeros((0, 2))
-    assert distribution.logits_of(network, inputs, 0).shape == (0, 2)
+    assert distribution.rows_of(network, inputs, 0).shape == (0, 2)
 
     def fail():
         raise AssertionError

@@ -22,9 +22,16 @@ def module_name(path):
 
 
 def modules_with_examples():
+    """Returns the names of modules by the folder that they are in."""
+    found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         if ">>> " in path.read_text(encoding="utf-8"):
-            yield module_name(path)
+            folder = path.parent.relative_to(PACKAGE).as_posix()
+            found.setdefault(folder, []).append(module_name(path))
+    return found
+
+
+MODULES = modules_with_examples()
 
 
 def examples_of(module):
@@ -35,16 +42,23 @@ def examples_of(module):
     return [test for test in found if test.examples]
 
 
-@pytest.mark.parametrize("name", list(modules_with_examples()))
-def test_examples_of(name):
+def failures_of(name):
+    """Runs the examples of a module; returns the report of those that fail."""
     keras.utils.set_random_seed(0)
     examples = examples_of(importlib.import_module(name))
-    assert examples, f"{name} has examples that doctest does not find"
+    if not examples:
+        return f"{name} has examples that doctest does not find"
     runner = doctest.DocTestRunner(optionflags=OPTIONS, verbose=False)
     report = []
     for example in examples:
         runner.run(example, out=report.append)
-    assert not runner.summarize(verbose=False).failed, "".join(report)
+    return "".join(report) if runner.summarize(verbose=False).failed else ""
+
+
+@pytest.mark.parametrize("folder", MODULES)
+def test_examples_of(folder):
+    reports = [failures_of(name) for name in MODULES[folder]]
+    assert not any(reports), "\n".join(reports)
 
 
 def test_a_wrong_example_is_noticed():

@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import (
+    ClassExemplars,
     ExemplarMemory,
-    StoredImages,
     storage_record,
 )
 from keras_incremental.models import IncrementalClassifier
@@ -150,10 +150,10 @@ class Backup(Recorder):
                 "IncrementalCallback, and a folder, for each model."
             )
 
-    def _stored_images(self, memory, index: int) -> StoredImages:
+    def _stored_images(self, memory, index: int) -> ClassExemplars:
         """Returns the exemplars of the memory's class number `index`."""
         arrays = self._folder.get(self._blobs[f"memory {index}"])
-        return StoredImages.from_arrays(memory.storage, arrays)
+        return ClassExemplars.from_arrays(memory.storage, arrays)
 
     def finish_task(
         self,

@@ -8,7 +8,7 @@ from matplotlib import figure, patches, ticker
 
 from keras_incremental.cost.part_cost import PartCost, ratio
 from keras_incremental.cost.table import INFERENCE, STORAGE, TRAINING, Quantity
-from keras_incremental.reports import pictures
+from keras_incremental.reports import plots
 
 # Okabe and Ito's blue for the base network; its later branches are lighter.
 _BASE, _BRANCH = "#0072B2", "#56B4E9"
@@ -53,10 +53,10 @@ def sharing_figure(
     quantity that was not measured is left out.
 
     Args:
-        rows: the parts; the first is the base network.
-        with_sharing: their total.
-        without_sharing: the total without sharing.
-        title: of the picture.
+        rows: The parts; the first is the base network.
+        with_sharing: Their total.
+        without_sharing: The total without sharing.
+        title: The title of the figure.
 
     Returns:
         A `matplotlib.figure.Figure`; the axis of `figure.axes[0]` is the
@@ -98,20 +98,20 @@ def plot_sharing(rows, with_sharing, without_sharing, title, path):
     """Writes the picture of `sharing_figure`, whole or not at all.
 
     Args:
-        rows: as of `sharing_figure`.
-        with_sharing: as of `sharing_figure`.
-        without_sharing: as of `sharing_figure`.
-        title: as of `sharing_figure`.
+        rows: As for `sharing_figure`.
+        with_sharing: As for `sharing_figure`.
+        without_sharing: As for `sharing_figure`.
+        title: As for `sharing_figure`.
         path: `str` or path-like; `.png`, `.svg` or `.pdf`.
 
     Returns:
         `pathlib.Path(path)`.
 
     Raises:
-        ValueError: for another kind of file.
+        ValueError: For another kind of file.
     """
     picture = sharing_figure(rows, with_sharing, without_sharing, title)
-    return pictures.save(picture, path)
+    return plots.save(picture, path)
 
 
 def _layout(with_sharing, without_sharing):
@@ -199,7 +199,7 @@ def _label_axes(axes, lines, title):
     axes.set_ylim(max(line.y for line in lines) + 0.6, -0.6)
     axes.xaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
     axes.set_xlabel("cost, as a share of the cost without sharing")
-    axes.set_title(pictures.literal(title), fontsize="medium")
+    axes.set_title(plots.literal(title), fontsize="medium")
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 

@@ -1,13 +1,14 @@
 """The exemplar memory: which samples to keep, keeping them, balancing them.
 
-`selection.py` ranks samples (NumPy only), `memory.py` owns the stored ones,
-`image_storage.py` says how they are kept, and `balanced.py` makes the set of
-balanced fine-tuning.
+`selection.py` ranks samples (NumPy only), `memory.py` owns the exemplars,
+`codecs.py` stores their images, `folder_format.py` saves them, and
+`balanced.py` makes the set of balanced fine-tuning.
 """
 
 from keras_incremental.exemplars.balanced import balanced_samples
 from keras_incremental.exemplars.byte_size import parse_bytes
-from keras_incremental.exemplars.image_storage import (
+from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.codecs import (
     DiskStorage,
     JpegStorage,
     PngStorage,
@@ -21,16 +22,15 @@ from keras_incremental.exemplars.selection import (
     nearest_to_mean_order,
     random_order,
 )
-from keras_incremental.exemplars.stored_images import StoredImages
 
 __all__ = [
+    "ClassExemplars",
     "DiskStorage",
     "ExemplarMemory",
     "JpegStorage",
     "PngStorage",
     "RawStorage",
     "Storage",
-    "StoredImages",
     "balanced_samples",
     "herding_order",
     "nearest_to_mean_order",

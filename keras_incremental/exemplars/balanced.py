@@ -13,7 +13,7 @@ def balanced_samples(
     """Returns the same number of images for each class, old and new.
 
     The number is the whole share of a class in the memory before it is
-    updated, `floor(K / old classes)` or `per_class` (`whole_share`), or the
+    updated, `floor(K / old classes)` or `per_class` (`quota_per_class`), or the
     size of the largest class there is, if that is less. Old classes give their
     exemplars, best first; new classes as many images, chosen by the memory's
     selection. A class with fewer images repeats them, so that no class weighs
@@ -32,7 +32,7 @@ def balanced_samples(
         ValueError: if there is no exemplar of an old class, and no new image
             of it either.
     """
-    per_class = memory.whole_share()
+    per_class = memory.quota_per_class()
     if not per_class:
         raise ValueError(
             "A balanced set needs exemplars of the old classes, and the "

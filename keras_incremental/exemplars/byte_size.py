@@ -22,14 +22,14 @@ def parse_bytes(size: int | str, name: str = "budget") -> int:
     """Returns a number of bytes.
 
     Args:
-        size: an integer of bytes, or a text such as "50MB", "1.5 GB" or
+        size: An integer of bytes, or a text such as "50MB", "1.5 GB" or
             "64MiB": kB, MB, GB, TB are powers of 1000; KiB, MiB, GiB, TiB
             powers of 1024. Parts of a byte are dropped.
-        name: how the caller calls it, for messages.
+        name: The name of the argument, for error messages.
 
     Raises:
-        TypeError: for anything but an integer or a text.
-        ValueError: for a text of another form, an unknown unit, or less than
+        TypeError: For anything but an integer or a text.
+        ValueError: For a text of another form, an unknown unit, or less than
             one byte.
 
     >>> parse_bytes("50MB"), parse_bytes("1.5KiB")

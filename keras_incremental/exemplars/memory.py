@@ -1,77 +1,63 @@
 """The exemplar memory: a few ranked images of each class seen so far."""
 
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.exemplars import storage as memory_folder
+from keras_incremental.exemplars import folder_format
 from keras_incremental.exemplars.budget import Budget
-from keras_incremental.exemplars.image_storage import (
-    RawStorage,
-    Storage,
-    recorded_storage,
-    storage_record,
+from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.codecs import RawStorage, Storage
+from keras_incremental.exemplars.old_data import read_old_data
+from keras_incremental.exemplars.ranking import (
+    Extract,
+    Selection,
+    definite_spec,
+    rank_classes,
 )
-from keras_incremental.exemplars.ranking import Ranking, Share, gather
-from keras_incremental.exemplars.selection import (
-    check_features,
-    herding_order,
-    nearest_to_mean_order,
-    random_order,
-)
-from keras_incremental.exemplars.stored_images import StoredImages
+from keras_incremental.exemplars.selection import herding_order
 from keras_incremental.labels import as_label, distinct_in_order
-from keras_incremental.samples import Samples, read_samples
+from keras_incremental.samples import Samples
 
-Selection = Callable[[np.ndarray, int, object], np.ndarray]
-Extract = Callable[[tf.data.Dataset], np.ndarray]
 _RAW = RawStorage()
-
-for _order in (herding_order, random_order, nearest_to_mean_order):
-    keras.saving.register_keras_serializable("keras_incremental")(_order)
 
 
 class ExemplarMemory:
     """Keeps a ranked list of images for each class, within a budget.
 
     With `capacity=K`, each of `C` classes has a quota of `floor(K / C)`, and
-    the `K mod C` images left over go to the classes that came first: the
-    total never exceeds K. With `per_class=m`, each class has a quota of m.
-    With `budget=B` bytes, what is stored never exceeds B: where all images
-    take the same number of bytes, s, this is a capacity of `floor(B / s)`;
-    where they do not, as in JPEG, each class has a share of `floor(B / C)`
-    bytes and keeps the longest head of its ranking that fits into it.
-    A class is ranked once, when it is new; when its quota shrinks, the images
-    ranked last are dropped. A class with fewer images than its quota keeps
-    them all. If more data of a known class arrives, its stored exemplars and
-    the new images are ranked again together. A class may be known of which
-    there is no image: it has no share in the budget until one arrives.
+    the `K mod C` images left over go to the classes that came first. With
+    `per_class=m`, each class has a quota of m. With `budget=B` bytes, what is
+    stored never exceeds B: the capacity is `floor(B / s)`, where s is the bytes
+    that an image takes at least. Where images differ in size, as in JPEG,
+    classes then keep their best images in turns, as many as fit into B.
 
-    Features of new images are computed before they are encoded, those of
-    exemplars after they are decoded.
+    A class is ranked when it is new; when its quota shrinks, the images ranked
+    last are dropped. If more data of a class arrives, its exemplars and the new
+    images are ranked together. A class may be known without any image: it has
+    no share in the budget until an image arrives. Features of exemplars are
+    computed from the decoded images, those of new images from the originals.
 
     Source: EEIL (Castro et al., ECCV 2018), section 3.2. The authors' code
-    loses the rank (`build_exemplars_set.m`); the text keeps it, and so does
-    this class.
+    loses the rank (`build_exemplars_set.m`); the text keeps it.
 
     Args:
-        capacity: images in all, K. Give this, `per_class` or `budget`.
-        per_class: images per class, m.
-        budget: bytes in all as they are stored, B: an integer, or a text such
+        capacity: Images in all, K. Pass this, `per_class` or `budget`.
+        per_class: Images per class, m.
+        budget: Bytes in all as they are stored, B: an integer, or a text such
             as "50MB" or "64MiB" (`parse_bytes`).
-        storage: how images are kept: `RawStorage()`, `JpegStorage()`,
+        storage: How images are kept: `RawStorage()`, `JpegStorage()`,
             `PngStorage()` or `DiskStorage()` of `keras_incremental.exemplars`;
             each says how much RAM it takes.
-        selection: function `(features, count, seed) -> indices`, best first;
+        selection: Function `(features, count, seed) -> indices`, best first:
             `herding_order`, `random_order`, `nearest_to_mean_order`, or yours.
-        seed: for selections that draw at random.
+        seed: For selections that draw at random.
 
     Raises:
-        ValueError: unless exactly one budget is given, 1 or more.
-        TypeError: if `selection` is not callable, or `storage` is none.
+        ValueError: Unless exactly one budget is given, 1 or more.
+        TypeError: If an argument has another type.
 
     >>> ExemplarMemory(capacity=10).quotas(3)
     [4, 3, 3]
@@ -105,7 +91,7 @@ class ExemplarMemory:
             raise TypeError(f"seed={seed!r}; expected an integer.")
         self.storage = storage
         self.selection, self.seed = selection, int(seed)
-        self._images: dict[int | str, StoredImages] = {}
+        self._images: dict[int | str, ClassExemplars] = {}
 
     def __len__(self):
         return sum(len(images) for images in self._images.values())
@@ -141,30 +127,28 @@ class ExemplarMemory:
     @property
     def image_spec(self) -> tf.TensorSpec | None:
         """Shape and dtype of an exemplar; `None` while there is none."""
-        for label in self.filled():
+        for label in self.labels_with_exemplars():
             return self._images[label].image_spec
         return None
 
-    def filled(self) -> list[int | str]:
+    def labels_with_exemplars(self) -> list[int | str]:
         """Returns the classes that have exemplars, in order of arrival."""
         return [label for label, images in self._images.items() if len(images)]
 
-    def lacking(self, labels: Iterable) -> list[int | str]:
+    def labels_without_exemplars(self, labels: Iterable) -> list[int | str]:
         """Returns those of `labels` that have no exemplar.
 
-        >>> ExemplarMemory(10).lacking([40, 7])
+        >>> ExemplarMemory(10).labels_without_exemplars([40, 7])
         [40, 7]
         """
-        filled = set(self.filled())
-        return [label for label in labels if label not in filled]
+        present = set(self.labels_with_exemplars())
+        return [label for label in labels if label not in present]
 
     def images(self, label) -> np.ndarray:
         """Returns a class' exemplars, `(count, h, w, c)`, best first.
 
-        They are decoded, if they are stored so; `stored` is cheaper.
-
         Raises:
-            KeyError: if the memory has no such class.
+            KeyError: If the memory does not list the class.
         """
         label = as_label(label)
         if label not in self._images:
@@ -174,11 +158,8 @@ class ExemplarMemory:
             )
         return self._images[label].decoded()
 
-    def stored(self) -> dict[int | str, StoredImages]:
-        """Returns all exemplars as they are stored, by label; `restore` them.
-
-        Nothing is copied: stored images never change.
-        """
+    def stored(self) -> dict[int | str, ClassExemplars]:
+        """Returns all exemplars by label, without a copy, for `restore`."""
         return dict(self._images)
 
     def quotas(
@@ -187,32 +168,32 @@ class ExemplarMemory:
         """Returns how many images each of `num_classes` classes may keep.
 
         Args:
-            num_classes: that share the budget.
-            image_spec: of the images, for a budget in bytes while the memory
-                is empty.
+            num_classes: How many share the budget.
+            image_spec: For a budget in bytes while the memory is empty.
 
         Raises:
-            ValueError: if the capacity is below one image for each class, or
-                a budget in bytes is no number of images.
+            ValueError: If it is less than one, or `image_spec` is missing.
         """
-        return self._budget.quotas(num_classes, self._image_bytes(image_spec))
+        return self._budget.quotas(num_classes, _image_bytes(self, image_spec))
 
-    def whole_share(self) -> int:
-        """Returns how many images a class' share holds now, 0 while empty.
+    def quota_per_class(self) -> int:
+        """Returns how many images a class may keep now, 0 while empty.
 
-        With a budget in bytes and images of different sizes, it is as many as
-        the class with the most images has.
+        With a budget in bytes, it is at most the size of the largest class.
         """
-        filled = self.filled()
-        if self._sizes_differ(None):
-            return max((len(self._images[k]) for k in filled), default=0)
-        return min(self.quotas(len(filled)), default=0) if filled else 0
+        present = self.labels_with_exemplars()
+        if not present:
+            return 0
+        quota = min(self.quotas(len(present)))
+        if self.budget is None:
+            return quota
+        return min(quota, max(len(self._images[label]) for label in present))
 
     def samples(self) -> Samples:
         """Returns all exemplars, class by class in order of arrival.
 
         Raises:
-            ValueError: while the memory is empty.
+            ValueError: While the memory is empty.
         """
         if not len(self):
             raise ValueError(
@@ -227,11 +208,11 @@ class ExemplarMemory:
     def dataset(self) -> tf.data.Dataset:
         """Returns the exemplars as an unbatched dataset of (image, label).
 
-        Images are as they were given to `fit`, but for the losses of JPEG;
+        Images are as they were given to `fit`, except for the losses of JPEG;
         labels are the user's.
 
         Raises:
-            ValueError: while the memory is empty.
+            ValueError: While the memory is empty.
         """
         samples = self.samples()
         labels = tf.data.Dataset.from_tensor_slices(samples.labels)
@@ -243,77 +224,32 @@ class ExemplarMemory:
         extract: Extract,
         counts: Mapping,
         features: np.ndarray | None = None,
-    ) -> dict[int | str, StoredImages]:
-        """Ranks the images of the classes in `samples`; keeps nothing.
-
-        The exemplars that the memory already has of a class compete with the
-        new images.
+    ) -> dict[int | str, ClassExemplars]:
+        """Chooses images of the classes in `samples`; stores none of them.
 
         Args:
-            samples: new data.
-            extract: maps a dataset of single images to `(samples, dim)`
+            samples: New data; exemplars of the same classes compete with it.
+            extract: Maps a dataset of single images to `(samples, dim)`
                 features.
-            counts: how many images to choose, by label.
-            features: `(samples, dim)` of `samples`, where they are at hand.
+            counts: How many images to choose, by label.
+            features: `(samples, dim)` of `samples`, if they are known.
 
         Returns:
-            the chosen images of each label in `samples`, best first, as they
-            would be stored.
+            The chosen images of each label, best first.
 
         Raises:
-            ValueError: for features that do not fit the images, or are not
-                finite.
+            ValueError: If features do not fit the images or are not finite.
         """
-        shares = {label: Share(images=counts[label]) for label in counts}
-        return self._rank(samples, extract, shares, features)
-
-    def _rank(self, samples, extract, shares, features):
-        if features is None:
-            features = extract(samples.images())
-        features = check_features(features)
-        if len(features) != len(samples):
-            raise ValueError(
-                f"{len(features)} rows of features for {len(samples)} images; "
-                "expected one for each image, in their order."
-            )
-        arriving = distinct_in_order(samples.labels)
-        position = {
-            label: index
-            for index, label in enumerate(dict.fromkeys(self.labels + arriving))
-        }
-        rankings, spec = {}, _definite_spec(samples)
-        for label in arriving:
-            index = samples.of_label(label)
-            old = self._images.get(label, ())
-            candidates = self._with_exemplars(old, features[index], extract)
-            count = min(shares[label].images, len(candidates))
-            seed = (self.seed, position[label])
-            order = self.selection(candidates, count, seed)
-            rankings[label] = Ranking(
-                np.asarray(order, int) - len(old),
-                index,
-                getattr(old, "rows", ()),
-                lambda rows, share=shares[label]: share.fitting(
-                    self.storage.sizes(rows, spec)
-                ),
-            )
-        gather(rankings.values(), samples, self.storage.encode)
-        return {
-            # Popped: a class' single rows are freed once they are joined.
-            label: StoredImages.of_rows(
-                self.storage, spec, rankings.pop(label).rows()
-            )
-            for label in arriving
-        }
-
-    def _with_exemplars(self, old, features, extract) -> np.ndarray:
-        """Returns the features of a class' exemplars, then of its new data."""
-        if not len(old):
-            return features
-        exemplars = self.storage.samples(
-            old.rows, old.image_spec, np.zeros(len(old), int)
+        return rank_classes(
+            samples,
+            counts,
+            self._images,
+            features=features,
+            extract=extract,
+            selection=self.selection,
+            seed=self.seed,
+            storage=self.storage,
         )
-        return np.concatenate([extract(exemplars.images()), features])
 
     def update(
         self,
@@ -327,47 +263,45 @@ class ExemplarMemory:
         Either all of it happens or, on an error, nothing.
 
         Args:
-            samples: new data.
-            extract: as for `rank`, with the network as it is now.
-            features: as for `rank`.
-            known: labels that the memory is to list even if there is no image
-                of them.
+            samples: New data.
+            extract: As for `rank`, with the network as it is now.
+            features: As for `rank`.
+            known: Labels that the memory is to list even without any image.
 
         Raises:
-            ValueError: if the budget is too small for the classes, or the
-                images are of another shape or dtype than the stored ones.
+            ValueError: If the budget is too small for the classes, or the
+                images have another shape or dtype than the exemplars.
         """
         self.check_images(samples.image_spec)
         arriving = distinct_in_order(samples.labels)
         classes = list(dict.fromkeys([*self.labels, *known, *arriving]))
-        absent = set(self.lacking(classes)).difference(arriving)
-        filled = [label for label in classes if label not in absent]
-        shares = self._shares(filled, _definite_spec(samples))
-        chosen = self._rank(samples, extract, shares, features)
+        absent = set(self.labels_without_exemplars(classes)) - set(arriving)
+        present = [label for label in classes if label not in absent]
+        quotas = self.quotas(len(present), definite_spec(samples))
+        counts = dict(zip(present, quotas, strict=True))
+        chosen = self.rank(samples, extract, counts, features)
         nothing = chosen[arriving[0]].head(0)
         merged = {**self._images, **dict.fromkeys(absent, nothing), **chosen}
-        self._images = self._cut({k: merged[k] for k in classes}, shares)
+        self._images = _cut(self, {label: merged[label] for label in classes})
 
     def add_from(self, model, images, labels=None) -> None:
         """Chooses exemplars from old data of the classes a model knows.
 
-        For a model that was trained elsewhere: it knows its classes, and this
-        memory does not. Call it as often as there is data; each call ranks
-        the classes that it brings, and all are cut to their quotas. Classes
-        of the model that no data has come for are listed without exemplars;
-        balanced fine-tuning and calibration need exemplars of every class
-        and are left out while there are such. No data at all changes nothing.
+        For a model that was trained elsewhere, as often as there is data: each
+        call ranks the classes that it brings, and cuts all to their quotas.
+        Classes of the model without data are listed without exemplars; while
+        there are such, balanced fine-tuning and calibration are left out.
 
         Args:
-            model: an `IncrementalClassifier`.
-            images: raw images `(samples, h, w, c)`, or a batched
+            model: An `IncrementalClassifier`.
+            images: Raw images `(samples, h, w, c)`, or a batched
                 `tf.data.Dataset` of `(images, labels)`.
-            labels: the user's labels of the images; `None` with a dataset.
+            labels: The user's labels of the images; `None` with a dataset.
 
         Raises:
-            ValueError: for labels that the model does not know, a memory of
-                another model, a capacity too small for the classes, or images
-                that do not fit.
+            ValueError: For labels that the model does not know, a memory of
+                another model, a budget that is too small for the classes, or
+                images that do not fit.
 
         >>> import keras_incremental as ki
         >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
@@ -377,49 +311,33 @@ class ExemplarMemory:
         >>> memory.labels, len(memory)
         (['cat', 'dog'], 3)
         """
-        if _is_nothing(images, labels):
-            return
-        samples = read_samples(
-            images, labels, image_shape=model.input_shape[1:]
-        )
-        unknown = model.classes.unknown(samples.labels)
-        if unknown:
-            raise ValueError(
-                f"add_from got images of the classes {unknown[:10]}, which the "
-                f"model does not know; it knows {model.labels[:10]} "
-                f"({len(model.labels)} in all). Teach it new classes by a fit."
-            )
-        strangers = [k for k in self.labels if k not in model.classes]
-        if strangers:
-            raise ValueError(
-                f"The memory holds classes {strangers[:10]} that the model "
-                f"does not know; it knows {model.labels[:10]}. Use a memory of "
-                "its own for each model."
-            )
-        self.update(samples, model.extract_features, known=model.labels)
+        samples = read_old_data(model, images, labels, self.labels)
+        if samples is not None:
+            self.update(samples, model.extract_features, known=model.labels)
 
     def check_room(
         self, labels: Iterable, image_spec: tf.TensorSpec | None = None
     ) -> None:
         """Refuses more classes than the budget has images for.
 
-        Where the size of an image is not known before it is encoded, as with
-        `JpegStorage`, a black image and the exemplars there are have to fit.
+        The best exemplar of each class has to fit beside the smallest image
+        possible of each new class.
 
         Args:
-            labels: of the images that are to come.
-            image_spec: of these images.
+            labels: Labels of the images that are to come.
+            image_spec: Shape and dtype of these images.
 
         Raises:
-            ValueError: if there is less than one image for each class.
+            ValueError: If there is less than one image for each class.
         """
-        classes = list(dict.fromkeys([*self.filled(), *labels]))
-        if self._sizes_differ(image_spec):
-            shares = self._shares(classes, image_spec)
-            self._cut(self._images, {k: shares[k] for k in self.filled()})
-            self._check_smallest(len(classes), image_spec)
-        elif self.budget is None or self._image_bytes(image_spec):
-            self.quotas(len(classes), image_spec)
+        size = _image_bytes(self, image_spec)
+        if self.budget is not None and size is None:
+            return  # not known before the images are read
+        present = self.labels_with_exemplars()
+        absent = self.labels_without_exemplars(dict.fromkeys(labels))
+        self._budget.quotas(len(present) + len(absent), size)
+        best = [self._images[label].sizes[:1] for label in present]
+        self._budget.deal([*best, *[np.array([size])] * len(absent)])
 
     def restore(self, images: Mapping) -> None:
         """Takes over the exemplars that a memory had `stored`."""
@@ -429,7 +347,7 @@ class ExemplarMemory:
         """Refuses images that cannot be stored, or not beside those that are.
 
         Raises:
-            ValueError: with shapes and dtypes.
+            ValueError: With shapes and dtypes.
         """
         self.storage.check(spec)
         mine = self.image_spec
@@ -444,144 +362,39 @@ class ExemplarMemory:
             )
 
     def save(self, directory) -> None:
-        """Writes the memory to a folder; the old folder stays until it is done.
-
-        `memory.json` holds budget, storage, selection, labels and counts,
-        `images.npy` the images as they are stored, class by class.
-        """
-        settings = {
-            "capacity": self.capacity,
-            "per_class": self.per_class,
-            "budget": self.budget,
-            "storage": storage_record(self.storage),
-            "selection": keras.saving.get_registered_name(self.selection),
-            "seed": self.seed,
-        }
-        memory_folder.write(directory, settings, self._images)
+        """Writes the memory into one file of a folder, whole or not at all."""
+        folder_format.write(directory, self)
 
     @classmethod
-    def load(
-        cls,
-        directory,
-        selection: Selection | None = None,
-        storage: Storage | None = None,
-    ):
-        """Reads a memory written by `save`; nothing in it is executed.
+    def load(cls, directory, selection=None, storage=None) -> "ExemplarMemory":
+        """Reads a memory written by `save`; no code in it is executed.
 
         Args:
-            directory: the folder.
-            selection: needed only if the memory was saved with a function that
+            directory: The folder.
+            selection: Needed only if the memory was saved with a function that
                 is not registered with `keras.saving`.
-            storage: to keep the images otherwise than they were saved; by
-                default as they were saved, a `DiskStorage` in the system's
-                temporary folder.
+            storage: In place of the saved one, whose folder is not kept.
 
         Raises:
-            FileNotFoundError: if the folder or a file in it is missing.
-            ValueError: if a file is damaged or of a newer format; it is named.
+            FileNotFoundError: If the folder or its file is missing.
+            ValueError: If the file is damaged; it is named.
         """
-        settings = memory_folder.read_settings(directory)
-        if selection is None:
-            selection = _registered_selection(settings["selection"])
-        saved = recorded_storage(settings["storage"])
-        memory = cls(
-            settings["capacity"],
-            settings["per_class"],
-            budget=settings["budget"],
-            storage=storage or saved,
-            selection=selection,
-            seed=settings["seed"],
-        )
-        for label, images in memory_folder.read_images(directory, saved):
-            if memory.storage != saved:
-                memory.storage.check(images.image_spec)
-                images = images.moved_to(memory.storage)
-            memory._images[label] = images
-        shares = memory._shares(memory.filled(), memory.image_spec)
-        memory._images = memory._cut(memory._images, shares)
+        settings, images = folder_format.read(directory, selection, storage)
+        memory = cls(**settings)
+        memory._images = _cut(memory, images)
         return memory
 
-    def _known_spec(self, image_spec) -> tf.TensorSpec | None:
-        """Returns the exemplars' spec, or the one given if it is definite."""
-        given = image_spec
-        if given is not None and not given.shape.is_fully_defined():
-            given = None
-        return self.image_spec or given
 
-    def _image_bytes(self, image_spec) -> int | None:
-        """Returns the size of every image, where it is known and the same."""
-        spec = self._known_spec(image_spec)
-        return None if spec is None else self.storage.image_bytes(spec)
-
-    def _sizes_differ(self, image_spec) -> bool:
-        """Whether the classes share bytes, and not a number of images."""
-        spec = self._known_spec(image_spec)
-        return (
-            self.budget is not None
-            and spec is not None
-            and self.storage.image_bytes(spec) is None
-        )
-
-    def _check_smallest(self, num_classes, image_spec) -> None:
-        """Refuses shares that even an image without content exceeds."""
-        spec = self._known_spec(image_spec)
-        black = np.zeros((1, *spec.shape), spec.dtype.as_numpy_dtype)
-        smallest = len(self.storage.to_bytes(*self.storage.encode(black)))
-        if self.budget < num_classes * smallest:
-            raise ValueError(
-                f"budget={self.budget} bytes is less than one exemplar for "
-                f"each of {num_classes} classes: with {self.storage!r} even a "
-                f"black image takes {smallest} bytes. Use budget > "
-                f"{num_classes * smallest}."
-            )
-
-    def _shares(self, classes, image_spec) -> dict[int | str, Share]:
-        """Returns the share of each class in the budget, by label."""
-        return self._budget.shares(
-            classes,
-            self._image_bytes(image_spec),
-            self._sizes_differ(image_spec),
-        )
-
-    def _cut(self, images, shares) -> dict[int | str, StoredImages]:
-        """Returns stored images cut to their shares, by label.
-
-        Raises:
-            ValueError: if not one image of a class fits into its share.
-        """
-        cut = {}
-        for label, ranked in images.items():
-            share = shares.get(label, Share(images=0))
-            cut[label] = ranked.head(share.fitting(ranked.sizes))
-            if label in shares and not len(cut[label]):
-                raise ValueError(
-                    f"The best exemplar of class {label!r} does not fit into "
-                    f"its share of budget={self.budget}, {share.size} bytes. "
-                    "Use a larger budget."
-                )
-        return cut
+def _image_bytes(memory: ExemplarMemory, image_spec) -> int | None:
+    """Returns what an image takes at least, for a budget in bytes."""
+    spec = memory.image_spec or image_spec
+    if memory.budget is None or not (spec and spec.shape.is_fully_defined()):
+        return None
+    return memory.storage.image_bytes(spec)
 
 
-def _definite_spec(samples: Samples) -> tf.TensorSpec:
-    """Returns shape and dtype of the images, also where a dataset has none."""
-    spec = samples.image_spec
-    if spec.shape.is_fully_defined():
-        return spec
-    return tf.TensorSpec(samples.take([0]).shape[1:], spec.dtype)
-
-
-def _is_nothing(images, labels) -> bool:
-    """Whether no image was passed."""
-    if isinstance(images, tf.data.Dataset):
-        return labels is None and not any(True for _ in images.take(1))
-    return labels is not None and not len(labels) and not len(images)
-
-
-def _registered_selection(name: str) -> Selection:
-    selection = keras.saving.get_registered_object(name)
-    if selection is None:
-        raise ValueError(
-            f"The memory was saved with the selection {name!r}, which is not "
-            "registered. Pass it: ExemplarMemory.load(directory, selection=...)"
-        )
-    return selection
+def _cut(memory: ExemplarMemory, images: Mapping) -> dict:
+    """Returns the best exemplars of each class that the budget allows."""
+    specs = [part.image_spec for part in images.values() if len(part)]
+    size = _image_bytes(memory, specs[0] if specs else None)
+    return memory._budget.cut(images, size)

@@ -1,107 +1,98 @@
-"""Gathering the images of a ranking, no more of them than fit a share."""
+"""Ranking the images of each class, and storing those that are chosen."""
 
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+import collections
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import tensorflow as tf
 
+from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.codecs import Storage
+from keras_incremental.exemplars.selection import check_features
+from keras_incremental.labels import distinct_in_order
 from keras_incremental.samples import Samples
 
-
-class Share(NamedTuple):
-    """A class' share of a memory.
-
-    Attributes:
-        images: how many at most.
-        size: how many bytes at most, as they are stored.
-
-    >>> Share(images=9, size=10).fitting([4, 4, 4, 1])
-    2
-    """
-
-    images: int = sys.maxsize
-    size: int = sys.maxsize
-
-    def fitting(self, sizes: Sequence[int]) -> int:
-        """Returns how many of the first images, of these bytes, fit."""
-        fitting = np.searchsorted(np.cumsum(sizes), self.size, side="right")
-        return min(self.images, int(fitting))
+Selection = Callable[[np.ndarray, int, object], np.ndarray]
+Extract = Callable[[tf.data.Dataset], np.ndarray]
 
 
-class Ranking:
-    """The rows of one class' ranking, while they are gathered in any order.
-
-    A row is kept only while it may yet be among those that fit: the rows that
-    are known before it take part of the share already.
+def rank_classes(
+    samples: Samples,
+    counts: Mapping[int | str, int],
+    exemplars: Mapping[int | str, ClassExemplars],
+    *,
+    features: np.ndarray | None,
+    extract: Extract,
+    selection: Selection,
+    seed: int,
+    storage: Storage,
+) -> dict[int | str, ClassExemplars]:
+    """Chooses images of each class in `samples`, as `ExemplarMemory.rank`.
 
     Args:
-        picks: best first: 0 and up for new images, below 0 for old ones,
-            counted from their end.
-        new: `(count,)` indices of the new images in their samples.
-        old: rows of the images stored before.
-        fitting: how many of the first rows of an array of rows fit.
+        samples: New data.
+        counts: How many images to choose, by label.
+        exemplars: Those in the memory by label, in order of arrival.
+        features: `(samples, dim)` of `samples`, if they are known.
+        extract: Maps a dataset of single images to `(samples, dim)` features.
+        selection: Function `(features, count, seed) -> indices`, best first.
+        seed: Passed to `selection`, with the position of the class.
+        storage: How the chosen images are stored.
     """
-
-    def __init__(
-        self,
-        picks: np.ndarray,
-        new: np.ndarray,
-        old: Sequence,
-        fitting: Callable[[Sequence], int],
-    ):
-        is_new = picks >= 0
-        self.ranks = np.flatnonzero(is_new)
-        self.indices = new[picks[is_new]]
-        self._end, self._fitting = len(picks), fitting
-        self._rows = {
-            int(rank): old[picks[rank]] for rank in np.flatnonzero(~is_new)
-        }
-
-    def may_hold(self, rank: int) -> bool:
-        """Whether the row of this rank may yet be among those that fit."""
-        return rank < self._end
-
-    def add(self, rows: dict[int, object]) -> None:
-        """Takes in rows by rank, and drops what does not fit any more."""
-        self._rows.update(rows)
-        ranks = sorted(self._rows)
-        count = self._fitting([self._rows[rank] for rank in ranks])
-        for rank in ranks[count:]:
-            del self._rows[rank]
-        if count < len(ranks):
-            self._end = min(self._end, ranks[count])
-
-    def rows(self) -> list:
-        """Returns the rows that fit, best first."""
-        return [self._rows[rank] for rank in sorted(self._rows)]
+    features = _checked(samples, features, extract)
+    arriving = distinct_in_order(samples.labels)
+    known = list(dict.fromkeys([*exemplars, *arriving]))
+    picks, indices = {}, []
+    for label in arriving:
+        index, old = samples.of_label(label), exemplars.get(label, ())
+        candidates = features[index]
+        if len(old):
+            candidates = np.concatenate([extract(old.dataset()), candidates])
+        count = min(counts[label], len(candidates))
+        order = selection(candidates, count, (seed, known.index(label)))
+        # Below 0: exemplars, counted from their end. 0 and up: new images.
+        picks[label] = np.asarray(order, int) - len(old)
+        indices.append(index[picks[label][picks[label] >= 0]])
+    new = _encoded(samples, np.concatenate(indices), storage)
+    spec = definite_spec(samples)
+    return {
+        label: ClassExemplars.of_rows(
+            storage,
+            spec,
+            [
+                new.popleft() if pick >= 0 else exemplars[label].rows[pick]
+                for pick in picks[label]
+            ],
+        )
+        for label in arriving
+    }
 
 
-def gather(
-    rankings: Iterable[Ranking], samples: Samples, encode: Callable
-) -> None:
-    """Encodes new images for rankings, in one pass over the samples.
+def definite_spec(samples: Samples) -> tf.TensorSpec:
+    """Returns shape and dtype of the images, also where a dataset has none."""
+    spec = samples.image_spec
+    if spec.shape.is_fully_defined():
+        return spec
+    return tf.TensorSpec(samples.take([0]).shape[1:], spec.dtype)
 
-    Args:
-        rankings: to add rows to.
-        samples: the new images.
-        encode: images `(count, h, w, c)` -> list of rows.
-    """
-    wanted = [
-        (ranking, int(rank)) for ranking in rankings for rank in ranking.ranks
-    ]
-    indices = [ranking.indices for ranking in rankings]
-    for positions, images in samples.parts(np.concatenate(indices)):
-        kept = [
-            (place, *wanted[position])
-            for place, position in enumerate(positions)
-            if wanted[position][0].may_hold(wanted[position][1])
-        ]
-        if not kept:
-            continue
-        rows = encode(images[[place for place, _, _ in kept]])
-        arrived: dict[Ranking, dict] = {}
-        for row, (_, ranking, rank) in zip(rows, kept, strict=True):
-            arrived.setdefault(ranking, {})[rank] = row
-        for ranking, part in arrived.items():
-            ranking.add(part)
+
+def _checked(samples, features, extract) -> np.ndarray:
+    if features is None:
+        features = extract(samples.images())
+    features = check_features(features)
+    if len(features) != len(samples):
+        raise ValueError(
+            f"{len(features)} rows of features for {len(samples)} images; "
+            "expected one for each image, in their order."
+        )
+    return features
+
+
+def _encoded(samples, indices, storage) -> collections.deque:
+    """Returns the rows that store the images at `indices`, read in one pass."""
+    rows = [None] * len(indices)
+    for positions, images in samples.parts(indices):
+        encoded = storage.encode(images)
+        for position, row in zip(positions, encoded, strict=True):
+            rows[position] = row
+    return collections.deque(rows)

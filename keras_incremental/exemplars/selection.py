@@ -33,8 +33,8 @@ def herding_order(features, count, seed=0):
 
     Args:
         features: `(samples, dim)`, float32 or float64; normalised here.
-        count: how many to rank, clipped to the number of samples.
-        seed: not used; part of the signature of every selection.
+        count: How many to rank, clipped to the number of samples.
+        seed: Not used; part of the signature of every selection.
 
     Returns:
         `(min(count, samples),)` indices, best first.
@@ -60,8 +60,8 @@ def random_order(features, count, seed=0):
 
     Args:
         features: `(samples, dim)`; only their number matters.
-        count: how many to rank, clipped to the number of samples.
-        seed: anything `numpy.random.default_rng` takes.
+        count: How many to rank, clipped to the number of samples.
+        seed: Anything `numpy.random.default_rng` takes.
 
     Returns:
         `(min(count, samples),)` indices.
@@ -78,8 +78,8 @@ def nearest_to_mean_order(features, count, seed=0):
 
     Args:
         features: `(samples, dim)`, float32 or float64; normalised here.
-        count: how many to rank, clipped to the number of samples.
-        seed: not used; part of the signature of every selection.
+        count: How many to rank, clipped to the number of samples.
+        seed: Not used; part of the signature of every selection.
 
     Returns:
         `(min(count, samples),)` indices, nearest first.
@@ -96,7 +96,7 @@ def check_features(features) -> np.ndarray:
     """Returns features as a float array, or says what is wrong with them.
 
     Raises:
-        ValueError: if not `(samples, dim)`, or not finite.
+        ValueError: If not `(samples, dim)`, or not finite.
     """
     features = np.asarray(features)
     if features.ndim != 2:

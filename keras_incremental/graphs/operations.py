@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 import keras
 
 from keras_incremental.graphs.graph import Graph, Node
+from keras_incremental.graphs.keras_names import VIEWS, WITHOUT_MACS
 
 # Returns the MACs of one image, or None if they are not known.
 Counter = Callable[[keras.layers.Layer, tuple, tuple], int | None]
@@ -369,36 +370,16 @@ _COUNTERS: dict[Counter, str] = {
         RandomTranslation RandomZoom
     """,
 }
+
+
 # Operations of `keras.ops`, and layers of `keras.applications`, by the names
 # of their classes, which are not public: elementwise, pooling, or moving data.
-_WITHOUT_MACS = """
-    Absolute Add Clip Cos Divide Exp Expm1 Floor Log Log1p Maximum Minimum
-    Multiply Negative Power Reciprocal Round Sign Sin Sqrt Square Subtract
-    Tanh TrueDivide Where
-    Celu Elu Gelu Glu HardSigmoid HardSilu HardTanh LeakyRelu LogSigmoid
-    LogSoftmax Relu Relu6 Selu Sigmoid Silu Softmax Softplus Softsign
-    Amax Amin AveragePool BatchNorm LayerNorm Max MaxPool Mean Min Moments
-    Normalize RMSNorm Std Sum Var
-    BroadcastTo Cast Concatenate DepthToSpace ExpandDims Flip GetItem Moveaxis
-    Pad Ravel Repeat Reshape Roll SpaceToDepth Split Squeeze Stack
-    StopGradient Swapaxes Take Tile Transpose
-    CustomScaleLayer LayerScale StochasticDepth
-"""
-_VIEWS = """
-    ActivityRegularization AlphaDropout Dropout Flatten GaussianDropout
-    GaussianNoise Identity InputLayer Masking RandomBrightness RandomContrast
-    RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom Reshape
-    SpatialDropout1D SpatialDropout2D SpatialDropout3D
-    ExpandDims Ravel Squeeze StopGradient StochasticDepth
-"""
-
-
 def _keras_names(names: str) -> list[str]:
     return [f"keras>{name}" for name in names.split()]
 
 
 _MACS: dict[str | type, Counter] = {
-    **dict.fromkeys(_keras_names(_WITHOUT_MACS), _none),
+    **dict.fromkeys(_keras_names(WITHOUT_MACS), _none),
     **{
         getattr(keras.layers, name): count
         for count, names in _COUNTERS.items()
@@ -407,5 +388,5 @@ _MACS: dict[str | type, Counter] = {
     "keras_incremental>ExpandableDense": _dense,
     "keras_incremental>ZeroPadShortcut": _none,
 }
-_IS_VIEW = dict.fromkeys(_keras_names(_VIEWS), True)
+_IS_VIEW = dict.fromkeys(_keras_names(VIEWS), True)
 _PARAMETERS = {"keras_incremental>ExpandableDense": _columns_in_use}

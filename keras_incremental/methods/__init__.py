@@ -2,7 +2,8 @@
 
 A method is a frozen dataclass of its knobs. It says how the model grows, which
 phases a task has, and how a class is decided; `IncrementalCallback` runs it. To
-add one, subclass `Method` and write `phases`.
+add one, subclass `Method` and write `phases`; to run it by name from a command
+line, add it to `BY_NAME`.
 """
 
 from keras_incremental.methods.eeil import EEIL
@@ -14,7 +15,16 @@ from keras_incremental.methods.phase import ClosedFormPhase, Phase
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
 from keras_incremental.methods.task_step import TaskStep
 
+# The names of methods on a command line; each with its defaults.
+BY_NAME = {
+    "eeil": EEIL(),
+    "finetune": FineTune(),
+    "joint": Joint(),
+    "partial_sharing": PartialSharing(),
+}
+
 __all__ = [
+    "BY_NAME",
     "EEIL",
     "ClosedFormPhase",
     "FineTune",

@@ -126,10 +126,12 @@ class EEIL(Method):
         )
 
     def _can_balance(self, task: TaskStep) -> bool:
-        if not (task.known_classes and self.finetune_epochs and task.memory):
+        if not (task.known_classes and self.finetune_epochs):
+            return False
+        if task.memory is None:
             return False
         old = task.model.labels[: task.known_classes]
-        missing = task.memory.lacking(old)
+        missing = task.memory.labels_without_exemplars(old)
         if missing:
             _logger.warning(
                 "Balanced fine-tuning is left out: the memory has no exemplar "

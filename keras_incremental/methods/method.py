@@ -17,12 +17,15 @@ class Method(abc.ABC):
     if anything raises, model and memory are what they were.
 
     Attributes:
-        needs_memory: whether the method cannot work without a memory.
+        needs_memory: whether it is to be run with exemplars. A command line
+            without them is refused.
+        needs_branch_point: whether the model is to have a branch point.
         keeps_all_data: whether the data of all tasks is kept for later ones.
     """
 
-    needs_memory = False
     keeps_all_data = False
+    needs_memory = False
+    needs_branch_point = False
 
     def check(
         self, model: IncrementalClassifier, memory: ExemplarMemory | None

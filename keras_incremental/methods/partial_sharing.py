@@ -74,6 +74,7 @@ class PartialSharing(Method):
     copies: int = 0
     calibrate: bool | None = None
     learning_rate_factor: Callable[[int], float] = StepDecay()
+    needs_branch_point = True
 
     def __post_init__(self):
         if not _is_number(self.width, numbers.Real) or not 0 < self.width <= 1:
@@ -164,7 +165,7 @@ class PartialSharing(Method):
         model, memory = task.model, task.memory
         if memory is None or self.calibrate is False:
             return False
-        missing = memory.lacking(model.labels)
+        missing = memory.labels_without_exemplars(model.labels)
         if missing:
             _logger.warning(
                 "Calibration is left out: the memory has no exemplar of the "

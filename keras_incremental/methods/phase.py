@@ -34,10 +34,10 @@ class Phase:
         noise_stddev: epoch of the phase -> standard deviation of the noise
             added to the batch-mean gradient.
         augmented: whether the callback's augmentation applies.
-        copies: variants of each image for which the outputs of the network's
-            frozen part are cached; 0 runs the frozen part on every batch. With
-            an augmentation, all but the first variant are augmented copies.
-            It matters only where a part of the network is frozen.
+        copies: with an augmentation, the variants of each image for which the
+            outputs of the network's frozen part are cached, all but the first
+            of them augmented; 0 runs the frozen part on every augmented batch.
+            Without an augmentation these outputs are always cached.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Phase:
     learning_rate_factor: Callable[[int], float] = unchanged
     noise_stddev: Callable[[int], float] = no_noise
     augmented: bool = True
-    copies: int = 1
+    copies: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

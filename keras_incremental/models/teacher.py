@@ -64,7 +64,7 @@ class Teacher:
             `(samples, allocated)` float32; columns without a unit are 0.
         """
         count = len(tf.nest.flatten(columns)[0])
-        rows = np.zeros((count, self._twin.allocated), np.float32)
+        rows = np.zeros((count, self._twin.trained_head.allocated), np.float32)
         for first in range(0, count, _BATCH):
             batch = tf.nest.map_structure(
                 lambda column, first=first: column[first : first + _BATCH],

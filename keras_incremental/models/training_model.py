@@ -8,9 +8,8 @@ import tensorflow as tf
 
 from keras_incremental import distribution
 from keras_incremental.models.compiled_loss import check_takes_logits
-from keras_incremental.models.counted_steps import CountedStepsModel
 from keras_incremental.models.gradient_noise import NoiseSettings, add_noise
-from keras_incremental.models.inference import Inference, in_batches
+from keras_incremental.models.network_model import NetworkModel
 from keras_incremental.models.optimizer_start import fresh_optimizer
 from keras_incremental.models.training_state import TrainingState
 from keras_incremental.networks import Network
@@ -18,7 +17,7 @@ from keras_incremental.objectives import Batch, CrossEntropy, Objective
 from keras_incremental.score_rules import ScoreRule
 
 
-class TrainingModel(CountedStepsModel):
+class TrainingModel(NetworkModel):
     """Trains a network on units, not on labels, by an objective.
 
     Loss: the batch means of the objective's terms, summed, plus the layers' own
@@ -32,15 +31,11 @@ class TrainingModel(CountedStepsModel):
     """
 
     def __init__(self, network: Network, score_rule: ScoreRule, name=None):
-        super().__init__(name=name)
-        # A list: Keras keeps track of an attribute even once it is replaced.
-        self._parts = [network, score_rule]
+        super().__init__(network, score_rule, name)
+        self._training = TrainingState()
         self._loss_mean = keras.metrics.Mean("loss")
         self._accuracy = keras.metrics.Mean("accuracy")
-        self._training = TrainingState()
-        self._inference = Inference(self)
-        self.built = True
-        self._use_network(network)
+        self.network = network
 
     def compile(self, *args, **kwargs):
         """As Keras' `compile`; without a loss it is the objective's.
@@ -56,74 +51,6 @@ class TrainingModel(CountedStepsModel):
         """As Keras', which leaves it to a class with a `compile` of its own."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
-
-    # What the model is made of.
-
-    @property
-    def network(self) -> Network:
-        """What grows and is trained; a method may set another one."""
-        return self._parts[0]
-
-    @network.setter
-    def network(self, network: Network) -> None:
-        with self.distribute_strategy.scope():
-            self._use_network(network)
-
-    @property
-    def score_rule(self) -> ScoreRule:
-        """How a class is decided; a method sets it in its `finish`."""
-        return self._parts[1]
-
-    @score_rule.setter
-    def score_rule(self, rule: ScoreRule) -> None:
-        if rule is not self.score_rule:
-            self._parts.pop(1)
-            self._parts.insert(1, rule)
-            self.reset_inference()
-
-    @property
-    def input_shape(self) -> tuple:
-        """Shape of a batch of raw images, `(None, h, w, c)`."""
-        return self.network.base().backbone.input_shape
-
-    def call(self, inputs, training=None):
-        if training:
-            logits, features = self.network.trained(
-                self.network.frozen(inputs), training=True
-            )
-        else:
-            logits, features = self.network.outputs(self.network.frozen(inputs))
-        return self.score_rule(features, logits)
-
-    def extract_features(self, images, batch_size: int = 256) -> np.ndarray:
-        """Returns the network's features, in inference mode.
-
-        Args:
-            images: raw images `(samples, h, w, c)`, or a dataset of single raw
-                images.
-            batch_size: images per call of the network.
-
-        Returns:
-            `(samples, dim)` float32.
-        """
-        features = in_batches(self._inference.features, images, batch_size)
-        if features is None:
-            return np.zeros((0, self.network.feature_dim), np.float32)
-        return features
-
-    def logits_and_scores(self, images, batch_size: int = 256) -> tuple:
-        """Returns logits and scores of images, in inference mode.
-
-        The logits are the network's, before the score rule.
-
-        Args:
-            images: as for `extract_features`; one image at least.
-            batch_size: images per call of the network.
-
-        Returns:
-            two arrays `(samples, num_classes)` float32.
-        """
-        return in_batches(self._inference.outputs, images, batch_size)
 
     # Between phases and tasks.
 
@@ -168,15 +95,10 @@ class TrainingModel(CountedStepsModel):
         training = self._training
         if not training.is_distilling:
             count = len(tf.nest.flatten(columns)[0])
-            return np.zeros((count, self.network.allocated), np.float32)
+            return np.zeros(
+                (count, self.network.trained_head.allocated), np.float32
+            )
         return training.teacher.all_logits(columns)
-
-    def _use_network(self, network: Network) -> None:
-        if network is not self.network:
-            self._parts.pop(0)
-            self._parts.insert(0, network)
-        network.activate()
-        self.follow_network()
 
     def follow_network(self) -> None:
         """Takes note that the network may have other variables than before.
@@ -201,12 +123,6 @@ class TrainingModel(CountedStepsModel):
         """Has the train step traced again."""
         self.train_function = None
         self._training.forget_traces()
-
-    def reset_inference(self) -> None:
-        """Has the functions of `evaluate` and `predict` traced again."""
-        self.test_function = None
-        self.predict_function = None
-        self._inference = Inference(self)
 
     def average_statistics(self) -> None:
         """Gives moving statistics their mean over all replicas.
@@ -301,7 +217,7 @@ class TrainingModel(CountedStepsModel):
             units,
             logits,
             features,
-            self.network.head_of_unit(),
+            self.network.trained_head.head_of_unit(),
             teacher_logits,
             None if self.loss is None else compiled_loss,
         )

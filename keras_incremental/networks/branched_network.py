@@ -134,14 +134,8 @@ class BranchedNetwork(BranchingNetwork):
         self.branches = list(branches)
         self.built = True
 
-    @property
-    def heads(self):
-        heads = self._base.heads
-        for branch in self.branches:
-            for head in branch.head.heads:
-                first = heads[-1].stop if heads else 0
-                heads.append(slice(first, first + head.stop - head.start))
-        return heads
+    def head_layers(self):
+        return [self._base.head, *self.branch_heads()]
 
     @property
     def trained_units(self):
@@ -182,13 +176,6 @@ class BranchedNetwork(BranchingNetwork):
         self.activate()
         return self
 
-    @property
-    def allocated(self):
-        return self.branches[-1].head.allocated
-
-    def grow(self, units, seed=None):
-        self.branches[-1].head.expand(units, seed)
-
     def shrink(self, num_heads):
         while self.branches:
             head, more = self.branches[-1].head, len(self.heads) - num_heads
@@ -211,25 +198,6 @@ class BranchedNetwork(BranchingNetwork):
             newest.copy_from(twin)
         else:
             self.branches.pop()
-
-    def head_weights(self, index):
-        layer, index = self._head(index)
-        return layer.head_weights(index)
-
-    def set_head_weights(self, index, kernel, bias):
-        layer, index = self._head(index)
-        layer.set_head_weights(index, kernel, bias)
-
-    def _head(self, index: int) -> tuple[ExpandableDense, int]:
-        """Returns the layer that holds a head, and the head's index there."""
-        layers = [self._base.head, *self.branch_heads()]
-        places = [
-            (layer, i) for layer in layers for i in range(len(layer.heads))
-        ]
-        return places[index]
-
-    def head_of_unit(self):
-        return self.branches[-1].head.head_of_unit()
 
     def frozen(self, images):
         return self.trunk_outputs(images)
@@ -306,8 +274,3 @@ class BranchedNetwork(BranchingNetwork):
         super().finalize_state()
         for branch in self.branches:
             branch.finalize_state()
-
-    def check_units(self):
-        self._base.check_units()
-        for branch in self.branches:
-            branch.head.check_units()

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.layers import ExpandableDense
+
 
 class Network(keras.layers.Layer):
     """Turns images into features and logits, and grows by heads of classes.
@@ -36,10 +38,26 @@ class Network(keras.layers.Layer):
 
     # Classes.
 
-    @property
     @abc.abstractmethod
+    def head_layers(self) -> list[ExpandableDense]:
+        """Returns the classification layers; the last one is trained."""
+
+    @property
     def heads(self) -> list[slice]:
         """The units of each head, in order of arrival."""
+        heads, first = [], 0
+        for layer in self.head_layers():
+            heads += [
+                slice(first + head.start, first + head.stop)
+                for head in layer.heads
+            ]
+            first += layer.units
+        return heads
+
+    @property
+    def trained_head(self) -> ExpandableDense:
+        """The classification layer that is trained, and takes new classes."""
+        return self.head_layers()[-1]
 
     @property
     def units(self) -> int:
@@ -51,12 +69,6 @@ class Network(keras.layers.Layer):
         """The units whose logits `trained` returns."""
         return slice(0, self.units)
 
-    @property
-    @abc.abstractmethod
-    def allocated(self) -> int:
-        """Room for so many trained units without new variables."""
-
-    @abc.abstractmethod
     def grow(self, units: int, seed: int | None = None) -> None:
         """Adds a head for `units` new classes; the rest stays as it is.
 
@@ -64,6 +76,7 @@ class Network(keras.layers.Layer):
             units: how many classes.
             seed: Seed for initialising the new head.
         """
+        self.trained_head.expand(units, seed)
 
     @abc.abstractmethod
     def shrink(self, num_heads: int) -> "Network":
@@ -76,17 +89,32 @@ class Network(keras.layers.Layer):
             are gone.
         """
 
-    @abc.abstractmethod
     def head_weights(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns kernel `(features, units)` and bias `(units,)` of a head."""
+        """Returns kernel `(features, units)` and bias `(units,)` of a head.
 
-    @abc.abstractmethod
+        Args:
+            index: of the head, in order of arrival; -1 is the newest.
+        """
+        layer, index = self._place_of_head(index)
+        return layer.head_weights(index)
+
     def set_head_weights(self, index: int, kernel, bias) -> None:
-        """Assigns what `head_weights` returns."""
+        """Assigns what `head_weights` returns.
 
-    @abc.abstractmethod
-    def head_of_unit(self) -> tf.Tensor:
-        """Returns the head of each of the trained units, `(units,)` int32."""
+        Raises:
+            ValueError: if a shape is not that of the head.
+        """
+        layer, index = self._place_of_head(index)
+        layer.set_head_weights(index, kernel, bias)
+
+    def _place_of_head(self, index: int) -> tuple[ExpandableDense, int]:
+        """Returns the layer that holds a head, and the head's index there."""
+        places = [
+            (layer, i)
+            for layer in self.head_layers()
+            for i in range(len(layer.heads))
+        ]
+        return places[index]
 
     # Computing.
 
@@ -127,7 +155,10 @@ class Network(keras.layers.Layer):
         return self.outputs(frozen)[1]
 
     def call(self, inputs, training=None):
-        return self.outputs(self.frozen(inputs))
+        frozen = self.frozen(inputs)
+        if training and self.trained_units == slice(0, self.units):
+            return self.trained(frozen, training=True)
+        return self.outputs(frozen)
 
     @property
     @abc.abstractmethod
@@ -173,19 +204,14 @@ class Network(keras.layers.Layer):
     def finalize_state(self) -> None:
         """Makes all that is computed from variables follow their values."""
 
-    @abc.abstractmethod
     def check_units(self) -> None:
         """Refuses loaded weights of another number of classes.
 
         Raises:
             ValueError: with both numbers.
         """
-
-    def compute_output_shape(self, input_shape):
-        return (
-            (input_shape[0], self.units),
-            (input_shape[0], self.feature_dim),
-        )
+        for layer in self.head_layers():
+            layer.check_units()
 
 
 class Traced:

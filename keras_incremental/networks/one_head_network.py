@@ -56,9 +56,8 @@ class OneHeadNetwork(BranchingNetwork):
         self.built = True
         self._trace_branches()
 
-    @property
-    def heads(self):
-        return self.head.heads
+    def head_layers(self):
+        return [self.head]
 
     @property
     def feature_dim(self):
@@ -82,25 +81,9 @@ class OneHeadNetwork(BranchingNetwork):
             self._base, [*self.branches, network], self.head.widened(dim)
         )
 
-    @property
-    def allocated(self):
-        return self.head.allocated
-
-    def grow(self, units, seed=None):
-        self.head.expand(units, seed)
-
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
         return self
-
-    def head_weights(self, index):
-        return self.head.head_weights(index)
-
-    def set_head_weights(self, index, kernel, bias):
-        self.head.set_head_weights(index, kernel, bias)
-
-    def head_of_unit(self):
-        return self.head.head_of_unit()
 
     def frozen(self, images):
         """Returns the trunk's outputs and the features of old branches."""
@@ -183,9 +166,6 @@ class OneHeadNetwork(BranchingNetwork):
     def _trace_branches(self) -> None:
         """Makes a function for each branch, traced once."""
         self._traced = Traced(*map(_inference, self.branches))
-
-    def check_units(self):
-        self.head.check_units()
 
 
 def _inference(network: keras.Model):

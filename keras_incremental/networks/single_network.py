@@ -57,9 +57,8 @@ class SingleNetwork(Network):
     def base(self):
         return self
 
-    @property
-    def heads(self):
-        return self.head.heads
+    def head_layers(self):
+        return [self.head]
 
     @property
     def feature_dim(self):
@@ -85,25 +84,9 @@ class SingleNetwork(Network):
         """The backbone after the cut, or `None`."""
         return None if self._cut is None else self._cut.tail
 
-    @property
-    def allocated(self):
-        return self.head.allocated
-
-    def grow(self, units, seed=None):
-        self.head.expand(units, seed)
-
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
         return self
-
-    def head_weights(self, index):
-        return self.head.head_weights(index)
-
-    def set_head_weights(self, index, kernel, bias):
-        self.head.set_head_weights(index, kernel, bias)
-
-    def head_of_unit(self):
-        return self.head.head_of_unit()
 
     def trained(self, frozen, training=False):
         features = self.backbone(frozen, training=training)
@@ -111,9 +94,6 @@ class SingleNetwork(Network):
 
     def features(self, frozen):
         return self.backbone(frozen, training=False)
-
-    def call(self, inputs, training=None):
-        return self.trained(inputs, training=training)
 
     def structure(self):
         return {"heads": [head.stop - head.start for head in self.heads]}
@@ -172,9 +152,6 @@ class SingleNetwork(Network):
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)
-
-    def check_units(self):
-        self.head.check_units()
 
     def get_config(self):
         return {

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib import figure, ticker
 
-from keras_incremental.reports import pictures
+from keras_incremental.reports import plots
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without
 # the yellow that is too light for a line. Beyond them the dashes change.
@@ -86,7 +86,7 @@ def plot_accuracy(runs, path):
     Raises:
         ValueError: As `accuracy_figure`, or for another kind of file.
     """
-    return pictures.save(accuracy_figure(runs), path)
+    return plots.save(accuracy_figure(runs), path)
 
 
 def _draw_run(axes, index, name, results):
@@ -103,7 +103,7 @@ def _draw_run(axes, index, name, results):
         linestyle=_DASHES[index // len(_COLOURS) % len(_DASHES)],
         markersize=5,
         linewidth=1.6,
-        label=pictures.literal(f"{name}: average {average}, final {final}"),
+        label=plots.literal(f"{name}: average {average}, final {final}"),
     )
 
 
@@ -145,7 +145,7 @@ def _label_axes(axes, runs):
     axes.spines[["top", "right"]].set_visible(False)
     datasets = {results["dataset"] for results in runs.values()}
     if len(datasets) == 1:
-        axes.set_title(pictures.literal(datasets.pop()), fontsize="medium")
+        axes.set_title(plots.literal(datasets.pop()), fontsize="medium")
 
 
 def _spaced(values, gap):

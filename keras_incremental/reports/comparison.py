@@ -51,7 +51,7 @@ def compare(output_dirs, path):
         path: `str` or path-like; `.png`, `.svg` or `.pdf`.
 
     Returns:
-        The runs, as of `load_runs`.
+        The runs, as `load_runs` returns them.
 
     Raises:
         ValueError: As `load_runs`, or for another kind of file.

@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib import colors, figure, ticker
 
-from keras_incremental.reports import pictures
+from keras_incremental.reports import plots
 
 _MAX_CLASSES_WITH_NUMBERS = 20
 _MAX_NAMES = 40
@@ -87,7 +87,7 @@ def plot_confusion(matrix, class_names, path, task_boundaries=None):
         ValueError: As `confusion_figure`, or for another kind of file.
     """
     picture = confusion_figure(matrix, class_names, task_boundaries)
-    return pictures.save(picture, path)
+    return plots.save(picture, path)
 
 
 def _row_shares(matrix, class_names):
@@ -131,7 +131,7 @@ def _short(name):
     text = str(name)
     if len(text) > _MAX_NAME_LENGTH:
         text = text[: _MAX_NAME_LENGTH - 1] + "…"
-    return pictures.literal(text)
+    return plots.literal(text)
 
 
 def _write_numbers(axes, shares):

@@ -2,7 +2,7 @@
 
 import tempfile
 
-from keras_incremental.files import RemotePath, as_path
+from keras_incremental.files import as_path, is_remote
 
 ARTEFACTS = (
     "results.json",
@@ -43,7 +43,7 @@ def claim_output_dir(output_dir, resuming=False):
     True
     """
     folder = as_path(output_dir)
-    if isinstance(folder, RemotePath):
+    if is_remote(folder):
         raise ValueError(
             f"The output folder {str(folder)!r} is not local. Write to a local "
             "folder, then copy it; models, memories and backups alone may be "

@@ -68,10 +68,12 @@ def training_batches(
         dtype of the sources, units int32.
 
     Raises:
-        ValueError: if stored augmentation would take more than `cache_bytes`,
-            or a batch has less than one image for each replica.
+        ValueError: if the sources do not have the same column, stored
+            augmentation would take more than `cache_bytes`, or a batch has less
+            than one image for each replica.
     """
     sources = [source for source in sources if len(source)]
+    _check_names(sources)
     base = np.random.SeedSequence([*seed]).generate_state(2)
     base = tf.constant(base.astype(np.int64))
     # Not `Dataset.counter`, whose function TensorFlow keeps for ever.
@@ -107,6 +109,16 @@ def training_batches(
     )
     batches = batches.prefetch(_PREFETCHED).apply(endless)
     return batches.with_options(_as_it_is()), steps
+
+
+def _check_names(sources) -> None:
+    names = sorted({source.name for source in sources})
+    if len(names) > 1:
+        raise ValueError(
+            f"The sources of a phase have the columns {names}; expected the "
+            "same one in each, so that they can be mixed. Cache all of them or "
+            "none."
+        )
 
 
 def _check_replicas(count, steps, replicas) -> None:

@@ -60,9 +60,10 @@ class CachedColumn:
             rows = tf.numpy_function(
                 rows_at, [epoch % self.copies, indices], dtypes, stateful=False
             )
+            # Outside of a graph a single tensor comes without its list.
             rows = [
                 tf.ensure_shape(row, [None, *part.shape[2:]])
-                for row, part in zip(rows, parts, strict=True)
+                for row, part in zip(tf.nest.flatten(rows), parts, strict=True)
             ]
             packed = keras.tree.pack_sequence_as(self.rows, rows)
             return {self.name: packed}
@@ -139,7 +140,7 @@ def _write(rows, copy: int, first: int, last: int, values) -> None:
 
 
 def _allocate(probe, copies: int, count: int, memory_bytes: int):
-    """Returns empty rows like `probe`, and the folder of their files, if any."""
+    """Returns empty rows like `probe`, and the folder of their files."""
 
     def shape(part):
         return (copies, count, *part.shape[1:])

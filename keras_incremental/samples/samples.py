@@ -23,12 +23,14 @@ class Samples(abc.ABC):
         labels: `(samples,)` int64 or strings.
         image_spec: shape and dtype of one image.
         batch_size: of the dataset they were read from, or `None`.
+        name: of the column that they are in batches.
         copies: variants of each image.
     """
 
     labels: np.ndarray
     image_spec: tf.TensorSpec
     batch_size: int | None = None
+    name = "images"
     copies = 1
 
     def __len__(self):

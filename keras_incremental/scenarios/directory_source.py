@@ -7,11 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.scenarios.class_labels import shown
-from keras_incremental.scenarios.image_files import (
-    decode_image,
-    is_image,
-    resize_and_crop,
-)
+from keras_incremental.scenarios.image_files import image_reader, is_image
 from keras_incremental.scenarios.progress import with_progress
 
 
@@ -29,7 +25,7 @@ class FileImages:
         self.labels = labels
         self.image_shape = (*size, channels)
         self.dtype = tf.uint8
-        self._paths, self._size, self._channels = paths, size, channels
+        self._paths, self._decode = paths, image_reader(size, channels)
 
     def dataset(self, indices):
         """Returns the unbatched `(image, label)` pairs of `indices`."""
@@ -39,8 +35,7 @@ class FileImages:
         )
 
     def _read(self, path, label):
-        image = decode_image(tf.io.read_file(path), self._channels)
-        return resize_and_crop(image, self._size), label
+        return self._decode(path), label
 
 
 def train_and_test(path, test_path, test_fraction, seed, size, channels):

@@ -1,5 +1,7 @@
 """Reading image files: formats, channels, and one size for all."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -49,6 +51,27 @@ def as_size(image_size):
             f"image_size={image_size!r}; expected at least one pixel a side."
         )
     return int(pair[0]), int(pair[1])
+
+
+@functools.cache
+def image_reader(size, channels):
+    """Returns a function that reads an image file, traced once per process.
+
+    Args:
+        size: `(height, width)` in pixels.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        A `tf.function` from a path, a scalar string, to `(*size, channels)`
+        uint8.
+    """
+
+    def read(path):
+        image = decode_image(tf.io.read_file(path), channels)
+        return resize_and_crop(image, size)
+
+    signature = [tf.TensorSpec((), tf.string)]
+    return tf.function(read, signature, autograph=False)
 
 
 def resize_and_crop(image, size):

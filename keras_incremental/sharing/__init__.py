@@ -3,7 +3,7 @@
 from keras_incremental.sharing.curve import SharingCurve, SharingPoint
 from keras_incremental.sharing.cut_points import CutPoint, cut_points
 from keras_incremental.sharing.demo import hold_out
-from keras_incremental.sharing.search import DEFAULT_POINTS, search
+from keras_incremental.sharing.search import DEFAULT_POINTS, fit_tasks, search
 
 __all__ = [
     "DEFAULT_POINTS",
@@ -11,6 +11,7 @@ __all__ = [
     "SharingCurve",
     "SharingPoint",
     "cut_points",
+    "fit_tasks",
     "hold_out",
     "search",
 ]

@@ -8,7 +8,7 @@ import textwrap
 
 from keras_incremental.cost import CostReport
 from keras_incremental.files import atomic_write
-from keras_incremental.sharing import picture
+from keras_incremental.sharing import plots
 
 _LONGEST_NAME = 20
 _LINE = 80
@@ -169,7 +169,7 @@ class SharingCurve:
         Args:
             path: `str` or path-like; `.png`, `.svg` or `.pdf`.
         """
-        return picture.plot_curve(self, path)
+        return plots.plot_curve(self, path)
 
     def _loss(self, point: SharingPoint) -> float:
         return self.points[0].task_aware_accuracy - point.task_aware_accuracy

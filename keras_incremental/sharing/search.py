@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,28 @@ DEFAULT_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BATCH = 256
 
 
+def fit_tasks(model, tasks, incremental, *, epochs, batch_size, verbose):
+    """Adds tasks to a model, one `fit` each; returns the callback's reports.
+
+    Args:
+        model: `IncrementalClassifier` with a branch point.
+        tasks: sequence of `Task`, in order.
+        incremental: `IncrementalCallback` of all of them.
+        epochs: number of epochs of each task.
+        batch_size: number of images in a training batch.
+        verbose: verbosity of `fit`.
+    """
+    for task in tasks:
+        model.fit(
+            task.train.batch(batch_size),
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=[incremental],
+        )
+    return incremental.reports
+
+
 def search(
     model: IncrementalClassifier,
     tasks: Task | Sequence[Task],
@@ -36,6 +58,7 @@ def search(
     seed: int = 0,
     macs: Mapping | None = None,
     verbose: int | str = "auto",
+    train: Callable = fit_tasks,
 ) -> SharingCurve:
     """Trains the same tasks at several branch points.
 
@@ -65,6 +88,9 @@ def search(
         seed: as of `IncrementalCallback`.
         macs: as of `keras_incremental.cost.report`.
         verbose: of `fit`.
+        train: `function(model, tasks, incremental, epochs=, batch_size=,
+            verbose=)` that adds the tasks to the model of one point and
+            returns the report of each; by default `fit_tasks`.
 
     Returns:
         a `SharingCurve`: `print` it, `save` it, `plot` it; `chosen` is the
@@ -94,28 +120,19 @@ def search(
             augment=augment,
             seed=seed,
         )
-        seconds = _train(
-            candidate, tasks, incremental, batch_size, epochs, verbose
-        )
-        cost_report = _cost(candidate, batch_size, augment, method, macs)
-        found.append(
-            _point(candidate, tasks, incremental.reports, seconds, cost_report)
-        )
-    return SharingCurve(tuple(found), tolerance)
-
-
-def _train(model, tasks, incremental, batch_size, epochs, verbose) -> float:
-    """Adds the tasks to a candidate; returns the seconds of all."""
-    started = time.perf_counter()
-    for task in tasks:
-        model.fit(
-            task.train.batch(batch_size),
-            batch_size=batch_size,
+        started = time.perf_counter()
+        reports = train(
+            candidate,
+            tasks,
+            incremental,
             epochs=epochs,
+            batch_size=batch_size,
             verbose=verbose,
-            callbacks=[incremental],
         )
-    return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        cost_report = _cost(candidate, batch_size, augment, method, macs)
+        found.append(_point(candidate, tasks, reports, seconds, cost_report))
+    return SharingCurve(tuple(found), tolerance)
 
 
 def _point(model, tasks, reports, seconds, cost_report) -> SharingPoint:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 
 from keras_incremental.distribution import split_batches
 from keras_incremental.methods import ClosedFormPhase, Phase, TaskStep
@@ -150,8 +151,8 @@ class PhaseRunner:
         model, task = self._model, self._task
         sources = phase.sources()
         augment = task.augment if phase.augmented else None
-        if model.network.has_frozen_part and phase.copies:
-            copies = phase.copies if augment is not None else 1
+        copies = 1 if augment is None else phase.copies
+        if model.network.has_frozen_part and copies:
             sources = [task.cached(source, copies) for source in sources]
             augment = None
         columns = {}
@@ -170,9 +171,21 @@ class PhaseRunner:
         )
 
     def _to_trained_units(self, labels):
-        """Returns the units of labels; the first one that is trained is 0."""
+        """Returns the units of labels; the first one that is trained is 0.
+
+        Raises:
+            ValueError: for labels of classes that are frozen.
+        """
         first = self._model.network.trained_units.start
-        return self._model.classes.to_units(labels) - first
+        units = self._model.classes.to_units(labels) - first
+        if (frozen := np.asarray(labels)[units < 0]).size:
+            raise ValueError(
+                f"A phase has images of the classes {np.unique(frozen)[:10]}, "
+                "which are not trained: the network's newest branch has logits "
+                "for its own classes alone. Leave their exemplars out of the "
+                "phase's sources, or use a network with one head for all."
+            )
+        return units
 
     def _record_epoch(self, epoch: int) -> None:
         """Records a finished epoch; called after all other callbacks."""

@@ -87,17 +87,20 @@ def test_sequential_model_built_by_one_batch_is_taken_for_any_size(last):
     assert extractor.input_shape == (None, 8, 8, 3)
     assert extractor.output_shape[0] is None
     if last:
-        np.testing.assert_array_equal(extractor(images()[:3]), features[:3])
+        # A batch of another size may be added up in another order.
+        np.testing.assert_allclose(
+            extractor(images()[:3]), features[:3], rtol=1e-5, atol=1e-6
+        )
     assert extractor.weights[0] is backbone.weights[0]
 
 
 def test_keras_application_is_pooled():
-    mobilenet = keras.applications.MobileNetV2(
+    vgg16 = keras.applications.VGG16(
         weights=None, include_top=False, input_shape=(32, 32, 3)
     )
-    extractor = as_feature_extractor(mobilenet)
-    assert extractor.output_shape == (None, 1280)
-    assert extractor.count_params() == mobilenet.count_params()
+    extractor = as_feature_extractor(vgg16)
+    assert extractor.output_shape == (None, 512)
+    assert extractor.count_params() == vgg16.count_params()
 
 
 def test_lists_of_one_tensor_are_unwrapped():
@@ -123,7 +126,14 @@ def test_saved_extractor_gives_equal_features(tmp_path):
     extractor = as_feature_extractor(sequential(layers.Conv2D(6, 3)))
     extractor.save(tmp_path / "extractor.keras")
     loaded = keras.models.load_model(tmp_path / "extractor.keras")
-    np.testing.assert_array_equal(loaded(images()), extractor(images()))
+    for found, saved in zip(
+        loaded.get_weights(), extractor.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(found, saved)
+    # The loaded network is another one, which may round in another way.
+    np.testing.assert_allclose(
+        loaded(images()), extractor(images()), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("value", [None, "resnet32", layers.Dense(3)])

@@ -1,6 +1,6 @@
 """Every benchmark runs at a small size, so that none rots.
 
-What needs PyTorch is skipped where it is not installed; CI installs it.
+What needs PyTorch is skipped where it is not installed, as in CI.
 """
 
 import importlib.util
@@ -38,6 +38,8 @@ def test_every_benchmark_is_in_the_table_and_in_this_file():
     assert all(f'"{name}"' in tests for name in names)
 
 
+@pytest.mark.slow
+@pytest.mark.timed
 def test_herding_is_far_faster_than_loops():
     output = run(
         "herding.py",

@@ -1,6 +1,7 @@
 """A run that is cut off goes on where it was, to the same end."""
 
-import functools
+import contextlib
+import dataclasses
 
 import keras
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
+from keras_incremental.methods import ClosedFormPhase, Phase
+from keras_incremental.score_rules import NearestMean
 
 TASKS = [[3, 1], [0, 2]]
 RAW = ki.exemplars.RawStorage()
@@ -50,21 +53,49 @@ class CutAtEpoch(keras.callbacks.Callback):
             raise CutError
 
 
-@pytest.fixture(name="digits", scope="module")
-def _digits():
-    images, labels, _, _ = ki.scenarios.load_digits()
-    rows = np.concatenate([np.flatnonzero(labels == k)[:24] for k in range(6)])
-    return images[rows], labels[rows]
+@dataclasses.dataclass(frozen=True)
+class Solved(ki.Method):
+    """A phase in closed form between two trained ones, and a score rule."""
+
+    def phases(self, task):
+        def phase(name):
+            return Phase(
+                name, task.epochs, lambda: [task.samples, *task.exemplars()]
+            )
+
+        return [
+            phase("before"),
+            ClosedFormPhase("solved", lambda: self._solve(task)),
+            phase("after"),
+        ]
+
+    def _solve(self, task):
+        network = task.model.network
+        shift = task.features(task.samples).mean()
+        for index in range(len(network.heads)):
+            kernel, bias = network.head_weights(index)
+            network.set_head_weights(index, 0.5 * kernel, bias + shift)
+
+    def finish(self, task):
+        exemplars = task.memory.samples()
+        features = task.features(exemplars)
+        task.model.score_rule = NearestMean(
+            [
+                features[exemplars.labels == label].mean(axis=0)
+                for label in task.model.labels
+            ]
+        )
 
 
 METHODS = {
-    "eeil": lambda: ki.EEIL(
+    "eeil": ki.EEIL(
         finetune_epochs=2,
         learning_rate_factor=ki.methods.StepDecay(2),
         gradient_noise=ki.methods.GradientNoise(),
     ),
-    "partial_sharing": ki.PartialSharing,
-    "joint": ki.Joint,
+    "partial_sharing": ki.PartialSharing(),
+    "joint": ki.Joint(),
+    "solved": Solved(),
 }
 
 
@@ -72,38 +103,22 @@ class Run:
     """What one process holds: model, memory and callback."""
 
     def __init__(
-        self,
-        method,
-        backup_dir,
-        seed=0,
-        finetune=None,
-        storage=RAW,
-        use_ema=False,
-        **options,
+        self, model, method, backup_dir, finetune=None, storage=RAW, **options
     ):
-        keras.utils.set_random_seed(seed)
-        branched = method == "partial_sharing"
-        self.model = ki.IncrementalClassifier(
-            ki.backbones.small((8, 8, 1)), branch_at="stage2" if branched
-            else None,
-        )  # fmt: skip
-        self.model.compile(
-            keras.optimizers.SGD(0.05, momentum=0.9, use_ema=use_ema)
-        )
-        self.memory = None
+        self.model, self.memory = model, None
         if method != "joint":
             self.memory = ki.ExemplarMemory(30, storage=storage)
-        made = METHODS[method]() if finetune is None else ki.EEIL(finetune)
+        branched = method == "partial_sharing"
         self.callback = ki.IncrementalCallback(
             self.memory,
-            made,
+            METHODS[method] if finetune is None else ki.EEIL(finetune),
             augment=None if branched else ki.augmentation.CropFlip(1),
             backup_dir=backup_dir,
             **options,
         )
 
-    def __call__(self, digits, cut=None, tasks=TASKS, epochs=3):
-        images, labels = digits
+    def __call__(self, data, cut=None, tasks=TASKS, epochs=2):
+        images, labels = data
         for task in tasks:
             chosen = np.isin(labels, task)
             self.model.fit(
@@ -119,78 +134,163 @@ class Run:
         arrays = [np.asarray(v) for v in self.model.state_variables()]
         if self.memory is not None:
             arrays += [self.memory.images(k) for k in self.memory.labels]
-        return self.model.labels, [array.tobytes() for array in arrays]
+        rule = type(self.model.score_rule).__name__
+        return self.model.labels, rule, [array.tobytes() for array in arrays]
 
 
-@pytest.fixture(name="straight", scope="module")
-def _straight(digits, tmp_path_factory):
-    """Returns a run of a method that nothing cut off, made once."""
-
-    @functools.cache
-    def straight(method):
-        run = Run(method, tmp_path_factory.mktemp(method))
-        run(digits)
-        return run
-
-    return straight
+@pytest.fixture(name="data", scope="module")
+def _data(blobs):
+    return blobs(range(4), per_class=24)
 
 
-@pytest.mark.parametrize("method", ["eeil", "partial_sharing"])
+class Processes:
+    """Starts processes one after the other, each from the same new model.
+
+    All but the fresh ones share a model, so that it is traced once.
+    """
+
+    def __init__(self, make_backbone, restored):
+        self._make_backbone, self._restored = make_backbone, restored
+        self._shared, self._open = {}, contextlib.ExitStack()
+        self._straight = {}
+
+    def __call__(
+        self, method, backup_dir, fresh=False, use_ema=False, **options
+    ):
+        """Returns the run of a new process; the one before has ended."""
+        self.end()
+        branch_at = 0.0 if method == "partial_sharing" else None
+        model = self._shared.get((branch_at, use_ema))
+        if fresh or model is None:
+            model = self._make(branch_at, use_ema)
+        if not fresh:
+            self._shared[branch_at, use_ema] = model
+            self._open.enter_context(self._restored(model))
+        return Run(model, method, backup_dir, **options)
+
+    def end(self):
+        """Ends the process that was started last."""
+        self._open.close()
+
+    def straight(self, method, data):
+        """Returns the end of a run that nothing cut off, made once."""
+        if method not in self._straight:
+            run = self(method, None)
+            run(data)
+            reports = [(r.epochs, r.details) for r in run.callback.reports]
+            self._straight[method] = run.state(), reports
+        return self._straight[method]
+
+    def _make(self, branch_at, use_ema):
+        model = ki.IncrementalClassifier(
+            self._make_backbone(), branch_at=branch_at
+        )
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9, use_ema=use_ema))
+        return model
+
+
+@pytest.fixture(name="all_processes", scope="module")
+def _all_processes(make_tiny_backbone, restored):
+    return Processes(make_tiny_backbone, restored)
+
+
+@pytest.fixture
+def start(all_processes):
+    yield all_processes
+    all_processes.end()
+
+
+@pytest.mark.parametrize("method", ["eeil", "partial_sharing", "solved"])
 def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
-    method, straight, digits, tmp_path
+    method, start, data, tmp_path
 ):
-    for cut in (Cut(batches=4), Cut(epochs=4)):
+    whole, reports = start.straight(method, data)
+    for cut in (Cut(batches=4), Cut(epochs=3)):
         with pytest.raises(CutError):
-            Run(method, tmp_path)(digits, cut)
-    run = Run(method, tmp_path)
-    run(digits)
-    whole = straight(method)
-    assert run.state() == whole.state()
-    reports = zip(run.callback.reports, whole.callback.reports, strict=True)
-    for mine, other in reports:
-        assert (mine.epochs, mine.details) == (other.epochs, other.details)
+            start(method, tmp_path, fresh=cut.epochs is not None)(data, cut)
+    run = start(method, tmp_path, fresh=True)
+    run(data)
+    assert run.state() == whole
+    assert [(r.epochs, r.details) for r in run.callback.reports] == reports
 
 
-def test_streamed_data_come_in_the_same_order_after_a_cut(digits, tmp_path):
-    images, labels = digits
-    data = tf.data.Dataset.from_tensor_slices((images, labels)).batch(9)
+def test_closed_forms_and_rules_come_back_at_any_epoch(start, data, tmp_path):
+    """Before and after the phase in closed form, and after a whole task."""
+    whole, reports = start.straight("solved", data)
+    assert whole[1] == "NearestMean"
+    assert [epochs for epochs, _ in reports] == [4, 4]
+    for epoch in range(1, 8):
+        folder = tmp_path / str(epoch)
+        with pytest.raises(CutError):
+            start("solved", folder)(data, CutAtEpoch(epoch))
+        run = start("solved", folder)
+        run(data)
+        assert run.state() == whole, epoch
+
+
+def test_a_closed_form_that_fails_starts_the_task_anew(
+    start, data, tmp_path, monkeypatch
+):
+    def fail(method, task):
+        raise CutError
+
+    whole, _ = start.straight("solved", data)
+    run = start("solved", tmp_path)
+    run(data, tasks=TASKS[:1])
+    before = run.state()
+    with monkeypatch.context() as patch, pytest.raises(CutError):
+        patch.setattr(Solved, "_solve", fail)
+        run(data, tasks=TASKS[1:])
+    assert run.state() == before
+    run(data, tasks=TASKS[1:])
+    assert run.state() == whole
+
+
+def test_streamed_data_come_in_the_same_order_after_a_cut(
+    start, data, tmp_path
+):
+    dataset = tf.data.Dataset.from_tensor_slices(data).batch(9)
 
     def run(folder, cut=()):
-        run = Run("eeil", tmp_path / folder, cache_bytes=20 * 64)
-        run.model.fit(data, epochs=4, verbose=0, callbacks=[run.callback, *cut])
+        run = start("eeil", tmp_path / folder, cache_bytes=20 * 16)
+        run.model.fit(
+            dataset, epochs=3, verbose=0, callbacks=[run.callback, *cut]
+        )
         return run.state()
 
     whole = run("whole")
     with pytest.raises(CutError):
-        run("cut", [Cut(epochs=2)])
+        run("cut", [Cut(epochs=1)])
     assert run("cut") == whole
 
 
 def test_averaged_weights_are_there_after_a_cut_between_phases(
-    digits, tmp_path
+    start, data, tmp_path
 ):
-    whole = Run("eeil", tmp_path / "whole", use_ema=True)
-    whole(digits)
+    whole = start("eeil", None, use_ema=True)
+    whole(data)
+    expected = whole.state()
     with pytest.raises(CutError):
-        # After the second step's third epoch, before its fine-tuning.
-        Run("eeil", tmp_path / "cut", use_ema=True)(digits, CutAtEpoch(6))
-    run = Run("eeil", tmp_path / "cut", use_ema=True)
-    run(digits)
-    assert run.state() == whole.state()
+        # After the second task's second epoch, before its fine-tuning.
+        start("eeil", tmp_path, use_ema=True)(data, CutAtEpoch(4))
+    run = start("eeil", tmp_path, use_ema=True)
+    run(data)
+    assert run.state() == expected
 
 
-def test_a_model_that_the_run_has_not_taught_is_refused(digits, tmp_path):
+def test_a_model_that_the_run_has_not_taught_is_refused(start, data, tmp_path):
     for _ in range(2):  # a run, and the run again
-        one, other = Run("joint", tmp_path), Run("joint", None)
-        one(digits, tasks=TASKS[:1])
+        one = start("joint", tmp_path, fresh=True)
+        one(data, tasks=TASKS[:1])
+        other = start("joint", None)
         other.callback = one.callback
-        with pytest.raises(ValueError, match=r"has taught a model.*\[1, 3\]"):
-            other(digits, tasks=TASKS[:1])
+        with pytest.raises(ValueError, match=r"has taught a model.*[13], [13]"):
+            other(data, tasks=TASKS[:1])
         assert other.model.num_classes == 0
 
 
-def test_settings_of_numpy_are_taken(digits, tmp_path):
-    run = Run("eeil", None)
+def test_settings_of_numpy_are_taken(start, data, tmp_path):
+    run = start("eeil", None)
     memory = ki.ExemplarMemory(
         np.int64(30),
         seed=np.int64(1),
@@ -199,30 +299,30 @@ def test_settings_of_numpy_are_taken(digits, tmp_path):
     run.callback = ki.IncrementalCallback(
         memory, seed=np.int64(2), backup_dir=tmp_path
     )
-    run(digits, tasks=TASKS[:1], epochs=np.int64(1))
+    run(data, tasks=TASKS[:1], epochs=np.int64(1))
     memory.save(tmp_path / "memory")
     loaded = ki.ExemplarMemory.load(tmp_path / "memory")
     assert (loaded.seed, loaded.storage) == (1, memory.storage)
 
 
-def test_joint_finds_the_data_of_earlier_steps_again(
-    straight, digits, tmp_path
-):
+def test_joint_finds_the_data_of_earlier_tasks_again(start, data, tmp_path):
+    whole, _ = start.straight("joint", data)
     with pytest.raises(CutError):
-        Run("joint", tmp_path)(digits, Cut(epochs=4))
-    run = Run("joint", tmp_path)
-    run(digits)
-    assert run.state() == straight("joint").state()
+        start("joint", tmp_path)(data, Cut(epochs=3))
+    run = start("joint", tmp_path)
+    run(data)
+    assert run.state() == whole
 
 
-def test_a_finished_run_trains_nothing_when_run_again(digits, tmp_path):
-    first = Run("eeil", tmp_path)
-    first(digits)
-    again = Run("eeil", tmp_path)
-    again(digits, Cut(batches=0))
-    assert again.state() == first.state()
+def test_a_finished_run_trains_nothing_when_run_again(start, data, tmp_path):
+    first = start("eeil", tmp_path, fresh=True)
+    first(data)
+    expected = first.state()
+    again = start("eeil", tmp_path, fresh=True)
+    again(data, Cut(batches=0))
+    assert again.state() == expected
     assert again.model.train_function_traces == 0
-    images, _ = digits
+    images, _ = data
     np.testing.assert_array_equal(
         again.model.predict(images, verbose=0),
         first.model.predict(images, verbose=0),
@@ -235,11 +335,13 @@ def test_a_finished_run_trains_nothing_when_run_again(digits, tmp_path):
     [ki.exemplars.JpegStorage(), ki.exemplars.DiskStorage()],
     ids=str,
 )
-def test_exemplars_come_back_as_they_were_stored(storage, digits, tmp_path):
-    first = Run("eeil", tmp_path, storage=storage)
-    first(digits, tasks=TASKS[:1], epochs=1)
-    again = Run("eeil", tmp_path, storage=storage)
-    again(digits, Cut(batches=0), tasks=TASKS[:1], epochs=1)
+def test_exemplars_come_back_as_they_were_stored(
+    storage, start, data, tmp_path
+):
+    first = start("eeil", tmp_path, storage=storage)
+    first(data, tasks=TASKS[:1], epochs=1)
+    again = start("eeil", tmp_path, storage=storage)
+    again(data, Cut(batches=0), tasks=TASKS[:1], epochs=1)
     assert again.memory.labels == first.memory.labels
     for label in first.memory.labels:
         ours, theirs = (run.memory.stored()[label] for run in (first, again))
@@ -247,14 +349,14 @@ def test_exemplars_come_back_as_they_were_stored(storage, digits, tmp_path):
         assert [*map(storage.to_bytes, ours.rows)] == [
             *map(storage.to_bytes, theirs.rows)
         ]
-    other = Run("eeil", tmp_path)
+    other = start("eeil", tmp_path)
     with pytest.raises(ValueError, match=r"memory was .*Storage.*RawStorage"):
-        other(digits, tasks=TASKS[:1], epochs=1)
+        other(data, tasks=TASKS[:1], epochs=1)
 
 
 @pytest.mark.parametrize("failing", ["memory", "backup"])
 def test_cut_off_while_the_memory_or_the_backup_is_written(
-    failing, straight, digits, tmp_path, monkeypatch
+    failing, start, data, tmp_path, monkeypatch
 ):
     def fail(*args, **kwargs):
         raise CutError
@@ -263,103 +365,97 @@ def test_cut_off_while_the_memory_or_the_backup_is_written(
         "memory": (ki.ExemplarMemory, "update"),
         "backup": (ki.callbacks.backup.BackupFolder, "commit"),
     }[failing]
-    cut = Run("eeil", tmp_path / "cut")
-    cut(digits, tasks=TASKS[:1])
+    whole, _ = start.straight("eeil", data)
+    cut = start("eeil", tmp_path / "cut")
+    cut(data, tasks=TASKS[:1])
     with monkeypatch.context() as patch, pytest.raises(CutError):
         patch.setattr(*target, fail)
-        cut(digits, tasks=TASKS[1:])
-    run = Run("eeil", tmp_path / "cut")
-    run(digits)
-    assert run.state() == straight("eeil").state()
+        cut(data, tasks=TASKS[1:])
+    run = start("eeil", tmp_path / "cut")
+    run(data)
+    assert run.state() == whole
 
 
-def test_a_failed_step_starts_anew_in_the_same_process(digits, tmp_path):
-    run = Run("eeil", tmp_path)
-    run(digits, tasks=TASKS[:1])
+def test_a_failed_task_starts_anew_in_the_same_process(start, data, tmp_path):
+    whole, _ = start.straight("eeil", data)
+    run = start("eeil", tmp_path)
+    run(data, tasks=TASKS[:1])
     with pytest.raises(CutError):
-        run(digits, Cut(epochs=1), tasks=TASKS[1:2])
-    run(digits, tasks=TASKS[1:2])
-    whole = Run("eeil", tmp_path / "whole")
-    whole(digits, tasks=TASKS[:2])
-    assert run.state() == whole.state()
+        run(data, Cut(epochs=1), tasks=TASKS[1:2])
+    run(data, tasks=TASKS[1:2])
+    assert run.state() == whole
 
 
-def test_a_step_that_cannot_be_backed_up_is_undone(
-    straight, digits, tmp_path, monkeypatch
+def test_a_task_that_cannot_be_backed_up_is_undone(
+    start, data, tmp_path, monkeypatch
 ):
     commit = ki.callbacks.backup.BackupFolder.commit
 
     def full(folder, record, blobs):
-        if record["progress"] is None:  # the end of a step
+        if record["progress"] is None:  # the end of a task
             raise OSError(28, "No space left on device")
         commit(folder, record, blobs)
 
-    run = Run("eeil", tmp_path)
-    run(digits, tasks=TASKS[:1])
+    whole, _ = start.straight("eeil", data)
+    run = start("eeil", tmp_path)
+    run(data, tasks=TASKS[:1])
     before = run.state()
     with monkeypatch.context() as patch, pytest.raises(OSError, match="space"):
         patch.setattr(ki.callbacks.backup.BackupFolder, "commit", full)
-        run(digits, tasks=TASKS[1:])
+        run(data, tasks=TASKS[1:])
     assert run.state() == before
     assert len(run.callback.reports) == 1
-    run(digits, tasks=TASKS[1:])
-    assert run.state() == straight("eeil").state()
-    again = Run("eeil", tmp_path)
-    again(digits, Cut(batches=0))
-    assert again.state() == run.state()
+    run(data, tasks=TASKS[1:])
+    assert run.state() == whole
+    again = start("eeil", tmp_path)
+    again(data, Cut(batches=0))
+    assert again.state() == whole
 
 
-def test_backup_of_another_run_is_refused(digits, tmp_path):
-    Run("eeil", tmp_path)(digits, tasks=TASKS[:1])
-    with pytest.raises(ValueError, match="another run: method was"):
-        Run("eeil", tmp_path, finetune=7)(digits, tasks=TASKS[:1])
+def test_a_backup_of_another_run_or_other_data_is_refused(
+    start, data, tmp_path
+):
+    start("eeil", tmp_path)(data, tasks=TASKS[:1])
+    for options, arguments, message in (
+        ({"finetune": 7}, {}, "another run: method was"),
+        ({}, {"tasks": [[0, 2]]}, "task 0 had other data"),
+        ({}, {"epochs": 4}, "epochs 2, now 4"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            start("eeil", tmp_path, **options)(
+                data, **{"tasks": TASKS[:1], **arguments}
+            )
 
 
-def test_other_data_or_options_are_refused(digits, tmp_path):
-    Run("eeil", tmp_path)(digits, tasks=TASKS[:1])
-    with pytest.raises(ValueError, match="step 0 had other data"):
-        Run("eeil", tmp_path)(digits, tasks=[[0, 2]])
-    with pytest.raises(ValueError, match="epochs 3, now 4"):
-        Run("eeil", tmp_path)(digits, tasks=TASKS[:1], epochs=4)
-
-
-def test_a_model_that_knows_other_classes_is_refused(digits, tmp_path):
-    Run("eeil", tmp_path)(digits, tasks=TASKS[:1])
-    other = Run("eeil", tmp_path)
+def test_a_model_that_knows_other_classes_is_refused(start, data, tmp_path):
+    start("eeil", tmp_path)(data, tasks=TASKS[:1])
+    other = start("eeil", tmp_path)
     other.model.add_classes([9])
     with pytest.raises(ValueError, match="not the first of the backup's"):
-        other(digits, tasks=TASKS[:1])
+        other(data, tasks=TASKS[:1])
 
 
-def test_early_stopping_before_a_cut_stays_in_effect(digits, tmp_path):
-    images, labels = digits
-    chosen = np.isin(labels, TASKS[0])
-
+def test_early_stopping_before_a_cut_stays_in_effect(start, data, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             self.model.stop_training = True
 
-    def fit(run, *callbacks):
-        run.model.fit(
-            images[chosen], labels[chosen], batch_size=16, epochs=5, verbose=0,
-            callbacks=[run.callback, *callbacks],
-        )  # fmt: skip
-
     def fail(*args, **kwargs):
         raise CutError
 
-    cut = Run("eeil", tmp_path)
+    cut = start("eeil", tmp_path)
     cut.memory.update = fail
     with pytest.raises(CutError):
-        fit(cut, Stop())
-    run = Run("eeil", tmp_path)
-    fit(run)
+        cut(data, Stop(), tasks=TASKS[:1], epochs=5)
+    run = start("eeil", tmp_path)
+    run(data, tasks=TASKS[:1], epochs=5)
     assert run.callback.reports[0].epochs == 1
 
 
-def test_a_run_is_backed_up_and_resumed_elsewhere(straight, digits):
+def test_a_run_is_backed_up_and_resumed_elsewhere(start, data, bucket):
+    whole, _ = start.straight("eeil", data)
     with pytest.raises(CutError):
-        Run("eeil", "ram://backups/eeil")(digits, Cut(epochs=4))
-    run = Run("eeil", "ram://backups/eeil")
-    run(digits)
-    assert run.state() == straight("eeil").state()
+        start("eeil", bucket)(data, Cut(epochs=3))
+    run = start("eeil", bucket)
+    run(data)
+    assert run.state() == whole

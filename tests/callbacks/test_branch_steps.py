@@ -1,4 +1,4 @@
-"""Steps that add a branch, as a user would run them; and their undoing."""
+"""Tasks that add a branch, as a user would run them; and their undoing."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental.methods import partial_sharing
+from keras_incremental.networks import BranchedNetwork, SingleNetwork
 
 
 def network():
@@ -47,6 +48,61 @@ def make():
     return pair
 
 
+@pytest.fixture(name="with_base", scope="module")
+def _with_base(blobs):
+    """A model with a base of the classes 40 and 7, traced and trained."""
+    keras.utils.set_random_seed(0)
+    model = ki.IncrementalClassifier(network(), branch_at="shared")
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    fit(model, sharing(), *blobs([40, 7]))
+    return model
+
+
+@pytest.fixture(name="with_branch", scope="module")
+def _with_branch(blobs):
+    """A model with a base and a branch of the classes 300 and 5."""
+    keras.utils.set_random_seed(0)
+    model = ki.IncrementalClassifier(network(), branch_at="shared")
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9))
+    for labels in ([40, 7], [300, 5]):
+        fit(model, sharing(), *blobs(labels))
+    return model
+
+
+@pytest.fixture
+def base(with_base, restored):
+    """The model with a base; all that a test does to it is undone."""
+    with restored(with_base):
+        yield with_base
+
+
+@pytest.fixture
+def branched(with_branch, restored):
+    """The model with a branch; all that a test does to it is undone."""
+    with restored(with_branch):
+        yield with_branch
+
+
+def sharing(memory=None, **options):
+    return ki.IncrementalCallback(memory, ki.PartialSharing(**options))
+
+
+def with_exemplars(model, data, capacity):
+    """Returns a memory of what a model knows already."""
+    memory = ki.ExemplarMemory(capacity)
+    memory.add_from(model, *data)
+    return memory
+
+
+def add_branch(model, labels):
+    model.network = BranchedNetwork.on(model.network).with_branch()
+    model.add_classes(labels)
+
+
+def logits_of(model, images):
+    return model.logits_and_scores(images)[0]
+
+
 def fit(model, incremental, x, y=None, epochs=1, callbacks=(), **options):
     return model.fit(
         x,
@@ -85,9 +141,10 @@ class State:
 
     def look(self):
         model, memory = self.model, self.memory
-        parts = [model.head, *model.branches.branches]
-        layers = [*model.backbone.layers, *parts]
-        layers += [n for b in parts[1:] for n in (*b.network.layers, b.head)]
+        network = model.network
+        branches = getattr(network, "branches", [])
+        layers = [*model.backbone.layers, network.base().head, *branches]
+        layers += [n for b in branches for n in (*b.network.layers, b.head)]
         return {
             "labels": model.labels,
             "names": model.class_names,
@@ -95,8 +152,8 @@ class State:
             "flags": [layer.trainable for layer in layers],
             "trained": [id(v) for v in model.trainable_variables],
             "logits": model.predict(self.x, verbose=0).tolist(),
-            "raw": model.uncalibrated_logits(self.x).numpy().tolist(),
-            "calibration": np.stack(model.calibration()).tolist(),
+            "raw": logits_of(model, self.x).tolist(),
+            "rule": id(model.score_rule),
             "memory": {k: memory.images(k).tolist() for k in memory.labels},
             "rate": float(model.optimizer.learning_rate),
         }
@@ -120,43 +177,41 @@ class State:
 @pytest.mark.parametrize(
     ("old", "width", "new"),
     [
-        ([[40, 7]], 1.0, [1, 2]),
-        ([[40, 7], [300, 5]], 1.0, [1, 2]),
-        ([[40, 7], [300, 5], [6]], 1.0, [1]),
-        ([[40, 7], [300, 5]], 0.5, [1, 2]),
-        ([[40, 7], [300, 5]], 1.0, range(100, 120)),
+        ([], 1.0, [1, 2]),
+        ([[300, 5]], 1.0, [1, 2]),
+        ([[300, 5], [6]], 1.0, [1]),
+        ([[300, 5]], 0.5, [1, 2]),
+        ([[300, 5]], 1.0, range(100, 120)),
     ],
     ids=["first", "second", "third", "thinner", "larger head"],
 )
-def test_an_interrupted_branch_leaves_no_trace(make, blobs, old, width, new):
-    memory = ki.ExemplarMemory(40)
-    model, incremental = make(memory)
+def test_an_interrupted_branch_leaves_no_trace(base, blobs, old, width, new):
+    model = base
+    memory = with_exemplars(model, blobs([40, 7], per_class=6), 40)
     for labels in old:
-        fit(model, incremental, *blobs(labels, per_class=6))
+        fit(model, sharing(memory), *blobs(labels, per_class=6))
     x, _ = blobs([40, 7, 1], per_class=4)
     state = State(model, memory, x)
-    incremental.method = ki.PartialSharing(width=width)
-    step = blobs(new, per_class=4)
+    incremental = sharing(memory, width=width)
+    task = blobs(new, per_class=4)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, incremental, *step, callbacks=[Stop()])
+        fit(model, incremental, *task, callbacks=[Stop()])
     state.check(may_grow=len(new) > 16)
-    fit(model, incremental, *step)
+    fit(model, incremental, *task)
     assert set(model.labels[-len(new) :]) == set(new)
     known = len(state.seen["labels"])
-    after = model.uncalibrated_logits(x).numpy()
+    after = logits_of(model, x)
     assert after[:, :known].tolist() == state.seen["raw"]
     assert after.shape == (12, known + len(new))
     assert incremental.reports[-1].details["calibrated"]
 
 
 def test_a_failure_after_the_memory_was_updated_undoes_both(
-    make, blobs, monkeypatch
+    branched, blobs, monkeypatch
 ):
-    memory = ki.ExemplarMemory(10)
-    model, incremental = make(memory)
-    for labels in ([40, 7], [300, 5]):
-        fit(model, incremental, *blobs(labels))
-    state = State(model, memory, blobs([40, 300])[0])
+    memory = with_exemplars(branched, blobs([40, 7, 300, 5]), 10)
+    incremental = sharing(memory)
+    state = State(branched, memory, blobs([40, 300])[0])
 
     def fail(*arguments):
         assert 1 in memory
@@ -165,10 +220,10 @@ def test_a_failure_after_the_memory_was_updated_undoes_both(
     with monkeypatch.context() as patch:
         patch.setattr(partial_sharing, "fit_calibration", fail)
         with pytest.raises(KeyboardInterrupt):
-            fit(model, incremental, *blobs([1]))
+            fit(branched, incremental, *blobs([1]))
     state.check()
-    fit(model, incremental, *blobs([1]))
-    assert 1 in memory and model.num_classes == 5
+    fit(branched, incremental, *blobs([1]))
+    assert 1 in memory and branched.num_classes == 5
 
 
 def test_a_failure_while_the_branch_is_added_leaves_the_base(make, blobs):
@@ -179,7 +234,8 @@ def test_a_failure_while_the_branch_is_added_leaves_the_base(make, blobs):
     logits = model.predict(x, verbose=0)
     with pytest.raises(ValueError, match="lambda"):
         fit(model, incremental, *blobs([1]))
-    assert set(model.labels) == {40, 7} and not model.has_branches
+    assert set(model.labels) == {40, 7}
+    assert isinstance(model.network, SingleNetwork)
     np.testing.assert_array_equal(model.predict(x, verbose=0), logits)
     assert all(layer.trainable for layer in model.backbone.layers)
 
@@ -205,74 +261,71 @@ def test_a_users_frozen_layers_are_as_before_after_a_failed_first_branch(
 # Keras' own callbacks and options.
 
 
-def test_early_stopping_restores_the_branchs_best_weights(make, blobs):
-    model, incremental = make(ki.ExemplarMemory(10))
-    fit(model, incremental, *blobs([40, 7]))
-    best = []
+def newest_of(model):
+    return model.network.branches[-1]
+
+
+def test_early_stopping_restores_the_branchs_best_weights(branched, blobs):
+    incremental, best = sharing(ki.ExemplarMemory(10)), []
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            weights = self.model.branches.newest.network.weights
-            best.append(values(weights))
+            best.append(values(newest_of(self.model).network.weights))
 
     stopping = keras.callbacks.EarlyStopping(
         "learning_rate", mode="min", patience=2, restore_best_weights=True
     )
     history = fit(
-        model,
+        branched,
         incremental,
-        *blobs([300, 5]),
+        *blobs([1, 2]),
         epochs=9,
         callbacks=[Watch(), stopping],
     )
     assert history.epoch == [0, 1, 2]  # the first is best, and two more
-    newest = values(model.branches.newest.network.weights)
+    newest = values(newest_of(branched).network.weights)
     for weight, first, last in zip(newest, best[0], best[-1], strict=True):
         np.testing.assert_array_equal(weight, first)
         assert (weight != last).any()
     assert incremental.reports[-1].epochs == 3
 
 
-def test_a_plateau_lowers_the_rate_of_this_step_alone(make, blobs):
-    model, incremental = make()
-    for labels in ([40, 7], [300, 5]):
+def test_a_plateau_lowers_the_rate_of_this_task_alone(branched, blobs):
+    for labels in ([1], [2]):
         plateau = keras.callbacks.ReduceLROnPlateau(
             "loss", factor=0.5, patience=1, min_delta=1e9
         )
         history = fit(
-            model, incremental, *blobs(labels), epochs=4, callbacks=[plateau]
+            branched, sharing(), *blobs(labels), epochs=4, callbacks=[plateau]
         )
         rates = history.history["learning_rate"]
         np.testing.assert_allclose(rates, [0.05, 0.05, 0.025, 0.0125])
-        assert float(model.optimizer.learning_rate) == pytest.approx(0.05)
+        rate = float(branched.optimizer.learning_rate)
+        assert rate == pytest.approx(0.05)
 
 
-def test_validation_data_may_hold_new_and_old_classes(make, blobs):
-    model, incremental = make()
-    fit(model, incremental, *blobs([40, 7]))
-    data = blobs([40, 7, 300, 5], seed=1)
+def test_validation_data_may_hold_new_and_old_classes(branched, blobs):
+    data = blobs([40, 7, 300, 1], seed=1)
     history = fit(
-        model, incremental, *blobs([300, 5]), epochs=2, validation_data=data
+        branched, sharing(), *blobs([1]), epochs=2, validation_data=data
     )
-    logs = model.evaluate(*data, verbose=0, return_dict=True)
+    logs = branched.evaluate(*data, verbose=0, return_dict=True)
     for name in ("loss", "accuracy"):
         last = history.history[f"val_{name}"][-1]
         assert last == pytest.approx(logs[name], rel=1e-4)
     assert set(history.history) == {
-        "loss", "classification_loss", "distillation_loss", "accuracy",
-        "val_loss", "val_accuracy", "learning_rate",
+        "loss", "classification_loss", "accuracy", "val_loss", "val_accuracy",
+        "learning_rate",
     }  # fmt: skip
-    assert history.history["distillation_loss"] == [0, 0]
 
 
 def test_a_branchs_loss_is_over_its_own_classes(make, blobs):
     """By hand from the logits of the first batch, which holds all images."""
     model, incremental = make(optimizer=keras.optimizers.SGD(1e-9))
-    fit(model, incremental, *blobs([40, 7]))
+    model.add_classes([40, 7])
     x, y = blobs([300, 5, 1], per_class=2)
     history = fit(model, incremental, x, y)
-    newest = model.branches.newest
-    logits = newest(model.trunk_outputs(x), training=True)
+    logits, _ = model.network.trained(model.network.frozen(x), training=True)
     losses = keras.losses.sparse_categorical_crossentropy(
         model.classes.to_units(y) - 2, logits, from_logits=True
     )
@@ -294,20 +347,21 @@ def test_regularisation_is_that_of_the_newest_branch(make, blobs):
     )
     model, _ = make(backbone=backbone)
     model.add_classes([40])
-    model.add_branch([1])
-    model.add_branch([2])
-    kernel = model.branches.newest.network.trainable_variables[0]
+    add_branch(model, [1])
+    add_branch(model, [2])
+    kernel = newest_of(model).network.trainable_variables[0]
     (penalty,) = model.losses
     expected = 0.5 * np.sum(np.square(kernel))
     assert float(penalty) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_compiled_loss_and_metrics_work_in_every_step(make, blobs):
+def test_a_compiled_loss_and_metrics_work_in_every_task(make, blobs):
     model, incremental = make(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True)],
     )
-    for labels in ([40, 7], [300, 5], [1]):
+    model.add_classes([40, 7])
+    for labels in ([300, 5], [1]):
         logs = fit(model, incremental, *blobs(labels)).history
         assert np.isfinite(logs["sparse_categorical_crossentropy"]).all()
 
@@ -315,7 +369,8 @@ def test_a_compiled_loss_and_metrics_work_in_every_step(make, blobs):
 def test_a_learning_rate_schedule_starts_anew_with_each_branch(make, blobs):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 3, 0.5)
     model, incremental = make(optimizer=keras.optimizers.SGD(schedule))
-    for labels in ([40, 7], [300, 5], [1, 2]):
+    model.add_classes([40, 7])
+    for labels in ([300, 5], [1, 2]):
         history = fit(model, incremental, *blobs(labels), epochs=2)
         rates = history.history["learning_rate"]  # after 3 and after 6 steps
         np.testing.assert_allclose(rates, [0.025, 0.0125])
@@ -324,9 +379,10 @@ def test_a_learning_rate_schedule_starts_anew_with_each_branch(make, blobs):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
 def test_other_optimizers_train_branches(make, blobs, optimizer):
     model, incremental = make(optimizer=optimizer)
-    for labels in ([40, 7], [300, 5], [1]):
+    model.add_classes([40, 7])
+    for labels in ([300, 5], [1]):
         fit(model, incremental, *blobs(labels))
-    assert model.train_function_traces == 2
+    assert model.train_function_traces == 1
 
 
 # Labels, networks, policies.
@@ -345,18 +401,17 @@ def test_string_labels_name_the_classes_of_branches(make, blobs):
     assert set(names) <= set(model.class_names)
 
 
-def test_class_names_are_those_of_the_callback(make, blobs):
-    model, incremental = make()
-    incremental.class_names = {40: "forty", 300: "three hundred"}
-    for labels in ([40], [300, 5]):
-        fit(model, incremental, *blobs(labels))
-    assert set(model.class_names) == {"forty", "three hundred", "5"}
+def test_class_names_are_those_of_the_callback(branched, blobs):
+    incremental = sharing()
+    incremental.class_names = {1: "one"}
+    fit(branched, incremental, *blobs([1, 2]))
+    assert set(branched.class_names[4:]) == {"one", "2"}
 
 
 def test_a_base_and_branches_of_one_class_each(make, blobs):
     model, incremental = make(ki.ExemplarMemory(9))
     for label in (40, 7, 300):
-        history = fit(model, incremental, *blobs([label]), epochs=2)
+        history = fit(model, incremental, *blobs([label]))
         assert history.history["accuracy"][-1] == 1.0
     assert model.labels == [40, 7, 300]
     assert np.isfinite(model.predict(blobs([7])[0], verbose=0)).all()
@@ -364,15 +419,14 @@ def test_a_base_and_branches_of_one_class_each(make, blobs):
 
 @pytest.mark.parametrize("branch_at", [0.0, 1.0])
 def test_nothing_or_all_of_the_network_is_shared(make, blobs, branch_at):
-    model, incremental = make(ki.ExemplarMemory(20), branch_at)
+    model, incremental = make(branch_at=branch_at)
     fit(model, incremental, *blobs([40, 7]), epochs=3)
     x, _ = blobs([40, 7])
-    before = model.uncalibrated_logits(x)
+    before = logits_of(model, x)
     for labels in ([300, 5], [1, 2]):
         history = fit(model, incremental, *blobs(labels), epochs=8)
         assert history.history["accuracy"][-1] > 0.8
-        after = model.uncalibrated_logits(x)
-        np.testing.assert_array_equal(after[:, :2], before)
+        np.testing.assert_array_equal(logits_of(model, x)[:, :2], before)
     assert model.train_function_traces == 2
     own = {0.0: 8, 1.0: 2}  # two convolutions, their norms and the head
     assert len(model.trainable_variables) == own[branch_at]
@@ -385,9 +439,9 @@ def test_the_fixtures_sequential_backbone_grows_branches(
     model, incremental = make(
         ki.ExemplarMemory(20), flatten, backbone=tiny_backbone
     )
-    for labels in ([40, 7], [300, 5], [1]):
+    for labels in ([40, 7], [300, 5]):
         fit(model, incremental, *blobs(labels), epochs=10)
-    x, y = blobs([40, 7, 300, 5, 1], seed=3)
+    x, y = blobs([40, 7, 300, 5], seed=3)
     logs = model.evaluate(x, y, verbose=0, return_dict=True)
     assert logs["accuracy"] > 0.6
     assert model.branch_at == flatten
@@ -406,8 +460,8 @@ def test_dropout_and_random_layers_of_a_branch_are_off_in_inference(
         ]
     )
     model, incremental = make(backbone=backbone)
-    for labels in ([40, 7], [300, 5]):
-        fit(model, incremental, *blobs(labels))
+    model.add_classes([40, 7])
+    fit(model, incremental, *blobs([300, 5]))
     x, _ = blobs([40, 7])
     before = model.predict(x, verbose=0)
     np.testing.assert_array_equal(model.predict(x, verbose=0), before)
@@ -421,24 +475,20 @@ def test_branches_train_in_mixed_precision(make, blobs, policy, cache_bytes):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
-        model, incremental = make(ki.ExemplarMemory(20))
-        incremental.cache_bytes = cache_bytes
-        fit(model, incremental, *blobs([40, 7]), epochs=2)
-        x, _ = blobs([40, 7])
-        raw = model.uncalibrated_logits(x)
-        for labels in ([300, 5], [1, 2]):
-            history = fit(model, incremental, *blobs(labels), epochs=8)
-            assert history.history["accuracy"][-1] > 0.8
-        after = model.uncalibrated_logits(x)
+        model, incremental = make()
     finally:
         keras.config.set_dtype_policy(before)
-    np.testing.assert_array_equal(
-        tf.cast(after[:, :2], tf.float32), tf.cast(raw, tf.float32)
-    )
+    model.add_classes([40, 7])
+    incremental.cache_bytes = cache_bytes
+    x, _ = blobs([40, 7])
+    raw = logits_of(model, x)
+    history = fit(model, incremental, *blobs([300, 5]), epochs=3)
+    assert np.isfinite(history.history["loss"]).all()
+    np.testing.assert_array_equal(logits_of(model, x)[:, :2], raw)
     for weight in model.trainable_variables:
         assert weight.dtype == "float32"
-    assert model.trunk_outputs(x).dtype == policy.removeprefix("mixed_")
-    assert incremental.reports[-1].details["calibrated"]
+    frozen = model.network.frozen(x)
+    assert frozen.dtype == policy.removeprefix("mixed_")
 
 
 def test_mobilenet_grows_a_branch(make):
@@ -453,8 +503,9 @@ def test_mobilenet_grows_a_branch(make):
     fit(model, incremental, images, np.array([2, 3] * 4))
     after = model.predict(images, verbose=0)
     assert after.shape == (8, 4)
-    np.testing.assert_array_equal(after[:, :2], before)
-    assert 0.7 <= model.shared_layers < 0.8
+    # A branched model is another function than the base: equal to rounding.
+    np.testing.assert_allclose(after[:, :2], before, atol=1e-5)
+    assert 0.7 <= model.network.shared_layers < 0.8
     for weight, value in zip(
         values(model.backbone.weights), statistics, strict=True
     ):

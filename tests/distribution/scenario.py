@@ -81,14 +81,12 @@ RUNS = {
         ki.EEIL(finetune_epochs=1),
         with_synchronized_batch_norm,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        steps_per_execution=3,
     ),
     "small_backbone": Run(ki.EEIL(finetune_epochs=1), small_and_synchronized),
     "batch_norm": Run(ki.EEIL(finetune_epochs=1), with_batch_norm),
-    "several_steps": Run(ki.EEIL(finetune_epochs=1), steps_per_execution=3),
-    "finetune": Run(ki.FineTune()),
     "joint": Run(ki.Joint()),
     "partial_sharing": Run(ki.PartialSharing(), branch_at="first", tasks=3),
-    "mixed_bfloat16": Run(ki.EEIL(finetune_epochs=1), policy="mixed_bfloat16"),
     "mixed_float16": Run(ki.EEIL(finetune_epochs=1), policy="mixed_float16"),
 }
 

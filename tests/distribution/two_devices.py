@@ -79,7 +79,7 @@ def empty(strategy):
     def run():
         def logits():
             rows = tf.zeros((0, 3))
-            found = distribution.logits_of(
+            found = distribution.rows_of(
                 lambda filled: (
                     filled + tf.cast(tf.shape(filled)[0], tf.float32)
                 ),

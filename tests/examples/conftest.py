@@ -1,48 +1,133 @@
 """What the tests of the example scripts share."""
 
-import importlib.util
+import contextlib
+import functools
+import importlib
+import io
 import os
 import pathlib
+import subprocess
 import sys
 from unittest import mock
 
+import keras
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+import keras_incremental as ki
+
+ROOT = pathlib.Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+@contextlib.contextmanager
+def loaded(name):
+    """Imports a script; its flags, and what it imports here, go with it."""
+    flags_before, modules_before = set(flags.FLAGS), set(sys.modules)
+    path = [str(EXAMPLES), *sys.path]
+    with mock.patch.dict(os.environ), mock.patch.object(sys, "path", path):
+        yield importlib.import_module(name)
+    for flag in set(flags.FLAGS) - flags_before:
+        delattr(flags.FLAGS, flag)
+    for module in set(sys.modules) - modules_before:
+        if (EXAMPLES / f"{module}.py").is_file():
+            del sys.modules[module]
+
+
+@pytest.fixture(scope="session")
+def load():
+    """The context manager that imports a script by its name."""
+    return loaded
 
 
 @pytest.fixture(scope="module")
 def train():
-    """The module `examples/train.py`; its flags go when the tests end."""
-    spec = importlib.util.spec_from_file_location(
-        "train_example", EXAMPLES / "train.py"
-    )
-    module = importlib.util.module_from_spec(spec)
+    """The module `examples/train.py`, which reads the digits once."""
+    digits = functools.cache(ki.scenarios.load_digits)
     with (
-        mock.patch.dict(os.environ),
-        mock.patch.dict(sys.modules, {spec.name: module}),
+        loaded("train") as module,
+        mock.patch.object(ki.scenarios, "load_digits", digits),
     ):
-        spec.loader.exec_module(module)
         yield module
-    for flag in list(flags.FLAGS.flags_by_module_dict()[spec.name]):
-        delattr(flags.FLAGS, flag.name)
+
+
+def tiny(input_shape):
+    """A network with the layer names of `ki.backbones.small`."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Flatten(),
+            layers.Dense(6, activation="relu", name="stage1"),
+            layers.Dense(5, activation="relu", name="stage2"),
+            layers.Dense(4, activation="relu", name="stage3"),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def small_is_tiny(train):
+    """Lets `--backbone=small` be a network that is traced in no time."""
+    with mock.patch.dict(train.BACKBONES, small=tiny):
+        yield
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Replaces `ki.export.publish`; returns what is published, in order."""
+    models = []
+
+    def publish(model, base):
+        version = pathlib.Path(base, str(len(models) + 1))
+        version.mkdir(parents=True)
+        models.append(model)
+        return version
+
+    with mock.patch.object(ki.export, "publish", publish):
+        yield models
 
 
 @pytest.fixture(scope="module")
 def sharing_search(train):
     """The module `examples/sharing_search.py`, on top of `train`."""
-    spec = importlib.util.spec_from_file_location(
-        "sharing_search_example", EXAMPLES / "sharing_search.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    loaded = {spec.name: module, "train": train}
-    with mock.patch.dict(sys.modules, loaded):
-        spec.loader.exec_module(module)
+    del train
+    with loaded("sharing_search") as module:
         yield module
-    for flag in list(flags.FLAGS.flags_by_module_dict()[spec.name]):
-        delattr(flags.FLAGS, flag.name)
+
+
+@pytest.fixture(scope="session")
+def run_main():
+    """Returns a function that runs a script's `main` in this process.
+
+    From the script's module and a command line to what it printed.
+    """
+
+    def run_main(script, *args):
+        printed = io.StringIO()
+        with flagsaver.flagsaver(), contextlib.redirect_stdout(printed):
+            flags.FLAGS.unparse_flags()
+            script.main(flags.FLAGS([f"{script.__name__}.py", *args]))
+        return printed.getvalue()
+
+    return run_main
+
+
+@pytest.fixture(scope="session")
+def run_process():
+    """Returns a function that runs a script in a process of its own."""
+
+    def run_process(name, *args, timeout=500, **env):
+        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        return subprocess.run(
+            [sys.executable, str(EXAMPLES / name), *map(str, args)],
+            env={**os.environ, "PYTHONPATH": path, **env},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+        )
+
+    return run_process
 
 
 @pytest.fixture

@@ -121,11 +121,10 @@ def without_seconds(item):
 def differences(one, other):
     """Names what differs between two finished runs."""
     found = []
-    for name in ("memory/images.npy", "memory/memory.json"):
-        if (one / "out" / name).read_bytes() != (
-            other / "out" / name
-        ).read_bytes():
-            found.append(name)
+    name = "memory/memory.npz"
+    contents = [(run / "out" / name).read_bytes() for run in (one, other)]
+    if contents[0] != contents[1]:
+        found.append(name)
     weights = [
         zipfile.ZipFile(folder / "out" / "model.keras").read("model.weights.h5")
         for folder in (one, other)

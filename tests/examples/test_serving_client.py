@@ -35,36 +35,62 @@ PROTOCOLS = {"grpc": [], "rest": ["--rest"]}
 both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
 
 
+def tiny(seed):
+    """A classifier of 8x8 images without classes."""
+    keras.utils.set_random_seed(seed)
+    backbone = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(6),
+        ]
+    )
+    return ki.IncrementalClassifier(backbone)
+
+
 @pytest.fixture(scope="module")
 def model():
-    keras.utils.set_random_seed(0)
-    model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+    model = tiny(seed=0)
     model.add_classes([0, 1, 2], NAMES)
-    random = np.random.default_rng(0)
-    for weight in model.head.weights:
-        if weight.name in ("kernel", "bias"):
-            weight.assign(random.normal(0, 2, weight.shape))
     return model
 
 
 @pytest.fixture(scope="module")
-def server(model, tmp_path_factory):
-    """Ports of a server of two versions; the second knows a class more."""
+def served(model, tmp_path_factory):
+    """A folder of two versions; the second knows another class alone."""
     base = tmp_path_factory.mktemp("served") / "pets"
     publish(model, base)
-    larger = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
-    larger.add_classes([0], ["only one"])
-    publish(larger, base)
-    script = ROOT / "tests" / "export" / "model_server.py"
-    process = subprocess.Popen(
-        [sys.executable, script, f"pets={base}", "--label=pets:stable=1"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    yield types.SimpleNamespace(**json.loads(process.stdout.readline()))
-    process.terminate()
-    process.wait(30)
-    process.stdout.close()
+    other = tiny(seed=1)
+    other.add_classes([0], ["only one"])
+    publish(other, base)
+    return base
+
+
+def load_server():
+    """Returns the module `model_server.py`, which shuts Keras out."""
+    path = ROOT / "tests" / "export" / "model_server.py"
+    spec = importlib.util.spec_from_file_location("model_server", path)
+    module = importlib.util.module_from_spec(spec)
+    with mock.patch.dict(sys.modules, {"keras": keras}):
+        spec.loader.exec_module(module)
+        loaded = dict(sys.modules)
+    for name in loaded.keys() - sys.modules.keys():
+        sys.modules[name] = loaded[name]
+    return module
+
+
+@pytest.fixture(scope="module")
+def server(served):
+    """Ports of a server of the two versions, in this process."""
+    module = load_server()
+    models = module.Models({"pets": served}, {"pets": {"stable": 1}})
+    grpc, rest, ports = module.serve(models)
+    threading.Thread(target=rest.serve_forever, daemon=True).start()
+    yield types.SimpleNamespace(**ports)
+    rest.shutdown()
+    rest.server_close()
+    grpc.stop(None).wait()
 
 
 @pytest.fixture(scope="module")
@@ -89,18 +115,13 @@ def expected_lines(model, path):
 
 
 @pytest.fixture(scope="module")
-def client():
-    """The module `serving_client.py`; its flags go when the tests end."""
-    spec = importlib.util.spec_from_file_location("client_example", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
+def client(load):
+    """The module `examples/serving_client.py`."""
     with (
         mock.patch.dict(os.environ, {"no_proxy": "*"}),
-        mock.patch.dict(sys.modules, {spec.name: module}),
+        load("serving_client") as module,
     ):
-        spec.loader.exec_module(module)
         yield module
-    for flag in list(flags.FLAGS.flags_by_module_dict()[spec.name]):
-        delattr(flags.FLAGS, flag.name)
 
 
 @pytest.fixture
@@ -156,20 +177,55 @@ def closed_port():
 
 
 @both_protocols
-def test_the_command_prints_names_and_probabilities(
-    ask, model, files, protocol
-):
-    result = subprocess.run(
-        [sys.executable, SCRIPT, *ask(protocol), "--version=1", *files],
-        capture_output=True,
-        env={**os.environ, "no_proxy": "*", "PYTHONIOENCODING": "utf-8"},
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr.decode()
-    lines = result.stdout.decode("utf-8").splitlines()
+def test_names_and_probabilities_are_printed(run, ask, model, files, protocol):
+    lines = run(*ask(protocol), "--version=1", *files)
     assert lines[:4] == expected_lines(model, files[0])
     assert lines[4] == str(files[1])
     assert len(lines) == 8
+
+
+@pytest.mark.slow
+@both_protocols
+def test_the_command_asks_a_server_of_another_process(
+    run_process, model, served, files, protocol
+):
+    script = ROOT / "tests" / "export" / "model_server.py"
+    server = subprocess.Popen(
+        [sys.executable, script, f"pets={served}"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        port = json.loads(server.stdout.readline())[protocol]
+        result = run_process(
+            "serving_client.py",
+            *PROTOCOLS[protocol],
+            "--host=127.0.0.1",
+            f"--port={port}",
+            "--model_name=pets",
+            "--version=1",
+            *files,
+            no_proxy="*",
+            PYTHONIOENCODING="utf-8",
+        )
+    finally:
+        server.terminate()
+        server.wait(30)
+        server.stdout.close()
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[:4] == expected_lines(model, files[0])
+    assert lines[4] == str(files[1])
+    assert len(lines) == 8
+
+
+@pytest.mark.slow
+def test_a_mistake_ends_the_script_without_a_traceback(run_process, files):
+    args = ["--rest", "--host=127.0.0.1", "--port=1", "--model_name=pets"]
+    result = run_process("serving_client.py", *args, *files, no_proxy="*")
+    assert result.returncode == 1
+    assert result.stderr.startswith("serving_client: No answer from 127.0.0.1")
+    assert "Traceback" not in result.stderr
 
 
 @both_protocols

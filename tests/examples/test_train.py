@@ -1,11 +1,8 @@
 """`examples/train.py` as a user runs it, and what it refuses."""
 
 import json
-import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
@@ -13,10 +10,12 @@ from absl import flags
 
 import keras_incremental as ki
 
-ROOT = pathlib.Path(__file__).parents[2]
+CONFIGS = pathlib.Path(__file__).parents[2] / "examples" / "configs"
+pytestmark = pytest.mark.usefixtures("small_is_tiny")
+# The one flagfile that the tests train by, on fewer images.
 SMALL = [
-    "--dataset=digits",
-    "--method=eeil",
+    f"--flagfile={CONFIGS / 'eeil_digits.flags'}",
+    "--steps_per_execution=1",
     "--classes_per_task=4",
     "--memory=40",
     "--samples_per_class=30",
@@ -25,7 +24,6 @@ SMALL = [
     "--seed=3",
 ]
 SHARING = [
-    "--dataset=digits",
     "--method=partial_sharing",
     "--branch_at=stage2",
     "--width=0.5",
@@ -33,10 +31,6 @@ SHARING = [
     "--copies=2",
     "--classes_per_task=4,3,3",
     "--memory=40",
-    "--samples_per_class=20",
-    "--batch_size=32",
-    "--epochs=2",
-    "--seed=3",
 ]
 RESULT_KEYS = {
     "dataset",
@@ -66,47 +60,16 @@ TASK_KEYS = {
 }
 
 
-def run(output_dir, *args):
-    """Runs the script in a process of its own."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "examples" / "train.py"),
-            f"--output_dir={output_dir}",
-            *args,
-        ],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-
-
-def without_seconds(value):
-    """Returns results without the keys that are measured times."""
-    if isinstance(value, dict):
-        return {
-            key: without_seconds(item)
-            for key, item in value.items()
-            if not key.endswith("_seconds")
-        }
-    if isinstance(value, list):
-        return [without_seconds(item) for item in value]
-    return value
-
-
 @pytest.fixture(scope="module")
 def output_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("train") / "digits"
 
 
 @pytest.fixture(scope="module")
-def finished(output_dir):
-    """A finished run on digits: tasks of 4, 4 and 2 classes."""
-    process = run(output_dir, *SMALL)
-    assert process.returncode == 0, process.stderr
-    return process
+def finished(output_dir, train, run_main, small_is_tiny):
+    """What a run on digits printed: tasks of 4, 4 and 2 classes."""
+    del small_is_tiny
+    return run_main(train, f"--output_dir={output_dir}", *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +90,12 @@ def test_results_describe_the_run(results):
     assert results["seed"] == 3
     assert sorted(results["class_order"]) == list(range(10))
     assert results["flags"]["memory"] == 40
-    assert results["flags"]["batch_size"] == 128
+    assert results["flags"]["batch_size"] == 32
+    assert results["flags"]["weight_decay"] == 1e-4
+    assert results["flags"]["finetune_epochs"] == 1
+    assert results["flags"]["temperature"] == 2.0
+    assert results["flags"]["finetune_learning_rate"] == 0.01
+    assert "width" not in results["flags"]
     assert "output_dir" not in results["flags"]
 
 
@@ -181,7 +149,7 @@ def test_tensorboard_logs_of_tasks_and_of_epochs_are_written(output_dir):
 
 
 def test_one_line_a_task_is_printed_and_then_the_figures(finished, results):
-    lines = finished.stdout.splitlines()
+    lines = finished.splitlines()
     of_tasks = [line for line in lines if re.match(r"task \d+:", line)]
     assert len(of_tasks) == 3
     for line, task in zip(of_tasks, results["tasks"], strict=True):
@@ -193,89 +161,18 @@ def test_one_line_a_task_is_printed_and_then_the_figures(finished, results):
 
 
 @pytest.mark.usefixtures("finished")
-def test_second_run_into_a_folder_fails_and_leaves_the_first(output_dir):
+def test_second_run_into_a_folder_fails_and_leaves_the_first(
+    output_dir, train, run_main, monkeypatch
+):
     before = (output_dir / "results.json").read_bytes()
-    process = run(output_dir, *SMALL)
-    assert process.returncode != 0
-    last = process.stderr.strip().splitlines()[-1]
-    assert str(output_dir) in last
-    assert "results.json" in last
-    assert "Epoch" not in process.stdout
+    monkeypatch.setattr(train, "make_experiment", _never)
+    with pytest.raises(SystemExit, match=r"results\.json") as refused:
+        run_main(train, f"--output_dir={output_dir}", *SMALL)
+    assert str(output_dir) in str(refused.value)
     assert (output_dir / "results.json").read_bytes() == before
 
 
 # Partial network sharing.
-
-
-@pytest.fixture(scope="module")
-def sharing_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("train") / "sharing"
-
-
-@pytest.fixture(scope="module")
-def shared(sharing_dir):
-    """A finished run of partial sharing: tasks of 4, 3 and 3 classes."""
-    process = run(sharing_dir, *SHARING)
-    assert process.returncode == 0, process.stderr
-    return json.loads((sharing_dir / "results.json").read_text())
-
-
-def test_sharing_results_have_the_keys_of_all_methods(shared):
-    assert shared.keys() >= RESULT_KEYS
-    assert shared["method"] == "partial_sharing"
-    assert shared["branch_at"] == "stage2"
-    assert [task["seen_classes"] for task in shared["tasks"]] == [4, 7, 10]
-    assert [task["exemplars"] for task in shared["tasks"]] == [40, 40, 40]
-    assert shared["train_function_traces"] <= 2
-    given = {"branch_at": "stage2", "width": 0.5, "copies": 2}
-    assert {name: shared["flags"][name] for name in given} == given
-    for task in shared["tasks"]:
-        assert task.keys() >= TASK_KEYS
-
-
-def test_sharing_results_add_what_each_branch_did(shared):
-    for index, task in enumerate(shared["tasks"]):
-        aware, among_all = task["task_aware_accuracy"], task["accuracy"]
-        assert len(aware) == index + 1
-        assert all(0 <= accuracy <= 1 for accuracy in aware)
-        assert among_all <= max(aware)
-        assert 0 <= task["uncalibrated_accuracy"] <= 1
-    base, *branches = shared["tasks"]
-    assert base["uncalibrated_accuracy"] == base["accuracy"]
-    assert not base.keys() & {"clone_source", "similarity", "calibrated"}
-    for index, task in enumerate(branches):
-        assert task["calibrated"] is True
-        assert task["clone_source"] in range(index + 1)
-        assert 0 < task["similarity"] <= 1
-
-
-def test_sharing_loses_nothing_of_old_tasks(shared):
-    """Among its own classes, a task is told as when it was new."""
-    first, second, last = (
-        task["task_aware_accuracy"] for task in shared["tasks"]
-    )
-    assert first == last[:1] == second[:1]
-    assert second == last[:2]
-
-
-def test_model_of_a_sharing_run_has_thin_branches(shared, sharing_dir):
-    model = tf.keras.models.load_model(sharing_dir / "model.keras")
-    assert model.branch_at == "stage2"
-    assert sorted(model.labels) == sorted(shared["class_order"])
-    # `stage3` of the small network has 64 channels, of half a branch 32.
-    widths = [b.network.output_shape[-1] for b in model.branches.branches]
-    assert (model.tail.output_shape[-1], widths) == (64, [32, 32])
-    memory = ki.ExemplarMemory.load(sharing_dir / "memory")
-    assert len(model.classify(memory.samples().take(range(3)))) == 3
-
-
-def test_sharing_without_a_memory_is_not_calibrated(parse, train):
-    parse(*SHARING, "--classes_per_task=5", "--epochs=1", "--memory=40")
-    flags.FLAGS["memory"].value = None
-    _, second = train.make_experiment()()["tasks"]
-    assert second["calibrated"] is False
-    assert second["exemplars"] == 0
-    assert second["accuracy"] == second["uncalibrated_accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -295,41 +192,30 @@ def test_branch_point_is_a_fraction_or_a_name(train, text, expected):
 
 
 def test_flags_of_sharing_reach_model_and_method(parse, train):
-    parse("--method=partial_sharing", "--branch_at=0.5", "--copies=3")
+    parse(*SHARING, "--branch_at=0.5", "--copies=3", "--nocalibrate")
     experiment = train.make_experiment()
     assert experiment.model.branch_at == "stage2"
     assert experiment.model.shared_layers == pytest.approx(2 / 3)
-    method = experiment.incremental.method
-    assert (type(method), method.copies) == (ki.PartialSharing, 3)
-    assert method.width == 1.0
+    assert experiment.incremental.method == ki.PartialSharing(
+        width=0.5, copies=3, calibrate=False
+    )
+    assert isinstance(experiment.incremental.augment, ki.augmentation.CropFlip)
+    assert experiment.incremental.memory.capacity == 40
+    sizes = [len(task.labels) for task in experiment.scenario]
+    assert sizes == [4, 3, 3]
+    given = {"branch_at": "0.5", "width": 0.5, "copies": 3}
+    assert experiment.flags.items() >= given.items()
+
+
+def test_sharing_needs_no_memory(parse, train):
+    parse("--method=partial_sharing", "--branch_at=stage2")
+    experiment = train.make_experiment()
     assert experiment.incremental.memory is None
+    assert experiment.incremental.method == ki.PartialSharing()
 
 
 CONTRADICTIONS = {
-    "branch point without sharing": (
-        ["--branch_at=stage2"],
-        "--branch_at belongs to --method=partial_sharing",
-    ),
-    "sharing without a branch point": (
-        ["--method=partial_sharing"],
-        "partial_sharing, which needs it",
-    ),
-    "width without sharing": (
-        ["--method=eeil", "--width=0.5"],
-        "--width and --copies belong to --method=partial_sharing",
-    ),
-    "copies without sharing": (
-        ["--method=joint", "--copies=2"],
-        "--width and --copies belong to --method=partial_sharing",
-    ),
-    "sharing with a stored augmentation": (
-        [*SHARING, "--augment=eeil_stored"],
-        "no stored augmentation.*--copies=12",
-    ),
-    "width above 1": ([*SHARING, "--width=1.5"], "width"),
-    "width below 0": ([*SHARING, "--width=-0.5"], "width"),
     "width of words": ([*SHARING, "--width=half"], "width.*half"),
-    "copies below 0": ([*SHARING, "--copies=-1"], "copies"),
     "copies in fractions": ([*SHARING, "--copies=1.5"], "copies.*1.5"),
     "two budgets": (
         ["--memory=100", "--memory_per_class=10"],
@@ -354,6 +240,8 @@ CONTRADICTIONS = {
     "backbone that does not exist": (["--backbone=vgg"], "vgg.*resnet32"),
     "no epochs": (["--epochs=0"], "epochs"),
     "text for a number": (["--memory=many"], "memory.*many"),
+    "truth for a number": (["--distillation=2"], "distillation.*2"),
+    "noise that does not exist": (["--gradient_noise=loud"], "loud.*text"),
 }
 
 
@@ -372,6 +260,53 @@ def test_output_folder_has_to_be_given(parse):
 
 
 BAD_INPUT = {
+    "branch point without sharing": (
+        ["--branch_at=stage2"],
+        "--branch_at belongs to --method=partial_sharing",
+    ),
+    "sharing without a branch point": (
+        ["--method=partial_sharing"],
+        "partial_sharing needs --branch_at",
+    ),
+    "width without sharing": (
+        ["--method=eeil", "--width=0.5"],
+        "--width belongs to --method=partial_sharing, and --method=eeil",
+    ),
+    "the default width without sharing": (
+        ["--method=eeil", "--width=1"],
+        "--width belongs to --method=partial_sharing",
+    ),
+    "copies without sharing": (
+        ["--method=joint", "--copies=2"],
+        "--copies belongs to --method=partial_sharing",
+    ),
+    "fine-tuning without eeil": (
+        ["--method=finetune", "--finetune_epochs=2"],
+        "--finetune_epochs belongs to --method=eeil",
+    ),
+    "sharing with a stored augmentation": (
+        [*SHARING, "--augment=eeil_stored"],
+        "no stored augmentation.*--copies=12",
+    ),
+    "width above 1": ([*SHARING, "--width=1.5"], "width=1.5"),
+    "width below 0": ([*SHARING, "--width=-0.5"], "width=-0.5"),
+    "copies below 0": ([*SHARING, "--copies=-1"], "copies=-1"),
+    "temperature of zero": (["--temperature=0"], "temperature=0"),
+    "temperature that is no number": (["--temperature=nan"], "temperature=nan"),
+    "infinite rate": (["--finetune_learning_rate=inf"], "rate=inf"),
+    "rate of fine-tuning of zero": (
+        ["--finetune_learning_rate=0"],
+        "finetune_learning_rate=0",
+    ),
+    "epochs of fine-tuning below 0": (
+        ["--finetune_epochs=-1"],
+        "finetune_epochs=-1",
+    ),
+    "decay every 0 epochs": (
+        ["--learning_rate_decay_every=0"],
+        "every=0.*every >= 1",
+    ),
+    "decay by 0": (["--learning_rate_decay_factor=0"], "factor > 0"),
     "eeil without a memory": (
         [],
         "--memory.*--memory_per_class or --memory_budget",
@@ -408,13 +343,13 @@ BAD_INPUT = {
         "branch_at=1.5; expected a fraction",
     ),
     "output of the network to branch at": (
-        ["--method=partial_sharing", "--branch_at=features"],
-        "'features' has no layers after it",
+        ["--method=partial_sharing", "--branch_at=stage3"],
+        "'stage3' has no layers after it",
     ),
     "width of nothing": ([*SHARING, "--width=0"], "width=0"),
     "width that leaves no channel": (
         [*SHARING, "--width=0.001"],
-        "width=0.001.*at least 0.0",
+        "width=0.001.*at least 0.1251",
     ),
     "memory of a sharing run too small": (
         [*SHARING, "--memory=9"],
@@ -460,14 +395,3 @@ def test_used_output_folder_is_refused_before_data_is_read(
     arguments = parse("--memory=100")
     with pytest.raises(SystemExit, match=f"{tmp_path / 'out'}.*another run"):
         train.main(arguments)
-
-
-@pytest.mark.slow
-def test_deterministic_runs_give_the_same_results(tmp_path):
-    texts = []
-    for name in ("first", "second"):
-        process = run(tmp_path / name, *SMALL, "--deterministic")
-        assert process.returncode == 0, process.stderr
-        text = (tmp_path / name / "results.json").read_text()
-        texts.append(without_seconds(json.loads(text)))
-    assert texts[0] == texts[1]

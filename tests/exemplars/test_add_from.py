@@ -91,14 +91,14 @@ def test_classes_without_images_are_listed_without_exemplars():
     assert memory.images(7).shape == (0, *SHAPE)
     assert memory.images(7).dtype == np.uint8
     assert 7 in memory and len(memory) == 4
-    assert memory.filled() == [40]
-    assert memory.lacking([7, 40, 8]) == [7, 8]
+    assert memory.labels_with_exemplars() == [40]
+    assert memory.labels_without_exemplars([7, 40, 8]) == [7, 8]
     assert memory.image_spec == tf.TensorSpec(SHAPE, tf.uint8)
 
 
 def test_classes_without_images_take_no_share_of_the_budget():
     memory = filled(range(10), {4: 9, 2: 9}, capacity=6)
-    counts = {k: len(memory.images(k)) for k in memory.filled()}
+    counts = {k: len(memory.images(k)) for k in memory.labels_with_exemplars()}
     assert counts == {2: 3, 4: 3}
 
 
@@ -274,7 +274,9 @@ def test_eeil_skips_the_balanced_set_until_every_class_has_exemplars(
     memory.add_from(model, *blobs([1]))
     history = model.fit(*blobs([4]), epochs=1, verbose=0, callbacks=callbacks)
     assert len(history.epoch) == 2
-    assert len(memory) == 12 and not memory.lacking(model.labels)
+    assert len(memory) == 12 and not memory.labels_without_exemplars(
+        model.labels
+    )
 
 
 def test_a_memory_of_fewer_images_than_old_classes_will_do_without_them(

@@ -14,7 +14,7 @@ from keras_incremental.exemplars import (
     RawStorage,
     balanced_samples,
 )
-from keras_incremental.exemplars.ranking import Share
+from keras_incremental.exemplars.budget import Budget
 from keras_incremental.samples import ArraySamples, StreamedSamples
 
 SHAPE = (8, 8, 3)
@@ -81,7 +81,7 @@ def test_what_is_stored_never_exceeds_the_budget(storage, budget, tasks):
             storage.to_bytes(row) for part in stored for row in part.rows
         ]
         assert sum(map(len, content)) == memory.nbytes <= budget
-        assert len(memory.filled()) == label
+        assert len(memory.labels_with_exemplars()) == label
 
 
 @settings(max_examples=25, deadline=None)
@@ -101,34 +101,36 @@ def test_raw_bytes_are_a_capacity_of_so_many_images(budget, tasks):
             )
 
 
-def head_that_fits(images, storage, size):
-    """The plain way: encode all, add up, stop at the first that is too much."""
-    kept, total = [], 0
-    for row in storage.encode(images):
-        total += len(row)
-        if total > size:
-            break
-        kept.append(row)
+def dealt(ranked, storage, budget):
+    """The plain way: in turns, the best of each class first, while it fits."""
+    rows = [storage.encode(images) for images in ranked]
+    kept, total = [[] for _ in rows], 0
+    for turn in range(max(map(len, rows))):
+        for mine, all_of_class in zip(kept, rows, strict=True):
+            if turn < len(all_of_class):
+                total += len(all_of_class[turn])
+                if total > budget:
+                    return kept
+                mine.append(all_of_class[turn])
     return kept
 
 
 @pytest.mark.parametrize("as_stream", [False, True])
 @pytest.mark.parametrize("storage", [PngStorage(), JpegStorage()], ids=str)
-def test_a_class_keeps_the_longest_head_that_fits_its_share(storage, as_stream):
+def test_classes_keep_their_best_images_in_turns(storage, as_stream):
     budget = 20_001
     memory = ExemplarMemory(budget=budget, storage=storage, selection=reverse)
-    samples = samples_of({4: 150, 2: 90})
-    update(memory, streamed(samples) if as_stream else samples)
-    for label in (4, 2):
-        ranked = samples.all_images()[samples.labels == label][::-1]
-        expected = head_that_fits(ranked, storage, budget // 2)
-        assert memory.stored()[label].rows.tolist() == expected
-        assert 5 < len(expected) < len(ranked)
-    update(memory, samples_of({7: 50}, seed=3))
-    for label in (4, 2):
-        ranked = samples.all_images()[samples.labels == label][::-1]
-        expected = head_that_fits(ranked, storage, budget // 3)
-        assert memory.stored()[label].rows.tolist() == expected
+    samples, more = samples_of({4: 150, 2: 90}), samples_of({7: 50}, seed=3)
+    ranked = [
+        data.all_images()[data.labels == label][::-1]
+        for data, label in ((samples, 4), (samples, 2), (more, 7))
+    ]
+    for data, count in ((samples, 2), (more, 3)):
+        update(memory, streamed(data) if as_stream else data)
+        stored = [part.rows.tolist() for part in memory.stored().values()]
+        assert stored == dealt(ranked[:count], storage, budget)
+        sizes = [len(rows) for rows in stored]
+        assert min(sizes) > 5 and max(sizes) - min(sizes) <= 1
 
 
 def reverse(features, count, seed):
@@ -151,12 +153,18 @@ def test_only_what_may_be_kept_is_encoded():
     assert sum(encoded) < 200
 
 
-def test_a_share_ends_at_the_first_image_that_does_not_fit():
-    assert Share(size=10).fitting([4, 4, 4, 1]) == 2
-    assert Share(size=8).fitting([4, 4]) == 2
-    assert Share(images=1, size=10).fitting([4, 4]) == 1
-    assert Share(size=3).fitting([4]) == 0
-    assert Share().fitting([]) == 0
+def test_what_is_dealt_ends_at_the_first_image_that_does_not_fit():
+    def deal(size, *sizes):
+        return Budget(size=size).deal([np.array(part, int) for part in sizes])
+
+    assert deal(10, [4, 4, 4, 1]) == [2]
+    assert deal(8, [4, 4]) == [2]
+    assert deal(12, [1, 5, 1], [2, 2, 1, 1]) == [3, 3]
+    assert deal(11, [1, 5, 1], [2, 2, 1, 1]) == [3, 2]
+    assert deal(9, [1, 5, 1], [2, 2, 1, 1]) == [2, 1]
+    assert deal(10, []) == [0]
+    with pytest.raises(ValueError, match="each of 2 classes takes, 7 bytes"):
+        deal(6, [3, 1], [4, 1])
 
 
 def test_quotas_of_a_budget_follow_from_the_images():
@@ -177,24 +185,33 @@ def test_less_than_an_image_a_class_is_refused_before_training(storage):
 
 
 def test_a_budget_below_black_images_is_refused_before_training():
-    memory = ExemplarMemory(budget=300, storage=JpegStorage())
-    with pytest.raises(ValueError, match="even a black image takes"):
+    memory = ExemplarMemory(budget=1000, storage=JpegStorage())
+    black = JpegStorage().image_bytes(SPEC)
+    with pytest.raises(ValueError, match=f"Use budget >= {2 * black}"):
         memory.check_room([0, 1], SPEC)
+    memory.check_room([0], SPEC)
 
 
-def test_exemplars_that_outgrow_the_new_shares_are_refused_before_training():
-    memory = ExemplarMemory(budget=2000, storage=PngStorage())
-    noise = np.random.default_rng(0).integers(0, 256, (9, *SHAPE), "uint8")
-    update(memory, ArraySamples(noise, np.zeros(9, int)))
+def noise_of(count):
+    noise = np.random.default_rng(0).integers(0, 256, (count, *SHAPE), "uint8")
+    return ArraySamples(noise, np.zeros(count, int))
+
+
+def test_exemplars_that_leave_no_room_are_refused_before_training():
+    storage = PngStorage()
+    (noise,) = storage.encode(noise_of(1).all_images())
+    black = storage.image_bytes(SPEC)
+    memory = ExemplarMemory(budget=len(noise) + 2 * black - 1, storage=storage)
+    update(memory, noise_of(1))
+    memory.check_room([1], SPEC)
     with pytest.raises(ValueError, match="Use a larger budget"):
-        memory.check_room(range(1, 10), SPEC)
+        memory.check_room([1, 2], SPEC)
 
 
-def test_an_image_larger_than_its_share_changes_nothing():
+def test_an_image_larger_than_the_budget_changes_nothing():
     memory = ExemplarMemory(budget=150, storage=PngStorage())
-    noise = np.random.default_rng(0).integers(0, 256, (2, *SHAPE), "uint8")
-    with pytest.raises(ValueError, match="share of budget=150, 150 bytes"):
-        update(memory, ArraySamples(noise, np.zeros(2, int)))
+    with pytest.raises(ValueError, match="budget=150 bytes is less than the"):
+        update(memory, noise_of(2))
     assert memory.labels == []
 
 
@@ -204,7 +221,7 @@ def test_balanced_set_has_as_many_as_the_class_with_the_most():
     counts = [len(memory.images(k)) for k in (0, 1)]
     assert counts[0] != counts[1]
     balanced = balanced_samples(memory, samples_of({5: 60}, 9), extract)
-    assert memory.whole_share() == max(counts)
+    assert memory.quota_per_class() == max(counts)
     assert np.bincount(balanced.labels)[[0, 1, 5]].tolist() == [max(counts)] * 3
 
 

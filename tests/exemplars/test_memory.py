@@ -1,14 +1,16 @@
 """The exemplar memory: quotas, ranks, budget, files."""
 
-import json
-
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_incremental.exemplars import ExemplarMemory, random_order
+from keras_incremental.exemplars import (
+    ExemplarMemory,
+    herding_order,
+    random_order,
+)
 from keras_incremental.samples import ArraySamples
 
 SHAPE = (2, 2, 1)
@@ -203,52 +205,6 @@ def test_empty_memory_and_own_selection_load(tmp_path):
     assert again.per_class == 5 and len(again) == 0
 
 
-def test_damaged_files_are_named(tmp_path):
-    memory = ExemplarMemory(4)
-    memory.update(make_samples({0: 6}), extract)
-    memory.save(tmp_path / "m")
-    images, record = tmp_path / "m/images.npy", tmp_path / "m/memory.json"
-    good = images.read_bytes()
-    images.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    with pytest.raises(ValueError, match=r"images.npy is damaged"):
-        ExemplarMemory.load(tmp_path / "m")
-    images.unlink()
-    with pytest.raises(FileNotFoundError, match=r"images.npy"):
-        ExemplarMemory.load(tmp_path / "m")
-    text = record.read_text()
-    record.write_text(
-        text.replace('"format_version": 1', '"format_version": 9')
-    )
-    with pytest.raises(ValueError, match="Update the package"):
-        ExemplarMemory.load(tmp_path / "m")
-    record.write_text(text[: len(text) // 2])
-    with pytest.raises(ValueError, match=r"memory.json is damaged"):
-        ExemplarMemory.load(tmp_path / "m")
-    entries = json.loads(text)
-    del entries["counts"], entries["checksum"]
-    record.write_text(json.dumps(entries))
-    with pytest.raises(ValueError, match="not complete"):
-        ExemplarMemory.load(tmp_path / "m")
-    with pytest.raises(FileNotFoundError, match=r"memory.json"):
-        ExemplarMemory.load(tmp_path / "nothing")
-
-
-def test_a_pickled_array_is_never_loaded(tmp_path):
-    memory = ExemplarMemory(4)
-    memory.update(make_samples({0: 6}), extract)
-    memory.save(tmp_path / "m")
-    import hashlib
-
-    path = tmp_path / "m/images.npy"
-    np.save(path, np.array([{}], object), allow_pickle=True)
-    record = json.loads((tmp_path / "m/memory.json").read_text())
-    del record["checksum"]
-    record["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (tmp_path / "m/memory.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        ExemplarMemory.load(tmp_path / "m")
-
-
 def test_image_spec_is_that_of_the_exemplars():
     memory = ExemplarMemory(4)
     assert memory.image_spec is None
@@ -273,6 +229,33 @@ def test_features_at_hand_choose_what_extracted_ones_choose():
         samples, unwanted, {0: 2, 1: 2}, features=extract(samples.images())
     )
     np.testing.assert_array_equal(picked[0].decoded(), extracted.images(0)[:2])
+
+
+def test_features_of_exemplars_take_part_when_new_images_compete():
+    """The ranking of exemplars and new images is that of all of them."""
+    both, seen = make_samples({0: 30}), []
+
+    def spy(features, count, seed):
+        seen.append(features)
+        return herding_order(features, count)
+
+    first, second = (
+        ArraySamples(both.all_images()[part], both.labels[part])
+        for part in (slice(8), slice(8, None))
+    )
+    memory = ExemplarMemory(per_class=8, selection=spy)
+    memory.update(first, extract)
+    exemplars = memory.images(0)
+    memory.update(second, extract)
+    candidates = np.concatenate([exemplars, second.all_images()])
+    features = extract(tf.data.Dataset.from_tensor_slices(candidates))
+    np.testing.assert_array_equal(seen[-1], features)
+    assert np.ptp(seen[-1][:8], axis=0).min() > 0.1
+    expected = candidates[herding_order(features, 8)]
+    np.testing.assert_array_equal(memory.images(0), expected)
+    kept = set(number_of(memory.images(0)))
+    assert kept & set(number_of(exemplars))
+    assert kept & set(number_of(second.all_images()))
 
 
 def test_features_at_hand_are_those_of_the_new_images_alone():

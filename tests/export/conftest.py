@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_incremental as ki
+from keras_incremental.export import publish
 from keras_incremental.score_rules import AffinePerHead
 
 HERE = pathlib.Path(__file__).parent
@@ -37,7 +38,7 @@ def branched(add_branch):
     model.add_classes([0, 1, 2], NAMES[:3])
     add_branch(model, [3, 4], NAMES[3:])
     spread(model.network.base().head)
-    spread(model.network.branches[-1].head)
+    spread(model.network.branch_heads()[-1])
     model.score_rule = AffinePerHead([3, 2], [1.0, 0.5], [0.0, 0.25])
     return model
 
@@ -70,21 +71,33 @@ def probabilities_of():
 
 
 @pytest.fixture(scope="session")
+def grown_version(grown, tmp_path_factory):
+    """The folder of a published version of `grown`; tests only read it."""
+    return publish(grown, tmp_path_factory.mktemp("grown"))
+
+
+@pytest.fixture(scope="session")
+def branched_version(branched, tmp_path_factory):
+    """The folder of a published version of `branched`; tests only read it."""
+    return publish(branched, tmp_path_factory.mktemp("branched"))
+
+
+@pytest.fixture(scope="session")
 def read_alone(tmp_path_factory):
     """Returns a function that runs signatures in a TensorFlow-only process.
 
-    It takes a version's folder and arrays by `signature/anything`, and returns
-    arrays by `signature/anything/output`.
+    It takes folders of versions by name, and arrays by `name/signature/
+    anything`, and returns arrays by `name/signature/anything/output`.
     """
 
-    def read(version, inputs):
+    def read(versions, inputs):
         folder = tmp_path_factory.mktemp("alone")
         np.savez(folder / "inputs.npz", **inputs)
         run_script(
             "read_alone.py",
-            version,
             folder / "inputs.npz",
             folder / "outputs.npz",
+            *(f"{name}={version}" for name, version in versions.items()),
         )
         with np.load(folder / "outputs.npz") as outputs:
             return dict(outputs)
@@ -128,7 +141,7 @@ def start_server():
         process.stdout.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def any_size():
     """A model of two classes that takes colour images of any size."""
     keras.utils.set_random_seed(5)
@@ -144,7 +157,7 @@ def any_size():
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def vectors():
     """A model of two classes whose inputs are vectors."""
     keras.utils.set_random_seed(6)

@@ -6,8 +6,6 @@ import re
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from keras_incremental.export import publish
-
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
 
@@ -32,8 +30,7 @@ def test_the_client_has_the_flags():
     assert used <= defined
 
 
-def test_a_version_holds_the_files_of_the_table(grown, tmp_path):
-    version = publish(grown, tmp_path)
+def test_a_version_holds_the_files_of_the_table(grown_version):
     table = TEXT.split("| file | what |")[1].split("\n\n")[0]
     named = [
         name
@@ -41,4 +38,4 @@ def test_a_version_holds_the_files_of_the_table(grown, tmp_path):
         for name in re.findall(r"`([^`]+)`", row.split("|")[1])
     ]
     assert len(named) == 5
-    assert all((version / name.rstrip("/")).exists() for name in named)
+    assert all((grown_version / name.rstrip("/")).exists() for name in named)

@@ -16,7 +16,15 @@ def mixed(request, add_branch):
     keras.config.set_dtype_policy(request.param)
     try:
         model = ki.IncrementalClassifier(
-            ki.backbones.small((8, 8, 1)), branch_at="stage2"
+            keras.Sequential(
+                [
+                    keras.Input((4, 4, 1)),
+                    keras.layers.Conv2D(4, 3, name="shared"),
+                    keras.layers.Flatten(),
+                    keras.layers.Dense(4),
+                ]
+            ),
+            branch_at="shared",
         )
         model.add_classes([0, 1])
         add_branch(model, [2, 3])
@@ -44,7 +52,7 @@ def test_published_precision_is_the_one_asked_for(mixed, tmp_path, as_float32):
     path = ki.export.publish(mixed, tmp_path, as_float32=as_float32)
     serve = tf.saved_model.load(path).signatures["serving_default"]
     assert bool(dtypes(serve).intersection(HALVES)) is not as_float32
-    images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 1))
+    images = np.random.default_rng(0).uniform(0, 1, (3, 4, 4, 1))
     images = images.astype("float32")
     probabilities = serve(images=tf.constant(images))["probabilities"]
     assert probabilities.dtype == tf.float32

@@ -4,6 +4,7 @@ import errno
 import os
 import pathlib
 import resource
+import shutil
 import time
 
 import keras
@@ -15,11 +16,30 @@ from keras_incremental.export import publish, version_folders
 from keras_incremental.export.version_folders import MARKER
 
 
-@pytest.fixture
-def model(tiny_backbone):
-    model = ki.IncrementalClassifier(tiny_backbone)
+def make_model():
+    backbone = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(8),
+            keras.layers.BatchNormalization(),
+        ]
+    )
+    model = ki.IncrementalClassifier(backbone)
     model.add_classes([0, 1], ["a", "b"])
     return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A model that tests publish and leave as it is."""
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def published(model, tmp_path_factory):
+    """A version of `model` to copy."""
+    return publish(model, tmp_path_factory.mktemp("published"))
 
 
 @pytest.fixture
@@ -202,10 +222,10 @@ def two_days_ago(path):
 
 
 @pytest.fixture
-def served(model, tmp_path):
+def served(published, tmp_path):
     """A folder with one version, and what it holds."""
     base = tmp_path / "served"
-    publish(model, base)
+    shutil.copytree(published, base / "1")
     return base, contents(base)
 
 
@@ -345,12 +365,11 @@ class TestBadInput:
         with pytest.raises(OSError, match=r"Cannot publish.*file/base"):
             publish(model, tmp_path / "file" / "base")
 
-    def test_a_base_that_is_a_version(self, model, tmp_path):
-        version = publish(model, tmp_path)
-        before = contents(tmp_path)
+    def test_a_base_that_is_a_version(self, model, served):
+        base, before = served
         with pytest.raises(ValueError, match="SavedModel itself"):
-            publish(model, version)
-        assert contents(tmp_path) == before
+            publish(model, base / "1")
+        assert contents(base) == before
 
     @pytest.mark.parametrize("base", ["gs://bucket/model", "hdfs://x/y"])
     def test_a_base_that_is_not_local(self, model, base):
@@ -367,7 +386,8 @@ class TestBadInput:
             publish(model, base)
 
 
-def test_publishing_leaves_the_model_as_it_was(model, tmp_path):
+def test_publishing_leaves_the_model_as_it_was(tmp_path):
+    model = make_model()
     images = tf.random.stateless_uniform((3, 4, 4, 1), (1, 2)) * 255
     before = model.predict(images, verbose=0)
     weights, config = model.get_weights(), model.get_config()

@@ -11,13 +11,13 @@ PATH = "assets.extra/tf_serving_warmup_requests"
 
 
 @pytest.fixture(scope="module")
-def version(grown, tmp_path_factory):
-    return publish(grown, tmp_path_factory.mktemp("served"))
+def logs(grown_version):
+    return read_logs(grown_version)
 
 
 @pytest.fixture(scope="module")
-def logs(version):
-    return read_logs(version)
+def signatures(grown_version):
+    return tf.saved_model.load(str(grown_version)).signatures
 
 
 def read_logs(version):
@@ -50,8 +50,7 @@ def test_requests_hold_nothing_that_the_server_does_not_know(logs):
     assert not any(unknown_fields(log) for log in logs)
 
 
-def test_predict_requests_run(version, logs):
-    signatures = tf.saved_model.load(str(version)).signatures
+def test_predict_requests_run(signatures, logs):
     for log in logs[:3]:
         request = log.predict_log.request
         signature = signatures[request.model_spec.signature_name]
@@ -64,11 +63,12 @@ def test_predict_requests_run(version, logs):
         assert outputs["probabilities"].shape == (1, 5)
 
 
-def test_the_classify_request_holds_an_example_that_runs(version, logs):
+def test_the_classify_request_holds_an_example_that_runs(signatures, logs):
     examples = logs[3].classify_log.request.input.example_list.examples
     assert len(examples) == 1
-    served = tf.saved_model.load(str(version)).signatures["classification"]
-    outputs = served(inputs=tf.constant([examples[0].SerializeToString()]))
+    outputs = signatures["classification"](
+        inputs=tf.constant([examples[0].SerializeToString()])
+    )
     assert outputs["scores"].shape == (1, 5)
 
 

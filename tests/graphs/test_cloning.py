@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from keras import layers
 
 from keras_incremental import backbones
-from keras_incremental.graphs.graph import Graph
 from keras_incremental.graphs.cloning import clone_network
+from keras_incremental.graphs.graph import Graph
 
 
 @keras.saving.register_keras_serializable(package="test_thinning")
@@ -370,7 +370,9 @@ def test_flatten_as_the_last_layer_drops_the_channels_of_every_pixel():
     images = batch(network)
     full = network(images).numpy().reshape(3, 4, 4)
     np.testing.assert_allclose(
-        clone_network(network, 0.5)(images), full[:, :, left].reshape(3, 8), rtol=1e-5
+        clone_network(network, 0.5)(images),
+        full[:, :, left].reshape(3, 8),
+        rtol=1e-5,
     )
 
 
@@ -429,7 +431,10 @@ def mobilenet_tail():
 
 
 def test_mobilenet_v2_is_thinned_between_its_sums(mobilenet_tail):
-    full, half = channels(mobilenet_tail), channels(clone_network(mobilenet_tail, 0.5))
+    full, half = (
+        channels(mobilenet_tail),
+        channels(clone_network(mobilenet_tail, 0.5)),
+    )
     # The sums of blocks 14 and 15 hold the outputs of blocks 13 to 15.
     held = {f"block_{block}_project" for block in (13, 14, 15)}
     assert half == {
@@ -678,7 +683,11 @@ def test_nested_models_are_opened():
         inner, network.get_layer("block").layers[0].get_weights(), strict=True
     ):
         np.testing.assert_array_equal(weight, expected)
-    assert channels(clone_network(network, 0.5)) == {"outer": 2, "inner": 3, "last": 2}
+    assert channels(clone_network(network, 0.5)) == {
+        "outer": 2,
+        "inner": 3,
+        "last": 2,
+    }
 
 
 # The clone and the network it comes from.

@@ -218,7 +218,7 @@ def is_legal(graph, removed):
     return not called_after & called_before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(graphs())
 def test_a_cut_is_legal_where_its_tensor_is_all_that_connects(drawn):
     reads, layer_of = drawn
@@ -227,7 +227,7 @@ def test_a_cut_is_legal_where_its_tensor_is_all_that_connects(drawn):
     assert [cut.index for cut in legal_cuts(graph)] == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(graphs())
 def test_shared_layers_lie_on_one_side_of_a_cut(drawn):
     graph = Graph(network_of(*drawn))
@@ -235,7 +235,7 @@ def test_shared_layers_lie_on_one_side_of_a_cut(drawn):
     assert [cut.index for cut in legal_cuts(graph)] == expected
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(graphs())
 def test_random_networks_compose_of_trunk_and_tail(drawn):
     network = network_of(*drawn)
@@ -408,16 +408,16 @@ def test_parts_are_trained_and_infer_as_the_whole():
 
 
 @pytest.mark.parametrize(
-    "build",
+    ("build", "step"),
     [
-        lambda: ki.backbones.small((8, 8, 1)),
-        lambda: ki.backbones.resnet20((8, 8, 3)),
+        (lambda: ki.backbones.small((8, 8, 1)), 1),
+        (lambda: ki.backbones.resnet20((8, 8, 3)), 5),
     ],
     ids=["small", "resnet20"],
 )
-def test_our_backbones_compose_at_every_cut(build):
+def test_our_backbones_compose_at_their_cuts(build, step):
     network = build()
-    cuts = assert_composes(network, images(network))
+    cuts = assert_composes(network, images(network), step=step)
     assert len(cuts) > 4
     assert (cuts[0].layers, cuts[-1].layers) == (0, 1)
 
@@ -430,9 +430,12 @@ def test_mixed_precision_composes():
             trunk, tail = split(Graph(network), cut)
             x = images(network) / 255
             assert tail(trunk(x)).dtype == "bfloat16"
-            np.testing.assert_array_equal(
+            # Another network may round elsewhere; a bfloat16 has 8 bits.
+            np.testing.assert_allclose(
                 np.asarray(tail(trunk(x)), "float32"),
                 np.asarray(network(x), "float32"),
+                rtol=2**-6,
+                atol=2**-6,
             )
     finally:
         keras.config.set_dtype_policy("float32")
@@ -491,10 +494,17 @@ def test_a_network_like_mobilenet_composes_at_every_cut():
     ]  # fmt: skip
 
 
-def test_mobilenet_composes_at_its_cuts():
+@pytest.fixture(scope="module")
+def mobilenet():
+    """MobileNetV2 of the smallest width; tests leave it as it is."""
     network = application("MobileNetV2", alpha=0.35)
     randomize_statistics(network)
-    cuts = assert_composes(network, images(network) / 255, atol=1e-4, step=7)
+    return network
+
+
+def test_mobilenet_composes_at_its_cuts(mobilenet):
+    x = images(mobilenet) / 255
+    cuts = assert_composes(mobilenet, x, atol=1e-4, step=20)
     assert len(cuts) > 50
     names = [cut.name for cut in cuts]
     assert "block_1_project_BN" in names  # No skip around the first block.
@@ -502,22 +512,30 @@ def test_mobilenet_composes_at_its_cuts():
     assert "block_2_add" in names
 
 
-@pytest.mark.parametrize(
-    "name", ["MobileNetV2", "EfficientNetB0", "ResNet50", "DenseNet121"]
-)
-def test_a_classifier_of_a_keras_application_can_be_cut(name):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["EfficientNetB0", "ResNet50", "DenseNet121"])
+def test_a_classifier_of_a_large_keras_application_can_be_cut(name):
     network = application(name)
     randomize_statistics(network)
+    assert_classifier_can_be_cut(network)
+
+
+def test_a_classifier_of_a_keras_application_can_be_cut(mobilenet):
+    assert_classifier_can_be_cut(mobilenet)
+
+
+def assert_classifier_can_be_cut(network):
     model = ki.IncrementalClassifier(network, branch_at=0.5)
-    assert 0.5 <= model.shared_layers < 0.8
+    cut = model.network
+    assert 0.5 <= cut.shared_layers < 0.8
     x = images(network)
-    parts = model.tail(model.trunk(x, training=False), training=False).numpy()
+    parts = cut.tail(cut.trunk(x, training=False), training=False).numpy()
     whole = model.backbone(x, training=False).numpy()
     np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-4)
     pooled = network(x, training=False).numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(parts, pooled, rtol=1e-4, atol=1e-4)
     assert np.ptp(parts) > 0
     own = {id(weight) for weight in network.weights}
-    shared = {id(weight) for weight in model.trunk.weights}
-    later = {id(weight) for weight in model.tail.weights}
+    shared = {id(weight) for weight in cut.trunk.weights}
+    later = {id(weight) for weight in cut.tail.weights}
     assert not shared & later and shared | later == own

@@ -8,13 +8,13 @@ import pytest
 from keras import layers
 
 from keras_incremental import backbones
-from keras_incremental.layers import ExpandableDense
 from keras_incremental.graphs.graph import Graph
 from keras_incremental.graphs.operations import (
     count_network,
     count_node,
     elements,
 )
+from keras_incremental.layers import ExpandableDense
 
 
 def network_of(layer, shape):
@@ -161,12 +161,24 @@ def test_a_head_counts_its_units_in_use_and_not_those_reserved():
 @pytest.mark.parametrize(
     ("build", "low", "high"),
     [
-        (lambda: backbones.resnet18((224, 224, 3)), 1.81e9, 1.82e9),
-        (lambda: backbones.resnet32((32, 32, 3)), 68.8e6, 68.9e6),
+        pytest.param(
+            lambda: backbones.resnet18((224, 224, 3)),
+            1.81e9, 1.82e9, marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda: backbones.resnet32((32, 32, 3)),
+            68.8e6, 68.9e6, marks=pytest.mark.slow,
+        ),
         (lambda: backbones.resnet20((32, 32, 3)), 40.5e6, 40.6e6),
         (lambda: keras.applications.MobileNetV2(weights=None), 299e6, 302e6),
-        (lambda: keras.applications.EfficientNetB0(weights=None), 380e6, 390e6),
-        (lambda: keras.applications.DenseNet121(weights=None), 2.8e9, 2.9e9),
+        pytest.param(
+            lambda: keras.applications.EfficientNetB0(weights=None),
+            380e6, 390e6, marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda: keras.applications.DenseNet121(weights=None),
+            2.8e9, 2.9e9, marks=pytest.mark.slow,
+        ),
     ],
     ids=[
         "resnet18", "resnet32", "resnet20", "mobilenet_v2", "efficientnet_b0",
@@ -189,7 +201,7 @@ def test_vgg16_takes_15_5_billion_macs():
 
 
 def test_parameters_are_those_of_keras_frozen_or_not():
-    network = backbones.resnet20()
+    network = backbones.small()
     trainable = sum(
         int(np.prod(weight.shape)) for weight in network.trainable_weights
     )
@@ -298,7 +310,7 @@ def test_macs_of_another_type_are_an_error(macs):
 
 
 def test_open_image_size_is_an_error_that_says_what_to_do():
-    network = backbones.resnet20((None, None, 3))
+    network = backbones.small((None, None, 3))
     with pytest.raises(ValueError, match=r"Give keras\.Input a complete shape"):
         count_network(network)
 

@@ -207,3 +207,24 @@ def test_room_of_another_layer_is_there_or_can_be_added():
     assert small.has_room_of(large) and small.has_room_of(small)
     assert not large.has_room_of(small)
     assert not small.has_room_of(ExpandableDense(capacity=4))
+
+
+def test_heads_that_were_taken_back_have_no_columns_in_a_graph():
+    head = ExpandableDense((3,), capacity=8)
+    head(X)
+    traced = tf.function(lambda x: head(x))
+    before = traced(X).numpy()
+    head.expand(2)
+    assert traced(X).shape == (5, 5)
+    head.truncate(1)
+    np.testing.assert_array_equal(traced(X).numpy(), before)
+
+
+def test_the_kernel_of_every_block_is_regularised():
+    head = ExpandableDense((2,), 2, kernel_regularizer=keras.regularizers.L2(1))
+    head(X)
+    head.expand(3)
+    kernels = [w for w in head.trainable_weights if "kernel" in w.name]
+    assert len(kernels) == 3
+    expected = sum(np.square(np.asarray(kernel)).sum() for kernel in kernels)
+    np.testing.assert_allclose(sum(head.losses), expected, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The plan of EEIL: phases, heads, teacher, schedules, noise."""
+"""The phases of EEIL: heads, temperature, schedules, noise."""
 
 import dataclasses
 
@@ -6,20 +6,26 @@ import numpy as np
 import pytest
 
 import keras_incremental as ki
-from keras_incremental.methods import GradientNoise, Step, StepDecay
+from keras_incremental.methods import GradientNoise, StepDecay, TaskStep
+from keras_incremental.objectives import CrossDistilled, CrossEntropy
 from keras_incremental.samples import ArraySamples
 
 
-@pytest.fixture
-def step(tiny_backbone, blobs):
-    """The second step: classes 0, 1 known, 2 and 3 new, in two heads."""
-    model = ki.IncrementalClassifier(tiny_backbone)
+@pytest.fixture(name="known", scope="module")
+def _known(make_tiny_backbone):
+    model = ki.IncrementalClassifier(make_tiny_backbone())
     model.add_classes([0, 1])
-    memory = ki.ExemplarMemory(6)
-    memory.update(ArraySamples(*blobs([0, 1])), model.extract_features)
     model.add_classes([2, 3])
-    return Step(
-        model=model,
+    return model
+
+
+@pytest.fixture
+def task(known, blobs):
+    """The second task: classes 0, 1 known, 2 and 3 new, in two heads."""
+    memory = ki.ExemplarMemory(6)
+    memory.update(ArraySamples(*blobs([0, 1])), known.extract_features)
+    return TaskStep(
+        model=known,
         memory=memory,
         samples=ArraySamples(*blobs([2, 3])),
         past=(),
@@ -31,44 +37,64 @@ def step(tiny_backbone, blobs):
     )
 
 
-def test_first_step_is_plain_training(step):
-    first = dataclasses.replace(step, known_classes=0, memory=None)
+def test_the_first_task_distils_nothing(task):
+    first = dataclasses.replace(task, known_classes=0, memory=None)
     (phase,) = ki.EEIL().phases(first)
-    assert phase.distilled_units == 0 and phase.epochs == 40
+    assert not phase.objective.distils and phase.epochs == 40
 
 
-def test_stage_1_distils_every_old_head_and_stage_2_every_head(step):
-    training, finetuning = ki.EEIL(finetune_epochs=7).phases(step)
-    assert training.distilled_units == 2  # the newest old head included
-    assert finetuning.distilled_units == 4  # the new head included
+def test_stage_1_distils_every_old_head_and_stage_2_every_head(task):
+    training, finetuning = ki.EEIL(finetune_epochs=7).phases(task)
+    # The newest old head included, and in stage 2 the new head.
+    assert training.objective == CrossDistilled(2, temperature=2.0)
+    assert finetuning.objective == CrossDistilled(4, temperature=2.0)
     assert (training.epochs, finetuning.epochs) == (40, 7)
-    assert training.temperature == finetuning.temperature == 2.0
 
 
-def test_stage_1_mixes_all_new_data_with_all_exemplars(step):
-    sources = ki.EEIL().phases(step)[0].sources()
+def test_temperature_and_classification_reach_both_stages(task):
+    classification = Doubled()
+    method = ki.EEIL(temperature=3.5, classification=classification)
+    for phase in method.phases(task):
+        assert phase.objective.temperature == 3.5
+        assert phase.objective.classification is classification
+    (alone, _) = ki.EEIL(
+        distillation=False, classification=classification
+    ).phases(task)
+    assert alone.objective is classification
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubled(CrossEntropy):
+    """Twice the cross-entropy."""
+
+    def terms(self, batch):
+        return {"classification": 2 * super().terms(batch)["classification"]}
+
+
+def test_stage_1_mixes_all_new_data_with_all_exemplars(task):
+    sources = ki.EEIL().phases(task)[0].sources()
     assert [len(source) for source in sources] == [24, 6]
     assert set(sources[1].labels.tolist()) == {0, 1}
 
 
-def test_stage_2_is_balanced_per_class(step):
-    (source,) = ki.EEIL().phases(step)[1].sources()
+def test_stage_2_is_balanced_per_class(task):
+    (source,) = ki.EEIL().phases(task)[1].sources()
     labels, counts = np.unique(source.labels, return_counts=True)
     assert labels.tolist() == [0, 1, 2, 3]
     assert counts.tolist() == [3, 3, 3, 3]
 
 
-def test_learning_rate_falls_by_ten_every_ten_epochs_in_both_stages(step):
-    training, finetuning = ki.EEIL().phases(step)
+def test_learning_rate_falls_by_ten_every_ten_epochs_in_both_stages(task):
+    training, finetuning = ki.EEIL().phases(task)
     factors = [training.learning_rate_factor(e) for e in (0, 9, 10, 39)]
     np.testing.assert_allclose(factors, [1, 1, 0.1, 1e-3])
     factors = [finetuning.learning_rate_factor(e) for e in (0, 9, 10, 29)]
     np.testing.assert_allclose(factors, [0.1, 0.1, 0.01, 1e-3])
 
 
-def test_noise_fades_through_both_stages(step):
+def test_noise_fades_through_both_stages(task):
     method = ki.EEIL(gradient_noise=GradientNoise())
-    training, finetuning = method.phases(step)
+    training, finetuning = method.phases(task)
     expected = [(0.3 / (1 + e) ** 0.55) ** 0.5 / 10 for e in (0, 5, 40, 45)]
     actual = [training.noise_stddev(e) for e in (0, 5)]
     actual += [finetuning.noise_stddev(e) for e in (0, 5)]
@@ -86,27 +112,26 @@ def test_noise_scale_by_hand():
     assert mean.stddev(0, 128) == pytest.approx(0.3)
 
 
-def test_without_noise_or_distillation_the_terms_are_off(step):
-    for phase in ki.EEIL(distillation=False).phases(step):
-        assert phase.distilled_units == 0
+def test_without_noise_or_distillation_the_terms_are_off(task):
+    for phase in ki.EEIL(distillation=False).phases(task):
+        assert phase.objective == CrossEntropy()
         assert phase.noise_stddev(0) == 0
-    assert not ki.EEIL(distillation=False).needs_teacher
 
 
-def test_balanced_fine_tuning_needs_exemplars_of_every_old_class(step, caplog):
-    assert len(ki.EEIL(finetune_epochs=0).phases(step)) == 1
-    without = dataclasses.replace(step, memory=None)
+def test_balanced_fine_tuning_needs_exemplars_of_every_old_class(task, caplog):
+    assert len(ki.EEIL(finetune_epochs=0).phases(task)) == 1
+    without = dataclasses.replace(task, memory=None)
     assert len(ki.EEIL().phases(without)) == 1
-    empty = dataclasses.replace(step, memory=ki.ExemplarMemory(6))
+    empty = dataclasses.replace(task, memory=ki.ExemplarMemory(6))
     assert len(ki.EEIL().phases(empty)) == 1
     assert "no exemplar of the known classes [0, 1]" in caplog.text
 
 
-def test_fine_tune_uses_new_data_and_joint_all_data(step, blobs):
-    (phase,) = ki.FineTune().phases(step)
+def test_fine_tune_uses_new_data_and_joint_all_data(task, blobs):
+    (phase,) = ki.FineTune().phases(task)
     assert [len(s) for s in phase.sources()] == [24]
     past = (ArraySamples(*blobs([0, 1], per_class=5)),)
-    (phase,) = ki.Joint().phases(dataclasses.replace(step, past=past))
+    (phase,) = ki.Joint().phases(dataclasses.replace(task, past=past))
     assert [len(s) for s in phase.sources()] == [10, 24]
 
 

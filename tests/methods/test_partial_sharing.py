@@ -12,9 +12,12 @@ import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental import metrics
-from keras_incremental.methods import partial_sharing
-from keras_incremental.methods.partial_sharing import similarities
-from keras_incremental.samples import ArraySamples, KeptSamples
+from keras_incremental.methods import partial_sharing, task_step
+from keras_incremental.methods.similarity import similarities
+from keras_incremental.networks import SingleNetwork
+from keras_incremental.predictions import predict
+from keras_incremental.samples import ArraySamples, CachedColumn
+from keras_incremental.score_rules import AffinePerHead, ScoreRule
 
 
 class CountImages(keras.layers.Layer):
@@ -63,6 +66,18 @@ def network(*first_layers):
     )
 
 
+def make_model(branch_at="shared", layers=()):
+    model = ki.IncrementalClassifier(network(*layers), branch_at=branch_at)
+    model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
+    return model
+
+
+def callback(memory=None, augment=None, **options):
+    return ki.IncrementalCallback(
+        memory, ki.PartialSharing(**options), augment=augment
+    )
+
+
 @pytest.fixture
 def make():
     """Returns a function that makes a compiled model and a callback."""
@@ -70,25 +85,69 @@ def make():
     def pair(
         memory=None, branch_at="shared", augment=None, layers=(), **options
     ):
-        model = ki.IncrementalClassifier(network(*layers), branch_at=branch_at)
-        model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
-        return model, ki.IncrementalCallback(
-            memory, ki.PartialSharing(**options), augment=augment
-        )
+        model = make_model(branch_at, layers)
+        return model, callback(memory, augment, **options)
 
     return pair
 
 
+@pytest.fixture(name="with_base", scope="module")
+def _with_base(blobs):
+    """A model with a base of the classes 40 and 7, traced and trained."""
+    model = make_model()
+    fit(model, callback(), *blobs([40, 7]), epochs=2)
+    return model
+
+
 @pytest.fixture
-def count(make):
-    """Returns a function that makes a model with a counter in its trunk."""
+def base(with_base, restored):
+    """The model with a base; all that a test does to it is undone."""
+    with restored(with_base):
+        yield with_base
 
-    def triple(*arguments, **options):
-        counter = CountImages()
-        pair = make(*arguments, layers=[counter], **options)
-        return *pair, counter
 
-    return triple
+@pytest.fixture(name="with_branches", scope="module")
+def _with_branches(blobs):
+    """A model with a base and branches of the classes 300, 5 and 6, 1."""
+    model = make_model()
+    for labels in ([40, 7], [300, 5], [6, 1]):
+        fit(model, callback(), *blobs(labels))
+    return model
+
+
+@pytest.fixture
+def branched(with_branches, restored):
+    """The model with branches; all that a test does to it is undone."""
+    with restored(with_branches):
+        yield with_branches
+
+
+@pytest.fixture(name="with_counter", scope="module")
+def _with_counter(blobs):
+    """A model with a base, a branch, and a counter in the trunk."""
+    counter = CountImages()
+    model = make_model(layers=[counter])
+    for labels in ([40, 7], [9]):
+        fit(model, callback(), *blobs(labels))
+    return model, counter
+
+
+@pytest.fixture
+def count(with_counter, restored):
+    """A function that returns how many images a task sends through the trunk.
+
+    Its arguments are those of `callback` and of `fit`.
+    """
+    model, counter = with_counter
+
+    def count(incremental, *data, **options):
+        before = int(counter.seen)
+        fit(model, incremental, *data, **options)
+        return int(counter.seen) - before
+
+    with restored(model):
+        count.model = model
+        yield count
 
 
 def fit(model, incremental, x, y=None, epochs=1, callbacks=(), **options):
@@ -112,81 +171,76 @@ def assert_equal(weights, before):
         np.testing.assert_array_equal(weight, value)
 
 
+def with_exemplars(model, data, capacity=24):
+    """Returns a memory of what a model knows already."""
+    memory = ki.ExemplarMemory(capacity)
+    memory.add_from(model, *data)
+    return memory
+
+
+def logits_of(model, images):
+    return model.logits_and_scores(images)[0]
+
+
 def task_aware(model, x, y):
-    sizes = [head.stop - head.start for head in model.heads]
-    task_of_unit = np.repeat(np.arange(len(sizes)), sizes)
-    units = model.classes.to_units(y)
-    predictions = metrics.task_aware_predictions(
-        model.uncalibrated_logits(x).numpy(), units, task_of_unit
+    dataset = tf.data.Dataset.from_tensor_slices((x, y))
+    found = predict(model, dataset)
+    return metrics.per_task_accuracy(
+        found.task_aware_classes, found.units, found.task_of_unit
     )
-    return metrics.per_task_accuracy(predictions, units, task_of_unit)
 
 
 # What never changes.
 
 
-def test_old_logits_and_task_aware_accuracy_stay_as_they_were(make, blobs):
-    model, incremental = make(ki.ExemplarMemory(24))
-    fit(model, incremental, *blobs([40, 7]), epochs=2)
-    fit(model, incremental, *blobs([300]))  # a task of one class
+def test_old_logits_and_task_aware_accuracy_stay_as_they_were(base, blobs):
+    memory = with_exemplars(base, blobs([40, 7]))
+    incremental = callback(memory)
+    fit(base, incremental, *blobs([300]))  # a task of one class
     x, y = blobs([40, 7, 300], seed=9)
-    logits, accuracy = model.uncalibrated_logits(x), task_aware(model, x, y)
+    logits, accuracy = logits_of(base, x), task_aware(base, x, y)
     assert accuracy[0] > 0.6
-    for labels in ([5, 6], [1], [2, 3]):
-        fit(model, incremental, *blobs(labels))
-        now = model.uncalibrated_logits(x)
+    for labels in ([5, 6], [1]):
+        fit(base, incremental, *blobs(labels))
+        now = logits_of(base, x)
         np.testing.assert_array_equal(now[:, :3], logits)
-        np.testing.assert_array_equal(task_aware(model, x, y)[:2], accuracy)
+        np.testing.assert_array_equal(task_aware(base, x, y)[:2], accuracy)
         assert incremental.reports[-1].details["calibrated"]
-    calibrated = model.predict(x, verbose=0)[:, :3]
+    calibrated = base.predict(x, verbose=0)[:, :3]
     assert np.abs(calibrated - logits).max() > 1e-3
 
 
-def test_without_a_memory_predictions_themselves_stay_as_they_were(make, blobs):
-    model, incremental = make()
-    fit(model, incremental, *blobs([40, 7]))
+def test_without_a_memory_predictions_themselves_stay_as_they_were(base, blobs):
+    incremental = callback()
     x, _ = blobs([40, 7, 300, 5])
-    before = model.predict(x, verbose=0)
+    before = base.predict(x, verbose=0)
     for labels in ([300, 5], [6], [1, 2, 3]):
-        fit(model, incremental, *blobs(labels))
-        after = model.predict(x, verbose=0)
+        fit(base, incremental, *blobs(labels))
+        after = base.predict(x, verbose=0)
         np.testing.assert_array_equal(after[:, : before.shape[1]], before)
         assert incremental.reports[-1].details["calibrated"] is False
         before = after
     assert before.shape[1] == 8
 
 
-def test_trunk_base_and_old_branches_keep_weights_and_statistics(make, blobs):
-    model, incremental = make()
-    fit(model, incremental, *blobs([40, 7]))
-    base = values([*model.backbone.weights, *model.head.weights])
-    names = [weight.path for weight in model.trunk.weights]
+def test_trunk_base_and_old_branches_keep_weights_and_statistics(base, blobs):
+    frozen = [*base.backbone.weights, *base.network.head.weights]
+    weights = values(frozen)
+    names = [weight.path for weight in base.network.trunk.weights]
     assert any("moving_variance" in name for name in names)
-    learned = []
+    learned, trained = [], set()
     for labels in ([300, 5], [6, 1], [2]):
-        fit(model, incremental, *blobs(labels))
-        assert_equal([*model.backbone.weights, *model.head.weights], base)
-        *old, newest = model.branches.branches
-        for branch, weights in zip(old, learned, strict=True):
-            assert_equal(branch.weights, weights)
+        fit(base, callback(), *blobs(labels))
+        assert_equal(frozen, weights)
+        *old, newest = base.network.branches
+        for branch, before in zip(old, learned, strict=True):
+            assert_equal(branch.weights, before)
         learned.append(values(newest.weights))
+        # The same variables each time: the train function stays valid.
+        trained.add(tuple(id(v) for v in base.trainable_variables))
+    assert len(trained) == 1
     for one, other in itertools.pairwise(learned):  # each has learned
         assert any((a != b).any() for a, b in zip(one, other, strict=True))
-
-
-def test_ten_tasks_take_two_traces_and_train_the_same_variables(make, blobs):
-    model, incremental = make(ki.ExemplarMemory(40))
-    x, y = blobs(range(20), per_class=3)
-    newest = None
-    for task in range(10):
-        rows = np.isin(y, [2 * task, 2 * task + 1])
-        fit(model, incremental, x[rows], y[rows])
-        if task:
-            ids = [id(variable) for variable in model.trainable_variables]
-            assert newest in (None, ids)
-            newest = ids
-    assert model.train_function_traces <= 2
-    assert model.num_classes == 20 and len(model.branches) == 9
 
 
 # The trunk runs once.
@@ -194,22 +248,18 @@ def test_ten_tasks_take_two_traces_and_train_the_same_variables(make, blobs):
 
 def test_the_trunk_sees_each_image_once(count, blobs):
     """One more image is the probe for the outputs' shape."""
-    model, incremental, counter = count()
-    fit(model, incremental, *blobs([40, 7]))
     for labels, images in (([300, 5], 24), ([6, 1, 2], 36)):
-        before = int(counter.seen)
-        fit(model, incremental, *blobs(labels), epochs=3)
-        assert int(counter.seen) - before == images + 1
+        seen = count(callback(), *blobs(labels), epochs=3)
+        assert seen == images + 1
 
 
 def test_selection_needs_no_trunk_and_calibration_the_exemplars_alone(
     count, blobs
 ):
-    model, incremental, counter = count(ki.ExemplarMemory(10))
-    fit(model, incremental, *blobs([40, 7]))
-    before = int(counter.seen)
-    fit(model, incremental, *blobs([300, 5]), epochs=2)
-    assert int(counter.seen) - before == 24 + 1 + 10
+    memory = with_exemplars(count.model, blobs([40, 7, 9]), capacity=10)
+    incremental = callback(memory)
+    assert count(incremental, *blobs([300, 5]), epochs=2) == 24 + 1 + 10
+    assert incremental.reports[-1].details["calibrated"]
 
 
 @pytest.mark.parametrize(
@@ -223,98 +273,109 @@ def test_selection_needs_no_trunk_and_calibration_the_exemplars_alone(
 def test_with_augmentation_the_trunk_runs_once_for_each_copy(
     count, blobs, copies, images
 ):
-    model, incremental, counter = count(
-        copies=copies, augment=ki.augmentation.CropFlip(1)
-    )
-    fit(model, incremental, *blobs([40, 7]))
-    before = int(counter.seen)
-    fit(model, incremental, *blobs([300, 5]), epochs=4)
+    incremental = callback(augment=ki.augmentation.CropFlip(1), copies=copies)
+    seen = count(incremental, *blobs([300, 5]), epochs=4)
     probe = 1 if copies else 0
-    assert int(counter.seen) - before == images + probe
+    assert seen == images + probe
 
 
-def test_copies_are_drawn_by_the_callbacks_augmentation_anew_each_step(
-    make, blobs, monkeypatch
+def test_copies_are_drawn_by_the_callbacks_augmentation_anew_each_task(
+    branched, blobs, monkeypatch
 ):
-    model, incremental = make(copies=3, augment=ki.augmentation.CropFlip(1))
+    incremental = callback(augment=ki.augmentation.CropFlip(1), copies=3)
     incremental.cache_bytes, incremental.seed = 12345678, 6
-    calls, real = [], partial_sharing.keep_trunk_outputs
+    calls, real = [], task_step.cache_column
 
     def spy(*arguments, **options):
-        kept = real(*arguments, **options)
-        calls.append((options, kept.copies))
-        return kept
+        column = real(*arguments, **options)
+        calls.append((options, column.copies))
+        return column
 
-    monkeypatch.setattr(partial_sharing, "keep_trunk_outputs", spy)
-    for labels in ([40, 7], [300, 5], [6]):
-        fit(model, incremental, *blobs(labels), epochs=2)
+    monkeypatch.setattr(task_step, "cache_column", spy)
+    for labels in ([2], [8]):
+        fit(branched, incremental, *blobs(labels), epochs=2)
     assert [copies for _, copies in calls] == [3, 3]
     for options, _ in calls:
         assert options["augment"] is incremental.augment
         assert options["memory_bytes"] == 12345678
-    assert [options["seed"] for options, _ in calls] == [(6, 1), (6, 2)]
+    assert [options["seed"] for options, _ in calls] == [(6, 3), (6, 4)]
 
 
-def test_a_trunk_in_the_loop_trains_the_branch_as_a_kept_one_does(make, blobs):
+def test_a_trunk_in_the_loop_trains_the_branch_as_a_cached_one_does(
+    branched, blobs, restored
+):
     """Without augmentation the two ways differ by float rounding alone."""
     results = []
     for augment in (None, Same()):
-        model, incremental = make(augment=augment)
-        fit(model, incremental, *blobs([40, 7]))
-        fit(model, incremental, *blobs([300, 5]), epochs=2)
-        results.append(values(model.branches.newest.network.weights))
-    start = values(model.tail.weights)
-    for kept, in_loop in zip(*results, strict=True):
-        np.testing.assert_allclose(in_loop, kept, atol=2e-3)
+        with restored(branched):
+            begin = Begin()
+            fit(
+                branched,
+                callback(augment=augment),
+                *blobs([2, 3]),
+                epochs=2,
+                callbacks=[begin],
+            )
+            results.append(
+                values(branched.network.branches[-1].network.weights)
+            )
+    for cached, in_loop in zip(*results, strict=True):
+        np.testing.assert_allclose(in_loop, cached, atol=2e-3)
     moved = [
-        np.abs(a - b).max() for a, b in zip(results[0], start, strict=True)
+        np.abs(a - b).max()
+        for a, b in zip(results[0], begin.weights, strict=True)
     ]
     assert max(moved) > 0.02
 
 
-def test_a_trunk_in_the_loop_learns_from_augmented_images(make, blobs):
-    model, incremental = make(augment=ki.augmentation.CropFlip(0))
-    fit(model, incremental, *blobs([40, 7]))
-    before = model.predict(blobs([40, 7])[0], verbose=0)
-    history = fit(model, incremental, *blobs([300, 5]), epochs=8)
-    accuracy = history.history["accuracy"]
-    assert accuracy[-1] > 0.9 and model.train_function_traces == 2
-    after = model.predict(blobs([40, 7])[0], verbose=0)
-    np.testing.assert_array_equal(after[:, :2], before)
+def test_a_trunk_in_the_loop_learns_from_augmented_images(branched, blobs):
+    incremental = callback(augment=ki.augmentation.CropFlip(0))
+    x, _ = blobs([40, 7])
+    before = branched.predict(x, verbose=0)
+    history = fit(branched, incremental, *blobs([2, 3]), epochs=8)
+    assert history.history["accuracy"][-1] > 0.9
+    after = branched.predict(x, verbose=0)
+    np.testing.assert_array_equal(after[:, :6], before)
 
 
 def test_outputs_in_a_file_train_the_same_and_the_file_goes(
-    make, blobs, tmp_path, monkeypatch
+    branched, blobs, restored, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     files, results = [], []
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            files.append(len([*tmp_path.glob("trunk_outputs_*/*")]))
+            files.append(len([*tmp_path.glob("cached_columns_*/*")]))
 
     for cache_bytes in (10**9, 1000):
-        model, incremental = make(ki.ExemplarMemory(10))
-        fit(model, incremental, *blobs([40, 7]))
+        incremental = callback(ki.ExemplarMemory(10))
         incremental.cache_bytes = cache_bytes
-        fit(model, incremental, *blobs([300, 5]), epochs=2, callbacks=[Watch()])
-        results.append(values(model.weights))
+        with restored(branched):
+            fit(
+                branched,
+                incremental,
+                *blobs([2, 3]),
+                epochs=2,
+                callbacks=[Watch()],
+            )
+            results.append(values(branched.weights))
         gc.collect()
-        assert not [*tmp_path.glob("trunk_outputs_*")]
+        assert not [*tmp_path.glob("cached_columns_*")]
     assert files == [0, 0, 1, 1]
     for in_memory, in_file in zip(*results, strict=True):
         np.testing.assert_array_equal(in_file, in_memory)
 
 
-def test_streamed_images_train_as_arrays_do(make, blobs):
+def test_streamed_images_train_as_arrays_do(branched, blobs, restored):
     results = []
     for cache_bytes in (10**9, 100):
-        model, incremental = make(ki.ExemplarMemory(10))
-        fit(model, incremental, *blobs([40, 7]))
+        incremental = callback(ki.ExemplarMemory(10))
         incremental.cache_bytes = cache_bytes
-        data = tf.data.Dataset.from_tensor_slices(blobs([300, 5]))
-        fit(model, incremental, data.batch(8))
-        results.append(values(model.weights))
+        data = tf.data.Dataset.from_tensor_slices(blobs([2, 3]))
+        with restored(branched):
+            fit(branched, incremental, data.batch(8))
+            results.append(values(branched.weights))
     for arrays, streamed in zip(*results, strict=True):
         np.testing.assert_array_equal(streamed, arrays)
 
@@ -323,12 +384,9 @@ def test_streamed_images_train_as_arrays_do(make, blobs):
 
 
 def network_of_columns(*units):
-    """A stand-in for a model whose logits are the pixels of the image."""
+    """A stand-in for a network whose logits are the pixels of the image."""
     return types.SimpleNamespace(
-        head=types.SimpleNamespace(units=units[0]),
-        branches=types.SimpleNamespace(
-            branches=[types.SimpleNamespace(units=n) for n in units[1:]]
-        ),
+        frozen=lambda images: images,
         part_logits=lambda images: tf.split(
             tf.reshape(tf.cast(images, tf.float32), [-1, sum(units)]),
             units,
@@ -379,18 +437,16 @@ def test_single_class_branches_are_left_out_unless_there_is_no_other():
     assert similarities(network_of_columns(1, 1), samples) == [1.0, 1.0]
 
 
-def test_similarity_of_images_is_that_of_their_trunk_outputs(make, blobs):
-    model, incremental = make()
-    for labels in ([40, 7], [300, 5]):
-        fit(model, incremental, *blobs(labels))
-    x, y = blobs([6, 1, 2])
-    kept = KeptSamples(model.trunk_outputs(x).numpy()[None], y)
-    scores = similarities(model, ArraySamples(x, y))
-    assert similarities(model, kept) == scores
-    votes = model.uncalibrated_logits(x).numpy()
-    for branch, score in zip((votes[:, :2], votes[:, 2:]), scores, strict=True):
+def test_similarity_of_images_is_that_of_their_cached_outputs(branched, blobs):
+    x, y = blobs([2, 3, 8])
+    network = branched.network
+    column = CachedColumn("frozen", network.frozen(x).numpy()[None], y)
+    scores = similarities(network, ArraySamples(x, y))
+    assert similarities(network, column) == scores
+    votes = np.split(logits_of(branched, x), [2, 4], axis=1)
+    for branch, score in zip(votes, scores, strict=True):
         shares = [
-            np.bincount(branch[y == k].argmax(1)).max() / 12 for k in (6, 1, 2)
+            np.bincount(branch[y == k].argmax(1)).max() / 12 for k in (2, 3, 8)
         ]
         assert score == pytest.approx(np.mean(shares))
 
@@ -399,20 +455,18 @@ class Begin(keras.callbacks.Callback):
     """Keeps the newest branch as it is before the first batch."""
 
     def on_train_begin(self, logs=None):
-        self.weights = values(self.model.branches.newest.network.weights)
+        self.weights = values(self.model.network.branches[-1].network.weights)
 
 
 @pytest.mark.parametrize("scores", [[0.2, 0.9, 0.5], [0.9, 0.2, 0.9]])
-def test_the_most_similar_branch_is_cloned(make, blobs, monkeypatch, scores):
-    model, incremental = make()
-    for labels in ([40, 7], [300, 5], [6, 1]):
-        fit(model, incremental, *blobs(labels))
-    source = int(np.argmax(scores))
-    parts = [model.tail, *(b.network for b in model.branches.branches)]
-    expected = values(parts[source].weights)
+def test_the_most_similar_branch_is_cloned(
+    branched, blobs, monkeypatch, scores
+):
+    incremental, source = callback(), int(np.argmax(scores))
+    expected = values(branched.network.networks[source].weights)
     monkeypatch.setattr(partial_sharing, "similarities", lambda *a: scores)
     begin = Begin()
-    fit(model, incremental, *blobs([2, 3]), callbacks=[begin])
+    fit(branched, incremental, *blobs([2, 3]), callbacks=[begin])
     for mine, theirs in zip(begin.weights, expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     details = incremental.reports[-1].details
@@ -427,65 +481,56 @@ def test_the_most_similar_branch_is_cloned(make, blobs, monkeypatch, scores):
 
 
 def branch_parameters(model):
-    return [b.network.count_params() for b in model.branches.branches]
+    return [b.network.count_params() for b in model.network.branches]
 
 
-def test_a_thin_branch_is_thinned_once(make, blobs, monkeypatch):
+def of_base(network, samples):
+    """Similarities by which every branch is a clone of the base."""
+    return [0.9] + [0.0] * len(network.branches)
+
+
+def test_a_thin_branch_is_thinned_once(base, blobs, monkeypatch):
     """A clone of a thin branch is as wide, and needs no new variables."""
-    model, incremental = make(width=0.5)
-    for labels in ([40, 7], [300, 5]):
-        fit(model, incremental, *blobs(labels))
-    variables = [id(v) for v in model.trainable_variables]
-    thin_source = values(model.branches.newest.network.weights)
+    incremental, before = callback(width=0.5), base.train_function_traces
+    fit(base, incremental, *blobs([300, 5]))
+    variables = [id(v) for v in base.trainable_variables]
+    thin_source = values(base.network.branches[-1].network.weights)
     monkeypatch.setattr(partial_sharing, "similarities", lambda *a: [0.1, 0.9])
     begin = Begin()
-    fit(model, incremental, *blobs([6, 1]), callbacks=[begin])
-    one, two = branch_parameters(model)
-    assert one == two < 0.6 * model.tail.count_params()
-    assert [id(v) for v in model.trainable_variables] == variables
-    assert model.train_function_traces == 2
+    fit(base, incremental, *blobs([6, 1]), callbacks=[begin])
+    one, two = branch_parameters(base)
+    assert one == two < 0.6 * base.network.tail.count_params()
+    assert [id(v) for v in base.trainable_variables] == variables
+    assert base.train_function_traces == before + 1
     for mine, theirs in zip(begin.weights, thin_source, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
-def test_branches_of_the_base_are_as_thin_each_time(make, blobs, monkeypatch):
-    model, incremental = make(width=0.5)
-    monkeypatch.setattr(
-        partial_sharing,
-        "similarities",
-        lambda model, samples: [0.9] + [0.0] * len(model.branches),
-    )
-    for labels in ([40, 7], [300, 5], [6, 1]):
-        fit(model, incremental, *blobs(labels))
-    one, two = branch_parameters(model)
-    assert one == two and model.train_function_traces == 2
+def test_branches_of_the_base_are_as_thin_each_time(base, blobs, monkeypatch):
+    monkeypatch.setattr(partial_sharing, "similarities", of_base)
+    incremental, before = callback(width=0.5), base.train_function_traces
+    for labels in ([300, 5], [6, 1]):
+        fit(base, incremental, *blobs(labels))
+    one, two = branch_parameters(base)
+    assert one == two and base.train_function_traces == before + 1
 
 
-def test_width_may_change_from_step_to_step(make, blobs, monkeypatch):
-    monkeypatch.setattr(
-        partial_sharing,
-        "similarities",
-        lambda model, samples: [0.9] + [0.0] * len(model.branches),
-    )
-    model, incremental = make()
-    fit(model, incremental, *blobs([40, 7]))
+def test_width_may_change_from_task_to_task(base, blobs, monkeypatch):
+    monkeypatch.setattr(partial_sharing, "similarities", of_base)
     x, _ = blobs([40, 7, 300])
-    before = model.predict(x, verbose=0)
+    before = base.predict(x, verbose=0)
     for label, width in ((1, 0.5), (2, 0.25), (3, 1.0), (4, 0.5)):
-        incremental.method = ki.PartialSharing(width=width)
-        fit(model, incremental, *blobs([label]))
-        after = model.predict(x, verbose=0)
+        fit(base, callback(width=width), *blobs([label]))
+        after = base.predict(x, verbose=0)
         np.testing.assert_array_equal(after[:, : before.shape[1]], before)
         before = after
-    half, quarter, full, again = branch_parameters(model)
-    assert quarter < half == again < full == model.tail.count_params()
-    assert len(model.trainable_variables) == 5
+    half, quarter, full, again = branch_parameters(base)
+    assert quarter < half == again < full == base.network.tail.count_params()
+    assert len(base.trainable_variables) == 5
 
 
-def test_a_thin_branch_learns(make, blobs):
-    model, incremental = make(width=0.25)
-    fit(model, incremental, *blobs([40, 7]), epochs=2)
-    history = fit(model, incremental, *blobs([300, 5]), epochs=10)
+def test_a_thin_branch_learns(base, blobs):
+    history = fit(base, callback(width=0.25), *blobs([300, 5]), epochs=10)
     assert history.history["accuracy"][-1] > 0.9
 
 
@@ -499,46 +544,56 @@ def balanced_cross_entropy(logits, units):
     return np.mean([losses[units == unit].mean() for unit in np.unique(units)])
 
 
-def test_calibration_lowers_the_exemplars_cross_entropy(make, blobs):
-    model, incremental = make(ki.ExemplarMemory(17))
-    for labels in ([40, 7], [300, 5], [6]):
-        fit(model, incremental, *blobs(labels), epochs=4)
-    exemplars = incremental.memory.samples()
-    units = model.classes.to_units(exemplars.labels)
-    raw = model.uncalibrated_logits(exemplars.all_images())
-    calibrated = model.predict(exemplars.all_images(), verbose=0)
+def test_calibration_lowers_the_exemplars_cross_entropy(base, blobs):
+    memory = with_exemplars(base, blobs([40, 7]), capacity=17)
+    for labels in ([300, 5], [6]):
+        fit(base, callback(memory), *blobs(labels), epochs=4)
+    exemplars = memory.samples()
+    units = base.classes.to_units(exemplars.labels)
+    raw = logits_of(base, exemplars.all_images())
+    calibrated = base.predict(exemplars.all_images(), verbose=0)
     assert balanced_cross_entropy(calibrated, units) < (
         balanced_cross_entropy(raw, units)
     )
-    scales, biases = model.calibration()
+    rule = base.score_rule
+    assert isinstance(rule, AffinePerHead) and rule.head_sizes == [2, 2, 1]
+    scales, biases = values([rule.scales, rule.biases])
     assert scales.min() > 0 and len(set(scales.tolist())) == 3
-    np.testing.assert_allclose(calibrated, raw * scales + biases, rtol=1e-4)
+    expected = raw * np.repeat(scales, [2, 2, 1]) + np.repeat(biases, [2, 2, 1])
+    np.testing.assert_allclose(calibrated, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_calibration_is_left_out_without_exemplars_of_all_classes(
-    make, blobs, caplog
+    base, blobs, restored, caplog
 ):
     for calibrate in (None, True):
-        model, _ = make()
-        base = ki.IncrementalCallback(method=ki.PartialSharing())
-        fit(model, base, *blobs([40, 7]))
-        incremental = ki.IncrementalCallback(
-            ki.ExemplarMemory(10), ki.PartialSharing(calibrate=calibrate)
-        )
-        fit(model, incremental, *blobs([300, 5]))
-        assert incremental.reports[-1].details["calibrated"] is False
-        assert model.calibration()[0].tolist() == [1.0] * 4
+        incremental = callback(ki.ExemplarMemory(10), calibrate=calibrate)
+        with restored(base):
+            fit(base, incremental, *blobs([300, 5]))
+            assert incremental.reports[-1].details["calibrated"] is False
+            assert type(base.score_rule) is ScoreRule
         assert len(incremental.memory) == 10
-        assert "no exemplar of the classes [40, 7]" in caplog.text
+        assert "no exemplar of the classes" in caplog.text
         caplog.clear()
 
 
-def test_calibration_can_be_switched_off(make, blobs):
-    model, incremental = make(ki.ExemplarMemory(10), calibrate=False)
-    for labels in ([40, 7], [300, 5]):
-        fit(model, incremental, *blobs(labels))
+def test_calibration_can_be_switched_off(base, blobs):
+    memory = with_exemplars(base, blobs([40, 7]))
+    incremental = callback(memory, calibrate=False)
+    fit(base, incremental, *blobs([300, 5]))
     assert incremental.reports[-1].details["calibrated"] is False
-    assert model.calibration()[0].tolist() == [1.0] * 4
+    assert type(base.score_rule) is ScoreRule
+
+
+def test_a_calibration_holds_until_the_next_one(base, blobs):
+    """A later task that is not calibrated leaves the old scales as they are."""
+    memory = with_exemplars(base, blobs([40, 7]))
+    fit(base, callback(memory), *blobs([300, 5]))
+    scales, biases = values([base.score_rule.scales, base.score_rule.biases])
+    fit(base, callback(memory, calibrate=False), *blobs([6]))
+    rule = base.score_rule
+    np.testing.assert_array_equal(values([rule.scales])[0], [*scales, 1.0])
+    np.testing.assert_array_equal(values([rule.biases])[0], [*biases, 0.0])
 
 
 # What is refused.
@@ -597,48 +652,42 @@ def test_a_width_that_leaves_nothing_is_refused_first(make, branch_at, width):
         fit(model, incremental, unread())
 
 
-def test_data_of_known_classes_is_refused_before_training(make, blobs):
-    model, incremental = make()
-    fit(model, incremental, *blobs([40, 7]))
-    before = values(model.weights)
+def test_data_of_known_classes_is_refused_before_training(base, blobs):
+    before = values(base.weights)
     for labels in ([40, 300], [40], [40, 7]):
         with pytest.raises(ValueError, match=r"classes \[.*knows already"):
-            fit(model, incremental, *blobs(labels))
-        assert set(model.labels) == {40, 7} and not model.has_branches
-        assert_equal(model.weights, before)
+            fit(base, callback(), *blobs(labels))
+        assert set(base.labels) == {40, 7}
+        assert isinstance(base.network, SingleNetwork)
+        assert_equal(base.weights, before)
 
 
-def test_stored_augmentation_is_refused_before_training(make, blobs):
-    model, incremental = make()
-    fit(model, incremental, *blobs([40, 7]))
-    incremental.augment = ki.augmentation.StoredEEILAugmentation()
-    before = values(model.weights)
+def test_stored_augmentation_is_refused_before_training(base, blobs):
+    before = values(base.weights)
+    stored = ki.augmentation.StoredEEILAugmentation()
     with pytest.raises(ValueError, match=r"copies=12"):
-        fit(model, incremental, *blobs([300]))
-    assert not model.has_branches
-    assert_equal(model.weights, before)
+        fit(base, callback(augment=stored), *blobs([300]))
+    assert isinstance(base.network, SingleNetwork)
+    assert_equal(base.weights, before)
 
 
-def test_methods_that_train_the_whole_network_refuse_branches(make):
-    model, incremental = make()
-    model.add_classes([40, 7])
-    model.add_branch([300])
-    before = values(model.weights)
+def test_methods_that_train_the_whole_network_refuse_branches(branched):
+    before = values(branched.weights)
     for method in (ki.EEIL(), ki.FineTune(), ki.Joint()):
-        incremental.method = method
-        with pytest.raises(ValueError, match=r"frozen below 1 branches"):
-            fit(model, incremental, unread())
-        assert_equal(model.weights, before)
+        with pytest.raises(ValueError, match=r"frozen below 2 branches"):
+            fit(branched, ki.IncrementalCallback(method=method), unread())
+        assert_equal(branched.weights, before)
 
 
-def test_the_first_step_trains_the_base(make, blobs):
+def test_the_first_task_trains_the_base(make, blobs):
     model, incremental = make(ki.ExemplarMemory(10))
-    before = values(model.trunk.trainable_weights)
+    trunk = model.network.trunk
+    before = values(trunk.trainable_weights)
     history = fit(model, incremental, *blobs([40, 7]), epochs=2)
-    assert not model.has_branches and model.num_classes == 2
+    assert isinstance(model.network, SingleNetwork) and model.num_classes == 2
     assert incremental.reports[-1].details == {}
     assert history.epoch == [0, 1]
     for weight, value in zip(
-        values(model.trunk.trainable_weights), before, strict=True
+        values(trunk.trainable_weights), before, strict=True
     ):
         assert (weight != value).any()

@@ -463,10 +463,10 @@ def test_weights_are_listed_in_order_of_arrival():
 def test_a_branch_within_the_room_of_the_newest_makes_no_variable():
     network = network_of()
     add(network, dense(), 3)
-    assert network.allocated == 16
+    assert network.trained_head.allocated == 16
     # The head of the next branch starts from 0, not behind these 3 units.
     assert not add(network, dense(), 16)
-    assert network.allocated == 16
+    assert network.trained_head.allocated == 16
 
 
 def test_a_branch_without_room_gets_more_variables():

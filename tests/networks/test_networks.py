@@ -66,9 +66,9 @@ def test_heads_are_counted_in_order_of_arrival(network):
     assert trained.stop == 5
     heads = [index for index, head in enumerate(network.heads) for _ in
              range(head.start, head.stop)]  # fmt: skip
-    of_unit = network.head_of_unit().numpy()
+    of_unit = network.trained_head.head_of_unit().numpy()
     assert (of_unit == np.array(heads)[trained] - heads[trained.start]).all()
-    assert network.allocated >= trained.stop - trained.start
+    assert network.trained_head.allocated >= trained.stop - trained.start
 
 
 def test_growth_leaves_old_logits_equal_bit_for_bit(network, learn, x):

@@ -52,7 +52,7 @@ def test_growth_beyond_the_room_adds_columns_alone(make_base):
     base = make_base(capacity=2)
     variables = [id(variable) for variable in base.variables]
     base.grow(1)
-    assert base.allocated == 4
+    assert base.trained_head.allocated == 4
     more = [id(variable) for variable in base.variables]
     assert [item for item in more if item in variables] == variables
 
@@ -61,7 +61,7 @@ def test_a_twin_follows_a_head_that_has_grown_until_it_shrinks(make_base, x):
     base = make_base(capacity=2)
     twin = base.twin()
     base.grow(3)
-    assert twin.copy_from(base) and twin.allocated == base.allocated == 8
+    assert twin.copy_from(base) and twin.trained_head.allocated == base.trained_head.allocated == 8
     np.testing.assert_array_equal(twin(x)[0], base(x)[0])
     assert not twin.copy_from(make_base(capacity=2))
     assert not twin.copy_from(make_base(capacity=8))

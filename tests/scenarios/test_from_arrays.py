@@ -118,6 +118,12 @@ def test_datasets_hold_what_a_plain_scan_selects(train, test, size, limit):
             assert count == len(expected)
 
 
+def test_a_limit_keeps_the_first_images_of_a_class_and_all_test_images():
+    (task,) = made((7, 40, 7, 7, 40, 40), (40, 7, 7, 7), samples_per_class=2)
+    assert image_numbers(task.train) == [0, 1, 2, 4]
+    assert image_numbers(task.test) == [1000, 1001, 1002, 1003]
+
+
 def test_seen_test_of_the_last_task_is_the_whole_test_set():
     tasks = list(made(classes_per_task=1))
     assert image_numbers(tasks[-1].seen_test) == list(range(1000, 1006))

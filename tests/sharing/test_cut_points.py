@@ -53,7 +53,7 @@ def test_feature_maps_are_pooled_as_by_the_classifier():
     assert points[1].macs == 1 / 3
     assert points[-1] == CutPoint("net_pool", 1.0, 1.0, 1.0)
     model = ki.IncrementalClassifier(convolutions(), branch_at="pool")
-    assert model.shared_layers == points[3].layers
+    assert model.network.shared_layers == points[3].layers
 
 
 def test_a_sequential_model_built_by_a_batch_is_for_any_batch_size():
@@ -89,7 +89,7 @@ def test_every_point_but_the_last_is_a_branch_point_by_name():
     network = residual_network()
     for point in cut_points(network)[:-1]:
         model = ki.IncrementalClassifier(network, branch_at=point.name)
-        assert model.shared_layers == point.layers
+        assert model.network.shared_layers == point.layers
         assert model.branch_at == (point.name if point.layers else 0.0)
 
 
