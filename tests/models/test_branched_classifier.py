@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 X = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 1), "uint8")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make():
     """Returns a function that makes a compiled model with base classes.
 
@@ -294,7 +294,7 @@ def draw(part):
     part.set_weights([random.uniform(0.5, 1.5, w.shape) for w in part.weights])
 
 
-@pytest.fixture(params=[BranchedNetwork, OneHeadNetwork])
+@pytest.fixture(scope="module", params=[BranchedNetwork, OneHeadNetwork])
 def grown(request, make, add_branch):
     """A base and three branches, one thinner, with weights of their own."""
     model = make()
