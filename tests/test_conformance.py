@@ -89,8 +89,14 @@ def output(call, x):
 
 
 def model_of(make, x):
-    inputs = [keras.Input(part.shape[1:]) for part in inputs_of(x)]
-    return keras.Model(inputs, output(make(), tuple(inputs)))
+    inputs = tuple(keras.Input(part.shape[1:]) for part in inputs_of(x))
+    result = output(make(), inputs)
+    return keras.Model(inputs[0] if len(inputs) == 1 else [*inputs], result)
+
+
+def array_of(x):
+    """Returns what a model of `model_of` takes."""
+    return [*x] if isinstance(x, tuple) else x
 
 
 def test_every_layer_of_the_package_is_in_this_file():
@@ -124,17 +130,16 @@ def test_config_round_trip(case):
 
 
 def test_keras_file_round_trip_without_custom_objects(case, tmp_path):
-    model, x = model_of(*case), [*inputs_of(case[1])]
+    model, x = model_of(*case), array_of(case[1])
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again(x), model(x))
 
 
 def test_saved_model_round_trip(case, tmp_path):
-    model, x = model_of(*case), [*inputs_of(case[1])]
+    model, x = model_of(*case), array_of(case[1])
     model.export(str(tmp_path / "saved"), verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
-    x = x if len(x) > 1 else x[0]
     # Another graph: float32, to rounding.
     np.testing.assert_allclose(loaded.serve(x), model(x), rtol=1e-5, atol=1e-6)
 

@@ -60,6 +60,7 @@ class AffinePerHead(ScoreRule):
             dtype="float32",
             initializer=lambda shape, dtype: keras.ops.cast(values, dtype),
             trainable=False,
+            autocast=False,
         )
 
     def call(self, features, logits):

@@ -47,6 +47,7 @@ class NearestMean(ScoreRule):
             dtype="float32",
             initializer=lambda shape, dtype: keras.ops.cast(means, dtype),
             trainable=False,
+            autocast=False,  # float32 in mixed precision too
         )
         self.built = True
 

@@ -12,7 +12,7 @@ from keras_incremental.layers import ExpandableDense
 X = np.random.default_rng(0).normal(size=(5, 7)).astype("float32")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=6), st.integers(1, 8))
 def test_old_logits_are_bit_equal_after_every_expand(sizes, capacity):
     head = ExpandableDense((sizes[0],), capacity=capacity)
@@ -168,6 +168,45 @@ def test_allocated_blocks_come_back_with_the_config():
     assert again.allocated == head.allocated == 8
     again.set_weights(head.get_weights())
     np.testing.assert_array_equal(again(X).numpy(), head(X).numpy())
+
+
+def test_head_weights_are_read_and_written_across_blocks():
+    head = ExpandableDense((3,), capacity=4)
+    head(X)
+    head.expand(6)  # of the first block's last column, and of two more blocks
+    kernel, bias = head.head_weights(-1)
+    np.testing.assert_allclose(
+        head(X)[:, 3:], X @ kernel + bias, rtol=1e-5, atol=1e-5
+    )
+    old = head(X)[:, :3].numpy()
+    head.set_head_weights(1, kernel + 1, bias - 1)
+    np.testing.assert_array_equal(head.head_weights(1)[0], kernel + 1)
+    np.testing.assert_allclose(
+        head(X)[:, 3:], X @ (kernel + 1) + bias - 1, rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_array_equal(head(X)[:, :3], old)
+
+
+def test_a_widened_layer_has_equal_logits_whatever_the_new_features():
+    head = ExpandableDense((3, 4), capacity=4, bias_initializer="ones")
+    head(X)
+    wider = head.widened(9)
+    assert wider.heads == head.heads and wider.allocated == head.allocated
+    for more in (0.0, 5.0):
+        features = np.concatenate([X, np.full((5, 2), more, "float32")], 1)
+        np.testing.assert_allclose(wider(features), head(X), atol=1e-5)
+    assert wider.head_of_unit().numpy().tolist() == [0] * 3 + [1] * 4
+    wider.expand(1)
+    assert wider.head_weights(2)[0].shape == (9, 1)
+
+
+def test_room_of_another_layer_is_there_or_can_be_added():
+    small, large = (ExpandableDense(capacity=2) for _ in range(2))
+    small(X), large(X)
+    large.expand(3)
+    assert small.has_room_of(large) and small.has_room_of(small)
+    assert not large.has_room_of(small)
+    assert not small.has_room_of(ExpandableDense(capacity=4))
 
 
 def test_heads_that_were_taken_back_have_no_columns_in_a_graph():

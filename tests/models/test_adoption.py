@@ -246,15 +246,15 @@ def test_mixed_precision_gives_the_same_logits(policy):
     got = logits_of(model, x).astype("float32")
     assert model.network.head.compute_dtype == policy.removeprefix("mixed_")
     np.testing.assert_array_equal(got, expected)
-    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
     model.fit(x, [0, 1, 2, 0, 1], epochs=1, verbose=0)
 
 
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("MobileNet", 32),
-        ("MobileNetV2", 32),
+        pytest.param("MobileNet", 32, marks=pytest.mark.slow),
+        pytest.param("MobileNetV2", 32, marks=pytest.mark.slow),
         ("MobileNetV3Small", 32),
         ("VGG16", 32),
         pytest.param("EfficientNetB0", 32, marks=pytest.mark.slow),
@@ -308,7 +308,7 @@ def test_training_the_new_model_leaves_the_trained_one_as_it_is():
     before = [weight.numpy() for weight in trained.weights]
     flags = [layer.trainable for layer in trained.layers]
     model = adopt(trained)
-    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     start = [weight.numpy() for weight in model.backbone.weights]
     x = images((6, 6, 1), 12)
     model.fit(
@@ -419,7 +419,7 @@ def test_labels_of_the_user_and_a_branch_point():
     assert model.branch_at == name
     x = images((6, 6, 1))
     before = logits_of(model, x)
-    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
     model.fit(
         x,
         [1] * 5,

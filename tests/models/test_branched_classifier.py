@@ -26,16 +26,21 @@ ROOT = pathlib.Path(__file__).parents[2]
 X = np.random.default_rng(0).integers(0, 255, (9, 4, 4, 1), "uint8")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make():
-    """Returns a function that makes a compiled model with base classes."""
+    """Returns a function that makes a compiled model with base classes.
 
-    def model(branch_at="stage2", base=(40, 7), **options):
+    Its steps run eagerly, but for the networks' own traced parts.
+    """
+
+    def model(branch_at="stage2", base=(40, 7), eager=True, **options):
         keras.utils.set_random_seed(0)
         model = ki.IncrementalClassifier(
             ki.backbones.small((4, 4, 1)), branch_at=branch_at, **options
         )
-        model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+        model.compile(
+            keras.optimizers.SGD(0.1, momentum=0.9), run_eagerly=eager
+        )
         if base:
             model.add_classes(base)
         return model
@@ -122,12 +127,12 @@ def test_a_branch_of_more_classes_than_its_heads_capacity(
     make, blobs, add_branch, with_calls_between
 ):
     """The newest branch's head grows by variables, and is called by all."""
-    model = make()
+    model = make(eager=not with_calls_between)
     add_branch(model, [1, 2])
     if with_calls_between:  # functions traced before the growth
         before = logits_of(model)
         model.predict(X, verbose=0)
-    teach(model, *blobs(range(100, 120), per_class=2))
+    teach(model, *blobs(range(100, 120), per_class=1))
     newest = model.network.branches[-1]
     assert newest.head.allocated == 32
     logits = model(X).numpy()
@@ -289,7 +294,7 @@ def draw(part):
     part.set_weights([random.uniform(0.5, 1.5, w.shape) for w in part.weights])
 
 
-@pytest.fixture(params=[BranchedNetwork, OneHeadNetwork])
+@pytest.fixture(scope="module", params=[BranchedNetwork, OneHeadNetwork])
 def grown(request, make, add_branch):
     """A base and three branches, one thinner, with weights of their own."""
     model = make()
@@ -368,13 +373,15 @@ def test_an_exported_branched_model_predicts_the_same(grown, tmp_path):
         )
 
 
-def test_a_branched_model_goes_on_in_a_fresh_process(
+def test_models_load_and_go_on_in_a_fresh_process_that_imports_the_package(
     make, add_branch, blobs, tmp_path
 ):
-    model = make()
+    plain, model = make(None), make()
     add_branch(model, [300, 5])
+    plain.save(tmp_path / "plain.keras")
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", X)
+    np.save(tmp_path / "plain.npy", plain.predict(X, verbose=0))
     np.save(tmp_path / "y.npy", model.predict(X, verbose=0))
     np.savez(tmp_path / "new.npz", *blobs([8, 9]))
     code = """
@@ -382,6 +389,8 @@ import keras, numpy as np, keras_incremental as ki
 model = keras.models.load_model("model.keras")
 x, new = np.load("x.npy"), np.load("new.npz")
 y = np.load("y.npy")
+plain = keras.models.load_model("plain.keras").predict(x, verbose=0)
+np.testing.assert_array_equal(plain, np.load("plain.npy"))
 np.testing.assert_array_equal(model.predict(x, verbose=0), y)
 parts = model.network.part_logits(model.network.frozen(x))
 incremental = ki.IncrementalCallback(method=ki.PartialSharing())

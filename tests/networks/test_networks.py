@@ -179,10 +179,6 @@ def test_shapes_are_known_without_values(network):
     logits, features = network(keras.Input((4,)))
     assert features.shape == (None, network.feature_dim)
     assert logits.shape[-1] in (None, 5)
-    assert network.compute_output_shape((None, 4)) == (
-        (None, 5),
-        (None, network.feature_dim),
-    )
 
 
 # State.
