@@ -489,6 +489,7 @@ def test_half_precision_outputs_in_a_file_train_a_branch(make, blobs):
     assert frozen.dtype == "bfloat16"
 
 
+@pytest.mark.slow
 def test_mobilenet_grows_a_branch(make):
     backbone = keras.applications.MobileNetV2(
         (32, 32, 3), alpha=0.35, include_top=False, weights=None
