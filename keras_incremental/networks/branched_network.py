@@ -14,6 +14,8 @@ from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Traced
 from keras_incremental.networks.trainable import set_trainable
 
+_CAPACITY = 16
+
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
 class Branch(keras.layers.Layer):
@@ -38,7 +40,7 @@ class Branch(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.network = network
         self.head = head or ExpandableDense(
-            capacity=16, dtype=network.dtype_policy
+            capacity=_CAPACITY, dtype=network.dtype_policy
         )
         if not self.head.built:
             self.head.build((None, network.output_shape[-1]))
@@ -166,7 +168,12 @@ class BranchedNetwork(BranchingNetwork):
         if newest is None or not differ_in_weights_alone(
             newest.network, network
         ):
-            self.branches.append(Branch(network))
+            # The base's policy: its logits and these are joined, and the global
+            # policy, which a clone takes, may have changed since.
+            head = ExpandableDense(
+                capacity=_CAPACITY, dtype=self._base.head.dtype_policy
+            )
+            self.branches.append(Branch(network, head))
         else:
             # Keras lists the weights of branches in the order of arrival.
             self.branches.pop()

@@ -376,7 +376,7 @@ def test_a_learning_rate_schedule_starts_anew_with_each_branch(make, blobs):
         np.testing.assert_allclose(rates, [0.025, 0.0125])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adamw", "rmsprop"])
 def test_other_optimizers_train_branches(make, blobs, optimizer):
     model, incremental = make(optimizer=optimizer)
     model.add_classes([40, 7])
@@ -469,17 +469,15 @@ def test_dropout_and_random_layers_of_a_branch_are_off_in_inference(
     np.testing.assert_array_equal(model.predict(x, verbose=0)[:, :4], before)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("cache_bytes", [10**9, 100])
-def test_branches_train_in_mixed_precision(make, blobs, policy, cache_bytes):
+def test_half_precision_outputs_in_a_file_train_a_branch(make, blobs):
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model, incremental = make()
     finally:
         keras.config.set_dtype_policy(before)
     model.add_classes([40, 7])
-    incremental.cache_bytes = cache_bytes
+    incremental.cache_bytes = 100
     x, _ = blobs([40, 7])
     raw = logits_of(model, x)
     history = fit(model, incremental, *blobs([300, 5]), epochs=3)
@@ -488,9 +486,10 @@ def test_branches_train_in_mixed_precision(make, blobs, policy, cache_bytes):
     for weight in model.trainable_variables:
         assert weight.dtype == "float32"
     frozen = model.network.frozen(x)
-    assert frozen.dtype == policy.removeprefix("mixed_")
+    assert frozen.dtype == "bfloat16"
 
 
+@pytest.mark.slow
 def test_mobilenet_grows_a_branch(make):
     backbone = keras.applications.MobileNetV2(
         (32, 32, 3), alpha=0.35, include_top=False, weights=None

@@ -22,15 +22,18 @@ class Calls(keras.callbacks.Callback):
         self.ended.append(batch)
 
 
-@pytest.fixture
-def train(tiny_backbone, blobs):
+@pytest.fixture(name="train", scope="module")
+def _train(make_tiny_backbone, blobs):
     """Returns a function that learns two tasks, so many steps a call."""
-    start = tiny_backbone.get_weights()
 
-    def run(callbacks=(), method=None, **options):
-        keras.utils.set_random_seed(0)
-        tiny_backbone.set_weights(start)
-        model = ki.IncrementalClassifier(tiny_backbone)
+    def run(
+        callbacks=(),
+        method=None,
+        tasks=([0, 1], [2, 3]),
+        epochs=3,
+        **options,
+    ):
+        model = ki.IncrementalClassifier(make_tiny_backbone())
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), **options)
         incremental = ki.IncrementalCallback(
             ki.ExemplarMemory(9),
@@ -44,27 +47,51 @@ def train(tiny_backbone, blobs):
             model.fit(
                 *blobs(labels),
                 batch_size=5,  # 24 and 33 images: 5 and 7 steps; then 2 or 3
-                epochs=3,
+                epochs=epochs,
                 verbose=0,
                 validation_data=blobs(labels, seed=1),
                 callbacks=[incremental, *callbacks],
             ).history
-            for labels in ([0, 1], [2, 3])
+            for labels in tasks
         ]
         return model, histories
 
     return run
 
 
-@pytest.mark.parametrize("at_once", [2, 3, 5, 100])
-def test_weights_and_metrics_are_those_of_single_steps(train, at_once):
-    expected, expected_histories = train()
-    weights = [np.array(v) for v in expected.state_variables()]
-    steps = int(expected.optimizer.iterations)
-    model, histories = train(steps_per_execution=at_once)
+@pytest.fixture(name="by_one", scope="module")
+def _by_one(train):
+    """Histories, weights and number of steps of single steps."""
+    model, histories = train()
+    weights = [np.array(v) for v in model.state_variables()]
+    return histories, weights, int(model.optimizer.iterations)
+
+
+@pytest.fixture(name="by_three", scope="module")
+def _by_three(train):
+    return train(steps_per_execution=3)
+
+
+@pytest.fixture
+def taught(by_three, restored):
+    """A model of four classes, three steps a call; a test's changes go."""
+    model, _ = by_three
+    with restored(model):
+        yield model
+
+
+# 3 ends one of the phases at the end of a call, 100 none.
+@pytest.mark.parametrize("at_once", [3, 100])
+def test_weights_and_metrics_are_those_of_single_steps(
+    train, by_one, by_three, at_once
+):
+    expected, weights, steps = by_one
+    model, histories = (
+        by_three if at_once == 3 else train(steps_per_execution=at_once)
+    )
     for one, other in zip(model.state_variables(), weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert histories == expected_histories
+    assert histories == expected
     assert int(model.optimizer.iterations) == steps
     assert model.train_function_traces == 1
 
@@ -88,43 +115,57 @@ def test_callbacks_see_the_first_and_the_last_step_of_a_call(train):
     assert calls.ended == [2, 4] * 6
 
 
-def test_a_stop_within_an_epoch_does_not_shift_the_next(train):
+def test_a_stop_within_an_epoch_does_not_shift_the_next(taught, blobs):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             self.model.stop_training = True
 
     calls = Calls()
-    train([Stop(), calls], steps_per_execution=3)
-    assert calls.begun == [0] * 3  # one call of each phase
+    incremental = ki.IncrementalCallback(method=ki.FineTune())
+    for label in (7, 8):
+        taught.fit(
+            *blobs([label], per_class=24),
+            batch_size=5,
+            epochs=3,
+            verbose=0,
+            callbacks=[incremental, Stop(), calls],
+        )
+    assert calls.begun == [0] * 2  # one call of each task
     assert max(calls.ended) == 2
 
 
 def test_eager_steps_train_as_well(train):
-    _, expected = train(run_eagerly=True)
-    _, found = train(run_eagerly=True, steps_per_execution=3)
+    options = {
+        "method": ki.FineTune(),
+        "run_eagerly": True,
+        "tasks": ([0, 1],),
+        "epochs": 1,
+    }
+    _, expected = train(**options)
+    _, found = train(**options, steps_per_execution=3)
     assert found == expected
 
 
-def test_a_plain_fit_after_it_has_all_its_steps(train, blobs):
-    model, _ = train(steps_per_execution=4)
+def test_a_plain_fit_after_it_has_all_its_steps(taught, blobs):
+    model, traces = taught, taught.train_function_traces
     x, y = blobs([0, 1, 2, 3])  # 48 images: 7 batches of 7
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(7)
     for source, number, expected in (
         (data, None, 14),
-        (data.repeat(), 3, 6),  # Keras would run 4 in each of two epochs
-        (data.repeat(), 4, 8),
+        (data.repeat(), 4, 8),  # Keras would run 6 in each of two epochs
+        (data.repeat(), 3, 6),
     ):
         before = int(model.optimizer.iterations)
         model.fit(source, epochs=2, verbose=0, steps_per_epoch=number)
         assert int(model.optimizer.iterations) - before == expected
     # Of data that end, and of labels of another dtype than the callback's.
-    assert model.train_function_traces <= 3
+    assert model.train_function_traces <= traces + 2
 
 
 def test_finite_data_with_a_number_of_steps_are_left_to_keras(
-    train, tiny_backbone, blobs
+    taught, tiny_backbone, blobs
 ):
-    model, _ = train(steps_per_execution=3)
+    model = taught
     plain = keras.Sequential([tiny_backbone, keras.layers.Dense(4)])
     plain.compile("sgd", "mse", steps_per_execution=3)
     steps = []
@@ -136,8 +177,8 @@ def test_finite_data_with_a_number_of_steps_are_left_to_keras(
     assert steps[0] == steps[1]
 
 
-def test_single_batches_and_missing_parts_work_after_it(train, blobs):
-    model, _ = train(steps_per_execution=3)
+def test_single_batches_and_missing_parts_work_after_it(taught, blobs):
+    model = taught
     x, y = blobs([0, 1])
     before = int(model.optimizer.iterations)
     model.train_on_batch(x, y)
@@ -149,16 +190,16 @@ def test_single_batches_and_missing_parts_work_after_it(train, blobs):
     )
 
 
-def test_predict_takes_the_steps_it_is_told(train, blobs):
-    model, _ = train(steps_per_execution=3)
+def test_predict_takes_the_steps_it_is_told(taught, blobs):
+    model = taught
     x, _ = blobs([0, 1])
     data = tf.data.Dataset.from_tensor_slices(x).batch(4)
     assert len(model.predict(data, steps=4, verbose=0)) == 16
     assert len(model.predict(data.repeat(), steps=7, verbose=0)) == 28
 
 
-def test_evaluate_of_endless_data_takes_the_steps_it_is_told(train, blobs):
-    model, _ = train(steps_per_execution=4)
+def test_evaluate_of_endless_data_takes_the_steps_it_is_told(taught, blobs):
+    model = taught
     x, y = blobs([0, 1, 2, 3])
     y[10:] = 3 - y[10:]  # so that more steps give another accuracy
     endless = tf.data.Dataset.from_tensor_slices((x, y)).batch(5).repeat()
@@ -169,8 +210,8 @@ def test_evaluate_of_endless_data_takes_the_steps_it_is_told(train, blobs):
     assert whole["accuracy"] != expected["accuracy"]
 
 
-def test_evaluation_of_finite_data_takes_the_steps_it_is_told(train, blobs):
-    model, _ = train(steps_per_execution=3)
+def test_evaluation_of_finite_data_takes_the_steps_it_is_told(taught, blobs):
+    model = taught
     x, y = blobs([0, 1, 2, 3], per_class=8)  # 32 images: 8 batches
     y[10:] = 3 - y[10:]  # so that other steps give another accuracy
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
@@ -212,9 +253,8 @@ class Still(keras.callbacks.Callback):
             variable.assign(value)
 
 
-def test_the_progress_bar_ends_at_the_last_step(train, blobs, capsys):
-    model, _ = train(method=ki.FineTune(), steps_per_execution=3)
-    model.fit(
+def test_the_progress_bar_ends_at_the_last_step(taught, blobs, capsys):
+    taught.fit(
         *blobs([9]),
         batch_size=3,
         verbose=1,
