@@ -10,9 +10,9 @@ of the parts that train, and all others are of the rest. A mutant has
 - `file`: below `keras_incremental/`;
 - `old` and `new`: a text that occurs once in the file, and what replaces it;
 - `promise`: what the package promises, and the mutant breaks;
-- `tests`: paths of the tests that should fail. By default those of the file,
-  `tests/<folder>/test_<name>.py`, or of its folder if there are none;
-- `keyword`: passed to pytest as `-k`, if there is one.
+- `tests`: the tests that should fail, as pytest takes them: `path` or
+  `path::name`. By default those of the file, `tests/<folder>/test_<name>.py`,
+  or of its folder if there are none.
 """
 
 import argparse
@@ -58,7 +58,6 @@ class Mutant:
     new: str
     promise: str
     tests: tuple[str, ...] = ()
-    keyword: str = ""
 
     @property
     def name(self) -> str:
@@ -66,7 +65,7 @@ class Mutant:
         return f"{self.file}: {self.promise}"
 
     def selection(self, root=ROOT) -> list[str]:
-        """Returns the paths of the tests that should fail."""
+        """Returns the tests that should fail, as pytest takes them."""
         if self.tests:
             return list(self.tests)
         path = pathlib.PurePath("tests", self.file)
@@ -123,8 +122,6 @@ def _copy_repository(root: pathlib.Path, copy: pathlib.Path) -> None:
 
 def _run_tests(mutant: Mutant, copy: pathlib.Path) -> tuple[Verdict, str]:
     options = ["-x", "-q", "-p", "no:cacheprovider"]
-    if mutant.keyword:
-        options += ["-k", mutant.keyword]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *mutant.selection(copy)],
         cwd=copy,
