@@ -214,6 +214,20 @@ def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     assert [(r.epochs, r.details) for r in run.callback.reports] == reports
 
 
+def test_a_cut_within_fine_tuning_finds_teacher_and_balanced_set(
+    start, data, tmp_path
+):
+    """Both are of the network at the start of that phase."""
+    whole, _ = start.straight("eeil", data)
+    for epoch in (4, 5):  # the two of fine-tuning
+        folder = tmp_path / str(epoch)
+        with pytest.raises(CutError):
+            start("eeil", folder)(data, CutAtEpoch(epoch))
+        run = start("eeil", folder)
+        run(data)
+        assert run.state() == whole, epoch
+
+
 def test_closed_forms_and_rules_come_back_at_any_epoch(start, data, tmp_path):
     """Before and after the phase in closed form, and after a whole task."""
     whole, reports = start.straight("solved", data)

@@ -84,6 +84,16 @@ def test_stage_2_is_balanced_per_class(task):
     assert counts.tolist() == [3, 3, 3, 3]
 
 
+def test_the_balanced_set_waits_for_the_end_of_stage_1(task, monkeypatch):
+    """It is chosen by the features of the network at that moment."""
+    chosen = []
+    monkeypatch.setattr(TaskStep, "balanced", lambda task: chosen.append(task))
+    phases = ki.EEIL().phases(task)
+    assert not chosen
+    phases[1].sources()
+    assert chosen == [task]
+
+
 def test_learning_rate_falls_by_ten_every_ten_epochs_in_both_stages(task):
     training, finetuning = ki.EEIL().phases(task)
     factors = [training.learning_rate_factor(e) for e in (0, 9, 10, 39)]

@@ -20,3 +20,9 @@ def test_noise_has_the_given_deviation_and_none_when_off():
     np.testing.assert_array_equal(noisy[0], again[0])
     scaled = add_noise(gradients, tf.constant(0.25), [1, 2], 8.0)
     np.testing.assert_allclose(scaled[0], 8 * noisy[0], rtol=1e-5)
+
+
+def test_each_variable_gets_noise_of_its_own():
+    gradients = [tf.zeros((500,)), tf.zeros((500,))]
+    noise = add_noise(gradients, tf.constant(1.0), [1, 2])
+    assert abs(np.corrcoef(*noise)[0, 1]) < 0.3

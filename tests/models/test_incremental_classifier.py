@@ -196,6 +196,9 @@ def test_regularisation_of_the_users_layers_is_part_of_the_loss(blobs):
     )
     assert penalty > 0.1
     assert loss == pytest.approx(float(np.mean(bare)) + penalty, rel=1e-4)
+    # Nothing in this network does otherwise in training.
+    trained = model.train_on_batch(x, y)[0]
+    assert trained == pytest.approx(loss, rel=1e-4)
 
 
 @pytest.mark.parametrize("as_dataset", [False, True])

@@ -159,6 +159,26 @@ def test_the_trunk_feeds_base_and_branches(make_base, x):
     ]
 
 
+def test_dropout_of_trunk_and_base_is_off(x):
+    """Keras switches off the batch statistics of frozen layers, not this."""
+    backbone = keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dropout(0.5, name="cut"),
+            layers.Dropout(0.5),
+        ]
+    )
+    base = SingleNetwork(backbone, branch_at="cut")
+    base.grow(4, seed=0)
+    network = BranchedNetwork(base).with_branch()
+    network.grow(2, seed=0)
+    frozen = network.frozen(x)
+    np.testing.assert_array_equal(frozen, x)
+    np.testing.assert_allclose(
+        network.part_logits(frozen)[0], base.head(x), atol=1e-5
+    )
+
+
 def test_a_branch_starts_as_a_clone_of_the_base_s_own_part(make_base):
     network = BranchedNetwork(make_base()).with_branch()
     mine = network.branches[0].network.get_weights()

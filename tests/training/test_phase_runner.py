@@ -132,6 +132,18 @@ def test_noise_is_drawn_anew_in_each_step_and_each_phase(run):
     assert np.abs(correlations).max() < 0.5
 
 
+def test_noise_is_drawn_anew_in_each_task(run):
+    noisy = {"objective": STILL, "noise_stddev": lambda epoch: 0.01}
+    first = run(noisy)[0].moves[0]
+    second = run(noisy, labels=[2])[0].moves[0]
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.5
+
+
+def test_noise_ends_with_the_task(run, model):
+    run({"objective": STILL, "noise_stddev": lambda epoch: 0.01})
+    assert float(model.gradient_noise.stddev) == 0
+
+
 def test_noise_follows_the_schedule_of_its_phase(run):
     fading = {
         "epochs": 2,
