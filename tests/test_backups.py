@@ -93,6 +93,14 @@ def test_damage_at_a_hundred_places_gives_the_backup_before(
     assert 2 in seen
 
 
+def test_another_value_in_the_newest_state_gives_the_backup_before(folder):
+    path = folder.path / "state-00000002.json"
+    text = path.read_text()
+    path.write_text(text.replace('"epoch": 3', '"epoch": 7'))
+    assert path.read_text() != text
+    assert weights(folder) == 2
+
+
 def test_a_damaged_blob_is_written_again(folder):
     path = next(folder.path.glob("*.npz"))
     whole = path.read_bytes()
