@@ -116,6 +116,31 @@ def test_a_teacher_takes_frozen_outputs_as_well_as_images(add_branch):
     )
 
 
+def test_a_teacher_that_is_made_anew_is_the_one_in_the_loop(
+    tiny_backbone, add_branch, data
+):
+    """That of branches is, and their train function stays valid."""
+    model = ki.IncrementalClassifier(tiny_backbone, branch_at=0.0)
+    model.add_classes([0, 1])
+    add_branch(model, [2, 3])
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    x, y = data[0], data[1] // 3
+    for moment in range(2):
+        for weight in model.trainable_weights:
+            weight.assign(tf.random.stateless_normal(weight.shape, [1, moment]))
+        model.use_objective(CrossDistilled(2))
+        cached = model.teacher_logits({"images": x})
+        in_the_loop, looked_up = (
+            model.fit_units(inputs, y, batch_size=len(y), verbose=0).history
+            for inputs in (x, {"images": x, "teacher_logits": cached})
+        )
+        np.testing.assert_allclose(
+            in_the_loop["distillation_loss"],
+            looked_up["distillation_loss"],
+            rtol=1e-4,
+        )
+
+
 def test_a_teacher_normalises_like_an_adapted_backbone():
     images = np.random.default_rng(0).normal(50, 9, (4, 8, 8, 1))
     normalization = keras.layers.Normalization(axis=None)
