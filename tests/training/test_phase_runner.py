@@ -224,7 +224,7 @@ def test_a_stored_augmentation_is_refused_where_copies_are_cached(
     incremental = ki.IncrementalCallback(
         method=Cached(), augment=ki.augmentation.StoredEEILAugmentation()
     )
-    with pytest.raises(ValueError, match="copies=2.*Pass the on-line one"):
+    with pytest.raises(ValueError, match=r"copies=2.*Pass the on-line one"):
         model.fit(*blobs([0, 1]), verbose=0, callbacks=[incremental])
 
 
