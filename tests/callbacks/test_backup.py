@@ -214,6 +214,7 @@ def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     assert [(r.epochs, r.details) for r in run.callback.reports] == reports
 
 
+@pytest.mark.slow
 def test_closed_forms_and_rules_come_back_at_any_epoch(start, data, tmp_path):
     """Before and after the phase in closed form, and after a whole task."""
     whole, reports = start.straight("solved", data)

@@ -9,7 +9,10 @@ import keras_incremental as ki
 from keras_incremental.export.precision import in_float32
 from keras_incremental.networks import BranchedNetwork
 
-POLICIES = ["mixed_float16", "mixed_bfloat16"]
+POLICIES = [
+    "mixed_float16",
+    pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+]
 METHODS = {
     "EEIL": ki.EEIL(
         finetune_epochs=1, gradient_noise=ki.methods.GradientNoise()
@@ -94,7 +97,10 @@ def fit(model, incremental, data, **options):
 @pytest.mark.parametrize(
     ("policy", "tolerance"),
     # Rounding to 11 and to 8 bits; both are far from a wrong loss scale.
-    [("mixed_float16", 0.05), ("mixed_bfloat16", 0.2)],
+    [
+        ("mixed_float16", 0.05),
+        pytest.param("mixed_bfloat16", 0.2, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("branched", [False, True])
 def test_a_step_is_that_of_float32(policy, tolerance, branched, blobs):
