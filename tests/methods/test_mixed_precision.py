@@ -9,10 +9,11 @@ import keras_incremental as ki
 from keras_incremental.export.precision import in_float32
 from keras_incremental.networks import BranchedNetwork
 
-POLICIES = [
-    "mixed_float16",
-    pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
-]
+POLICIES = ["mixed_float16", "mixed_bfloat16"]
+every_policy = pytest.mark.parametrize(
+    "policy",
+    [POLICIES[0], pytest.param(POLICIES[1], marks=pytest.mark.slow)],
+)
 METHODS = {
     "EEIL": ki.EEIL(
         finetune_epochs=1, gradient_noise=ki.methods.GradientNoise()
@@ -61,7 +62,7 @@ def test_every_method_is_in_this_file():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("policy", POLICIES)
+@every_policy
 def test_trains_and_keeps_float32_weights(
     policy, method, models, blobs, restored
 ):
@@ -135,7 +136,7 @@ def flat(weights):
     return np.concatenate([weight.numpy().ravel() for weight in weights])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@every_policy
 @pytest.mark.parametrize("branched", [False, True])
 def test_the_float32_copy_computes_with_the_same_weights(
     policy, branched, models, blobs, restored
