@@ -30,11 +30,11 @@ class PhaseRunner:
 
     Args:
         task: the model has grown.
-        request: of the user's `fit`.
+        request: What the user passed to `fit`.
         callbacks: the user's.
         recorder: is told of each epoch.
         progress: how far an earlier process has come.
-        clock: of the task.
+        clock: The clock of the task.
     """
 
     def __init__(
