@@ -52,8 +52,8 @@ def check_strategy(
     """Refuses a strategy, or variables made outside of its scope.
 
     Args:
-        strategy: of the model.
-        variables: of the model and of its optimizer.
+        strategy: The model's.
+        variables: Those of the model and its optimizer.
 
     Raises:
         ValueError: for a strategy that does not train copies in step, or for
@@ -89,7 +89,7 @@ def check_same(
     """Refuses workers that do not agree; all of them have to call it.
 
     Args:
-        strategy: of the model.
+        strategy: The model's.
         what: what they are to agree on, for the message.
         fact: called where there are several workers; returns this one's,
             anything with a `repr` that tells all of it.
@@ -130,7 +130,7 @@ def split_batches(
     splitting rounds up, and the last replicas may get nothing.
 
     Args:
-        strategy: of the model.
+        strategy: The model's.
         batches: the same in every worker; structures of tensors, batch first.
 
     Returns:
@@ -239,7 +239,7 @@ def steps_to_the_end(
 
     Args:
         step: from a batch to logs, a dict of scalars.
-        strategy: of several replicas.
+        strategy: One with several replicas.
         at_once: steps of one call, fewer where the data ends.
 
     Returns:

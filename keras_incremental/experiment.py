@@ -27,13 +27,13 @@ class Experiment:
         scenario: the tasks.
         model: a compiled classifier that knows no classes yet.
         incremental: memory, method and augmentation.
-        epochs: of each task's first phase.
-        batch_size: of training.
+        epochs: Epochs of each task's first phase.
+        batch_size: Images per training batch.
         dataset: name of the data set for the report.
         method: name of the method for the report.
         seed: for the report.
         flags: settings to keep with the results; JSON types.
-        verbose: of Keras' `fit`.
+        verbose: As in Keras' `fit`.
 
     >>> import keras_incremental as ki
     >>> scenario = ki.ClassIncrementalScenario.from_arrays(

@@ -72,7 +72,7 @@ class Backup(Recorder):
         """Returns how far a task had come; nothing if it is new.
 
         Args:
-            index: of the task in this run.
+            index: Position of the task in this run.
             data: what tells its data and options from others'.
 
         Raises:

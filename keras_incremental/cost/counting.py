@@ -65,9 +65,9 @@ def count_part(
     """Counts the layers of a network, and of a head on its features.
 
     Args:
-        network: as of `networks.operations.count_network`.
+        network: As for `graphs.count_network`.
         head_units: units of the head, 1 or more, or None for no head.
-        macs: as of `networks.operations.count_network`.
+        macs: As for `graphs.count_network`.
 
     Returns:
         The operations of each node; each reads only nodes before it.
@@ -102,7 +102,7 @@ def inference(part: Iterable[NodeOperations], batch_size: int) -> Work:
     """Returns the work of one image's forward pass (see the module).
 
     Args:
-        part: as of `count_part`.
+        part: As for `count_part`.
         batch_size: images for which the weights are read once.
 
     >>> network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
@@ -116,7 +116,7 @@ def training(part: Iterable[NodeOperations], batch_size: int) -> Work:
     """Returns the work of one image's training step (see the module).
 
     Args:
-        part: as of `count_part`; all of it is trained.
+        part: As for `count_part`; all of it is trained.
         batch_size: images that share one update.
 
     >>> network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])

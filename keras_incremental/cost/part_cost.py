@@ -12,15 +12,15 @@ class PartCost:
     """What one part of a model takes to store, to run and to train.
 
     Attributes:
-        name: of the part.
+        name: Name of the part.
         parameters: weights in use; statistics of batch normalisation are
             weights, columns that a head holds in reserve are not.
-        bytes_stored: of these weights.
+        bytes_stored: Bytes of these weights.
         inference_macs: multiply-accumulates of one image.
         inference_bytes: read from and written to memory for one image.
         inference_energy: J for one image.
-        training_macs: of one image, forward and backward.
-        training_bytes: of one image, the update included.
+        training_macs: For one image, forward and backward.
+        training_bytes: For one image, the update included.
         training_energy: J for one image.
         inference_seconds: measured, for one image; None if not measured.
         training_seconds: measured, for one image; None if not measured.
@@ -53,10 +53,10 @@ def part_cost(
     """Turns counted work into bytes and energy.
 
     Args:
-        name: of the part.
+        name: Name of the part.
         parameters: weights in use.
-        inference: of one image.
-        training: of one image.
+        inference: Work of inference for one image.
+        training: Work of training for one image.
         constants: bytes of one value and energy of one operation.
         seconds: measured, of inference and of training.
 

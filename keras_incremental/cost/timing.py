@@ -58,7 +58,7 @@ def inference_step(
     Nothing that the layers hold changes.
 
     Args:
-        network: as of `count_part`.
+        network: As for `count_part`.
         head: a layer on its outputs, or None.
         inputs: one batch.
     """
@@ -84,7 +84,7 @@ def training_step(
     whole; the originals stay as they are.
 
     Args:
-        network: as of `count_part`.
+        network: As for `count_part`.
         head: an `ExpandableDense` of one unit or more.
         inputs: one batch.
     """

@@ -103,8 +103,8 @@ def check_publication(base, class_names, input_shape, image_size=None):
 
     Args:
         base, image_size: as for `publish`.
-        class_names: of the classes that the model is going to know.
-        input_shape: of one raw input, `(h, w, c)`.
+        class_names: Names of the classes that the model is going to know.
+        input_shape: Shape of one raw input, `(h, w, c)`.
 
     Returns:
         `(folder, shape)`: the path of the versions' folder, and `input_shape`

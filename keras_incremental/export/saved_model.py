@@ -17,7 +17,7 @@ def write(functions, class_names, shape, folder):
         functions: concrete functions by signature, as `signatures` returns
             them.
         class_names: in the model's order.
-        shape: of one raw input, with the size that encoded images get.
+        shape: Shape of one raw input, with the size that encoded images get.
         folder: `pathlib.Path`.
     """
     module = tf.Module()

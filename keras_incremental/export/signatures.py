@@ -29,7 +29,7 @@ def signatures(model, shape):
 
     Args:
         model: an `IncrementalClassifier`.
-        shape: of one raw input, `(height, width, channels)`.
+        shape: Shape of one raw input, `(height, width, channels)`.
 
     >>> import keras_incremental as ki
     >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))

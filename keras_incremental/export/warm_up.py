@@ -22,7 +22,7 @@ def write(functions, shape, folder):
 
     Args:
         functions: concrete functions by name, as `signatures` returns them.
-        shape: of one raw input.
+        shape: Shape of one raw input.
         folder: `pathlib.Path`, `assets.extra` of the version; it is made.
     """
     folder.mkdir()

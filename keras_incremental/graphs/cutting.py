@@ -63,7 +63,7 @@ def find_cut(graph: Graph, branch_at: str | float) -> Cut:
     to do.
 
     Args:
-        graph: of the network.
+        graph: The network's graph.
         branch_at: a layer's name, or a fraction: 0 shares nothing, 1 all.
 
     Raises:

@@ -108,7 +108,7 @@ def count_node(node: Node, macs: Mapping | None = None) -> NodeOperations:
 
     Args:
         node: a node of a `Graph`.
-        macs: as of `count_network`.
+        macs: As for `count_network`.
 
     Raises:
         TypeError, ValueError: as `count_network`.

@@ -152,7 +152,7 @@ class ExpandableDense(keras.layers.Layer):
         """Returns the kernel `(features, units)` and bias `(units,)` of a head.
 
         Args:
-            index: of the head, in order of arrival; -1 is the newest.
+            index: The head's, in order of arrival; -1 is the newest.
         """
         columns = self.heads[index]
         return self._read(self._kernels, columns), self._read(
@@ -183,7 +183,7 @@ class ExpandableDense(keras.layers.Layer):
         The kernel's new rows are 0: logits stay what they are.
 
         Args:
-            features: of the new layer; the first ones are those of this layer.
+            features: How many; the first ones are those of this layer.
         """
         layer = ExpandableDense.from_config(self.get_config())
         layer.build((None, features))
@@ -324,7 +324,7 @@ def _for_head(initializer, index: int, seed: int | None = None):
     as copies of one another. The first head's seed is the initializer's.
 
     Args:
-        initializer: of Keras, or any callable.
+        initializer: A Keras initializer, or any callable.
         index: the head's.
         seed: in place of that of initializer and head.
     """

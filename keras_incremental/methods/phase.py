@@ -54,6 +54,10 @@ class Phase:
 class ClosedFormPhase:
     """A phase without epochs: the solution is computed and assigned.
 
+    A phase of epochs that follows it can be resumed after a kill only if
+    `solve` assigns values alone: set a score rule in the last phase or in
+    `Method.finish`.
+
     Attributes:
         name: for messages.
         solve: called once; it assigns what it finds, such as head kernels.

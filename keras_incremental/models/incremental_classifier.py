@@ -149,6 +149,7 @@ class IncrementalClassifier(LabelledModel):
     def remove_classes(self, num_heads: int) -> None:
         """Removes the heads after the first `num_heads`, and their classes."""
         self.network = self.network.shrink(num_heads)
+        self.follow_network()
         self._classes.truncate(self.network.units)
         self.score_rule = self.score_rule.shrunk(self.network.units)
 

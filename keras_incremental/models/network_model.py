@@ -31,10 +31,11 @@ class NetworkModel(CountedStepsModel):
 
     @network.setter
     def network(self, network: Network) -> None:
+        # Keras leaves out a setter where the attribute is this object already;
+        # call `follow_network` after a network has changed by itself.
         with self.distribute_strategy.scope():
-            if network is not self.network:
-                self._parts.pop(0)
-                self._parts.insert(0, network)
+            self._parts.pop(0)
+            self._parts.insert(0, network)
             network.activate()
             self.follow_network()
 

@@ -35,7 +35,8 @@ class TrainingModel(NetworkModel):
         self._training = TrainingState()
         self._loss_mean = keras.metrics.Mean("loss")
         self._accuracy = keras.metrics.Mean("accuracy")
-        self.network = network
+        network.activate()
+        self.follow_network()
 
     def compile(self, *args, **kwargs):
         """As Keras' `compile`; without a loss it is the objective's.

@@ -23,9 +23,9 @@ class TrainingState:
 
     Attributes:
         objective: the one in use.
-        teacher: of objectives that need one, or `None`.
-        noise: of the gradients.
-        start: of the optimizer.
+        teacher: For objectives that need one, or `None`.
+        noise: Settings of the gradient noise.
+        start: The optimizer's state at its start.
         train_traces, test_traces: how often each step has been traced.
         is_testing: whether the metrics are those of the test step.
         variables, trained_variables: of the network, when it was last looked

@@ -66,7 +66,7 @@ def evaluation_data(strategy, x, steps: int | None, at_once: int):
     another length; one that is repeated has none.
 
     Args:
-        strategy: of the model, a `tf.distribute.Strategy`.
+        strategy: The model's, a `tf.distribute.Strategy`.
         x, steps, at_once: as for `with_steps_taken`.
     """
     x, steps = with_steps_taken(x, steps, at_once)

@@ -40,7 +40,7 @@ class BranchingNetwork(Network):
         """Returns a network of this kind that continues another.
 
         Args:
-            network: of this kind, which is returned as it is, or a
+            network: A network of this kind, which is returned as it is, or a
                 `SingleNetwork`, which becomes the base.
 
         Raises:

@@ -94,7 +94,7 @@ class Network(keras.layers.Layer):
         """Returns kernel `(features, units)` and bias `(units,)` of a head.
 
         Args:
-            index: of the head, in order of arrival; -1 is the newest.
+            index: The head's, in order of arrival; -1 is the newest.
         """
         layer, index = _place_of_head(self.head_layers(), index)
         return layer.head_weights(index)

@@ -22,7 +22,7 @@ class CachedColumn:
     freed with this object: it must outlive the datasets that it gives.
 
     Args:
-        name: of the column.
+        name: Name of the column.
         rows: an array `(copies, samples, ...)`, or a tuple of such, in host
             memory or mapped from a file.
         labels: `(samples,)`, already checked.
@@ -88,7 +88,7 @@ def cache_column(
     augmented by draws of their own.
 
     Args:
-        name: of the column.
+        name: Name of the column.
         function: from a batch of images to a tensor or a tuple of tensors,
             batch first.
         samples: raw images.

@@ -22,8 +22,8 @@ class Samples(abc.ABC):
     Attributes:
         labels: `(samples,)` int64 or strings.
         image_spec: shape and dtype of one image.
-        batch_size: of the dataset they were read from, or `None`.
-        name: of the column that they are in batches.
+        batch_size: That of the dataset they were read from, or `None`.
+        name: Name of their column in batches.
         copies: variants of each image.
     """
 

@@ -19,9 +19,9 @@ class AffinePerHead(ScoreRule):
 
     Args:
         heads: number of classes of each head, in order.
-        scales: of each head, above 0, so that the order of the classes of a
+        scales: One for each head, above 0, so that the order of classes in a
             head stays; by default 1.
-        biases: of each head; by default 0.
+        biases: One for each head; by default 0.
         **kwargs: those of `keras.layers.Layer`.
 
     Input shapes: features `(batch, dim)` and logits `(batch, units)`. Output

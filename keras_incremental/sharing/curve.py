@@ -43,14 +43,14 @@ class SharingPoint:
     Attributes:
         branch_at: the last shared layer; 0.0 or 1.0 before or after all.
         layers: share of the weight layers.
-        task_aware_accuracy: of the new tasks, among their own classes.
-        uncalibrated_accuracy: of the new tasks, among all classes, logits as
-            the branches give them.
+        task_aware_accuracy: That of the new tasks, among their own classes.
+        uncalibrated_accuracy: That of the new tasks, among all classes, by
+            the branches' own logits.
         accuracy: the same after calibration.
-        uncalibrated_accuracy_of_all: of all tasks, the base included.
+        uncalibrated_accuracy_of_all: That of all tasks, the base included.
         accuracy_of_all: the same after calibration.
         calibrated: whether there was a calibration.
-        similarity: of each new task to its clone source.
+        similarity: Similarity of each new task to its clone source.
         seconds_per_epoch: measured, mean over the new tasks.
         seconds: measured, of all steps as a whole.
         cost: counted, all branches.

@@ -15,7 +15,7 @@ def hold_out(task: Task, classes: int = 2, seed: int = 0) -> tuple[Task, Task]:
     so a deployment can choose it before new classes arrive.
 
     Args:
-        task: of which some classes are to be held out.
+        task: The task to hold some classes out of.
         classes: how many.
         seed: draws which.
 

@@ -78,16 +78,16 @@ def search(
         points: branch points: layer names or fractions of the layers. Points
             at the same layer are tried once.
         tolerance: accuracy, in [0, 1], that may be lost to sharing.
-        epochs: of each task.
-        batch_size: of training.
+        epochs: Epochs of each task.
+        batch_size: Images per training batch.
         method: by default `PartialSharing()`. Its width does not matter to a
             branch that is a classifier alone.
         memory: exemplars of the base classes, for calibration; each point uses
             a copy. `None`: no calibration.
-        augment: as of `IncrementalCallback`.
-        seed: as of `IncrementalCallback`.
-        macs: as of `keras_incremental.cost.report`.
-        verbose: of `fit`.
+        augment: As for `IncrementalCallback`.
+        seed: As for `IncrementalCallback`.
+        macs: As for `keras_incremental.cost.report`.
+        verbose: As in Keras' `fit`.
         train: `function(model, tasks, incremental, epochs=, batch_size=,
             verbose=)` that adds the tasks to the model of one point and
             returns the report of each; by default `fit_tasks`.

@@ -11,8 +11,8 @@ class PhaseCallback(keras.callbacks.Callback):
     """Sets learning rate and noise for each epoch, and keeps the time.
 
     Args:
-        rate: of the model's optimizer.
-        clock: of the task.
+        rate: The learning rate of the model's optimizer.
+        clock: The clock of the task.
         epochs: finished epochs of the task, where it goes on after a kill.
     """
 

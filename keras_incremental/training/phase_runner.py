@@ -30,11 +30,11 @@ class PhaseRunner:
 
     Args:
         task: the model has grown.
-        request: of the user's `fit`.
+        request: What the user passed to `fit`.
         callbacks: the user's.
         recorder: is told of each epoch.
         progress: how far an earlier process has come.
-        clock: of the task.
+        clock: The clock of the task.
     """
 
     def __init__(
@@ -153,6 +153,7 @@ class PhaseRunner:
         augment = task.augment if phase.augmented else None
         copies = 1 if augment is None else phase.copies
         if model.network.has_frozen_part and copies:
+            _check_on_line(augment, copies)
             sources = [task.cached(source, copies) for source in sources]
             augment = None
         columns = {}
@@ -202,6 +203,19 @@ class PhaseRunner:
                 train_seconds=training,
                 overhead_seconds=overhead,
             ),
+        )
+
+
+def _check_on_line(augment, copies: int) -> None:
+    """Refuses to cache copies of images that are stored augmented.
+
+    Raises:
+        ValueError: for a stored augmentation.
+    """
+    if augment is not None and augment.stored:
+        raise ValueError(
+            f"A phase caches copies={copies} variants of each image, and the "
+            "augmentation is a stored one. Pass the on-line one."
         )
 
 

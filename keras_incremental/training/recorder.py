@@ -16,7 +16,7 @@ class Progress:
         epochs: finished epochs of it.
         stopped: whether a callback has ended the phase.
         epochs_before: finished epochs of the phases before.
-        factor: of the learning rate, in the last epoch.
+        factor: The learning-rate factor of the last epoch.
         train_seconds, overhead_seconds: spent on the task so far.
     """
 
@@ -39,7 +39,7 @@ class Recorder:
         """Returns how far an earlier process had come with a task.
 
         Args:
-            index: of the task in this run.
+            index: Position of the task in this run.
             data: what tells its data and options from others'; JSON types.
         """
         return Progress()

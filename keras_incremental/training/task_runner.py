@@ -31,7 +31,7 @@ def run_task(
     Args:
         method: says how the model grows, and which phases there are.
         task: the new data; the model has not grown.
-        request: of the user's `fit`.
+        request: What the user passed to `fit`.
         callbacks: the user's.
         recorder: is told how far the task has come, and that it is finished.
         progress: how far an earlier process has come with it.

@@ -179,9 +179,9 @@ class State:
     [
         ([], 1.0, [1, 2]),
         ([[300, 5]], 1.0, [1, 2]),
-        ([[300, 5], [6]], 1.0, [1]),
-        ([[300, 5]], 0.5, [1, 2]),
-        ([[300, 5]], 1.0, range(100, 120)),
+        pytest.param([[300, 5], [6]], 1.0, [1], marks=pytest.mark.slow),
+        pytest.param([[300, 5]], 0.5, [1, 2], marks=pytest.mark.slow),
+        pytest.param([[300, 5]], 1.0, range(100, 120), marks=pytest.mark.slow),
     ],
     ids=["first", "second", "third", "thinner", "larger head"],
 )
@@ -417,7 +417,9 @@ def test_a_base_and_branches_of_one_class_each(make, blobs):
     assert np.isfinite(model.predict(blobs([7])[0], verbose=0)).all()
 
 
-@pytest.mark.parametrize("branch_at", [0.0, 1.0])
+@pytest.mark.parametrize(
+    "branch_at", [pytest.param(0.0, marks=pytest.mark.slow), 1.0]
+)
 def test_nothing_or_all_of_the_network_is_shared(make, blobs, branch_at):
     model, incremental = make(branch_at=branch_at)
     fit(model, incremental, *blobs([40, 7]), epochs=3)

@@ -81,7 +81,9 @@ def taught(by_three, restored):
 
 
 # 3 ends one of the phases at the end of a call, 100 none.
-@pytest.mark.parametrize("at_once", [3, 100])
+@pytest.mark.parametrize(
+    "at_once", [3, pytest.param(100, marks=pytest.mark.slow)]
+)
 def test_weights_and_metrics_are_those_of_single_steps(
     train, by_one, by_three, at_once
 ):
@@ -115,6 +117,7 @@ def test_callbacks_see_the_first_and_the_last_step_of_a_call(train):
     assert calls.ended == [2, 4] * 6
 
 
+@pytest.mark.slow
 def test_a_stop_within_an_epoch_does_not_shift_the_next(taught, blobs):
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -134,6 +137,7 @@ def test_a_stop_within_an_epoch_does_not_shift_the_next(taught, blobs):
     assert max(calls.ended) == 2
 
 
+@pytest.mark.slow
 def test_eager_steps_train_as_well(train):
     options = {
         "method": ki.FineTune(),
@@ -210,6 +214,7 @@ def test_evaluate_of_endless_data_takes_the_steps_it_is_told(taught, blobs):
     assert whole["accuracy"] != expected["accuracy"]
 
 
+@pytest.mark.slow
 def test_evaluation_of_finite_data_takes_the_steps_it_is_told(taught, blobs):
     model = taught
     x, y = blobs([0, 1, 2, 3], per_class=8)  # 32 images: 8 batches

@@ -153,6 +153,7 @@ def solve(model, images, **settings):
     model.layers[-1].set_weights([solution[:-1], solution[-1]])
 
 
+@pytest.mark.slow
 def test_a_trained_network_learns_two_and_two_classes_with_few_exemplars(
     script, parse, monkeypatch, tmp_path, capsys, published
 ):

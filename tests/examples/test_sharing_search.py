@@ -49,10 +49,12 @@ COSTS = {"cost.json", "cost.png", "cost.txt"}
 def point_at(model, branch_at, accuracy):
     """What a search would have found at a branch point."""
     candidate = model.with_branch_at(branch_at)
-    candidate.add_branch([100])
+    network = ki.networks.BranchedNetwork.on(candidate.network)
+    candidate.network = network.with_branch()
+    candidate.add_classes([100])
     return SharingPoint(
         branch_at=branch_at,
-        layers=candidate.shared_layers,
+        layers=candidate.network.shared_layers,
         task_aware_accuracy=accuracy,
         uncalibrated_accuracy=0.5,
         accuracy=0.6,

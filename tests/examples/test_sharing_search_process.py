@@ -111,7 +111,7 @@ def test_pictures_are_png_files(output_dir):
 def test_saved_base_knows_the_first_task_alone(output_dir):
     model = tf.keras.models.load_model(output_dir / "base.keras")
     assert model.num_classes == 4
-    assert model.branch_at == "stage2" and not model.has_branches
+    assert model.branch_at == "stage2" and len(model.heads) == 1
 
 
 def test_epochs_of_base_and_of_branches_are_told_apart(finished):

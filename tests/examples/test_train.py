@@ -195,7 +195,7 @@ def test_flags_of_sharing_reach_model_and_method(parse, train):
     parse(*SHARING, "--branch_at=0.5", "--copies=3", "--nocalibrate")
     experiment = train.make_experiment()
     assert experiment.model.branch_at == "stage2"
-    assert experiment.model.shared_layers == pytest.approx(2 / 3)
+    assert experiment.model.network.shared_layers == pytest.approx(2 / 3)
     assert experiment.incremental.method == ki.PartialSharing(
         width=0.5, copies=3, calibrate=False
     )

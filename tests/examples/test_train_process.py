@@ -129,8 +129,8 @@ def test_model_of_a_sharing_run_has_thin_branches(shared, sharing_dir):
     assert model.branch_at == "stage2"
     assert sorted(model.labels) == sorted(shared["class_order"])
     # `stage3` of the small network has 64 channels, of half a branch 32.
-    widths = [b.network.output_shape[-1] for b in model.branches.branches]
-    assert (model.tail.output_shape[-1], widths) == (64, [32, 32])
+    widths = [n.output_shape[-1] for n in model.network.networks]
+    assert widths == [64, 32, 32]
     memory = ki.ExemplarMemory.load(sharing_dir / "memory")
     assert len(model.classify(memory.samples().take(range(3)))) == 3
 

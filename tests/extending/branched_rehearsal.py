@@ -10,6 +10,7 @@ class SimpleBranchedRehearsal(ki.Method):
     """MEMO (Zhou et al., ICLR 2023) in its simplest form."""
 
     needs_memory = True
+    needs_branch_point = True
 
     def grow(self, task):
         model = task.model

@@ -89,26 +89,44 @@ def test_each_file_is_short_and_uses_public_names_alone():
     assert not wrong
 
 
+def served_names(folder, images):
+    """Returns what a published version calls each image."""
+    served = tf.saved_model.load(str(folder))
+    images = tf.cast(images, tf.float32)
+    answers = served.signatures["serving_default"](images)
+    return answers["classes"][:, 0].numpy().astype(str).tolist()
+
+
 @every_method
-def test_learns_the_digits_and_survives_saving_and_publication(
-    name, scenario, tmp_path
+def test_survives_saving_and_publication(
+    name, blobs, make_tiny_backbone, tmp_path
 ):
-    model, incremental = start(name, scenario, publish_to=tmp_path / "served")
-    learn(model, incremental, scenario, 20)
-    data = scenario[2].seen_test.batch(450)
-    accuracy = model.evaluate(data, return_dict=True, verbose=0)["accuracy"]
-    assert accuracy >= METHODS[name]
-    images = next(iter(data))[0][:20]
+    model = ki.IncrementalClassifier(make_tiny_backbone(), 4, branch_at=0.5)
+    model.compile(keras.optimizers.SGD(0.01))
+    incremental = ki.IncrementalCallback(
+        ki.ExemplarMemory(8), method_of(name), publish_to=tmp_path / "served"
+    )
+    for labels in ([3, 1], [0, 2]):
+        model.fit(*blobs(labels), verbose=0, callbacks=[incremental])
+    images = blobs([0, 1, 2, 3])[0]
     scores = model.predict(images, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(
         loaded.predict(images, verbose=0), scores, rtol=1e-4, atol=1e-4
     )
-    served = tf.saved_model.load(str(tmp_path / "served" / "3"))
-    answers = served.signatures["serving_default"](tf.cast(images, tf.float32))
     names = np.array(model.class_names)[scores.argmax(axis=1)]
-    assert answers["classes"][:, 0].numpy().astype(str).tolist() == [*names]
+    assert served_names(tmp_path / "served" / "2", images) == names.tolist()
+
+
+@pytest.mark.slow
+@every_method
+def test_learns_the_digits(name, scenario):
+    model, incremental = start(name, scenario)
+    learn(model, incremental, scenario, 20)
+    data = scenario[2].seen_test.batch(450)
+    accuracy = model.evaluate(data, return_dict=True, verbose=0)["accuracy"]
+    assert accuracy >= METHODS[name]
 
 
 @pytest.mark.slow

@@ -10,6 +10,10 @@ from keras_incremental.export.precision import in_float32
 from keras_incremental.networks import BranchedNetwork
 
 POLICIES = ["mixed_float16", "mixed_bfloat16"]
+every_policy = pytest.mark.parametrize(
+    "policy",
+    [POLICIES[0], pytest.param(POLICIES[1], marks=pytest.mark.slow)],
+)
 METHODS = {
     "EEIL": ki.EEIL(
         finetune_epochs=1, gradient_noise=ki.methods.GradientNoise()
@@ -58,7 +62,7 @@ def test_every_method_is_in_this_file():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("policy", POLICIES)
+@every_policy
 def test_trains_and_keeps_float32_weights(
     policy, method, models, blobs, restored
 ):
@@ -94,7 +98,10 @@ def fit(model, incremental, data, **options):
 @pytest.mark.parametrize(
     ("policy", "tolerance"),
     # Rounding to 11 and to 8 bits; both are far from a wrong loss scale.
-    [("mixed_float16", 0.05), ("mixed_bfloat16", 0.2)],
+    [
+        ("mixed_float16", 0.05),
+        pytest.param("mixed_bfloat16", 0.2, marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("branched", [False, True])
 def test_a_step_is_that_of_float32(policy, tolerance, branched, blobs):
@@ -129,7 +136,7 @@ def flat(weights):
     return np.concatenate([weight.numpy().ravel() for weight in weights])
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@every_policy
 @pytest.mark.parametrize("branched", [False, True])
 def test_the_float32_copy_computes_with_the_same_weights(
     policy, branched, models, blobs, restored

@@ -122,7 +122,9 @@ def test_removing_classes_takes_branches_and_their_scores_back(
     assert len(model.trainable_variables) == 11
 
 
-@pytest.mark.parametrize("with_calls_between", [False, True])
+@pytest.mark.parametrize(
+    "with_calls_between", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_a_branch_of_more_classes_than_its_heads_capacity(
     make, blobs, add_branch, with_calls_between
 ):
@@ -373,6 +375,7 @@ def test_an_exported_branched_model_predicts_the_same(grown, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_models_load_and_go_on_in_a_fresh_process_that_imports_the_package(
     make, add_branch, blobs, tmp_path
 ):

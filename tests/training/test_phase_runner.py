@@ -214,6 +214,32 @@ def test_old_classes_cannot_train_a_branch(blobs, make_tiny_backbone):
     assert model.labels == [0] == memory.labels
 
 
+@dataclasses.dataclass(frozen=True)
+class Cached(ki.Method):
+    """One head on all branches, two variants of each image cached."""
+
+    def grow(self, task):
+        network = ki.networks.OneHeadNetwork.on(task.model.network)
+        task.model.network = network.with_branch()
+        super().grow(task)
+
+    def phases(self, task):
+        return [Phase("cached", 1, lambda: [task.samples], copies=2)]
+
+
+def test_a_stored_augmentation_is_refused_where_copies_are_cached(
+    blobs, make_tiny_backbone
+):
+    """It would be left out without a word."""
+    model = ki.IncrementalClassifier(make_tiny_backbone(), branch_at=0.0)
+    model.compile("sgd")
+    incremental = ki.IncrementalCallback(
+        method=Cached(), augment=ki.augmentation.StoredEEILAugmentation()
+    )
+    with pytest.raises(ValueError, match=r"copies=2.*Pass the on-line one"):
+        model.fit(*blobs([0, 1]), verbose=0, callbacks=[incremental])
+
+
 class Rehearsing(ki.PartialSharing):
     """Partial sharing with exemplars mixed in, which cannot work."""
 
