@@ -214,7 +214,6 @@ def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     assert [(r.epochs, r.details) for r in run.callback.reports] == reports
 
 
-<<<<<<< HEAD
 def test_a_cut_within_fine_tuning_finds_teacher_and_balanced_set(
     start, data, tmp_path
 ):
@@ -229,9 +228,7 @@ def test_a_cut_within_fine_tuning_finds_teacher_and_balanced_set(
         assert run.state() == whole, epoch
 
 
-=======
 @pytest.mark.slow
->>>>>>> main
 def test_closed_forms_and_rules_come_back_at_any_epoch(start, data, tmp_path):
     """Before and after the phase in closed form, and after a whole task."""
     whole, reports = start.straight("solved", data)
@@ -346,6 +343,16 @@ def test_a_finished_run_trains_nothing_when_run_again(start, data, tmp_path):
         first.model.predict(images, verbose=0),
     )
     assert again.callback.train_function_traces == 1
+
+
+def test_the_score_rule_of_a_finished_task_comes_back(start, data, tmp_path):
+    run = start("solved", tmp_path)
+    run(data, tasks=TASKS[:1])
+    expected = run.state()
+    assert expected[1] == "NearestMean"
+    again = start("solved", tmp_path)
+    again(data, Cut(batches=0), tasks=TASKS[:1])
+    assert again.state() == expected
 
 
 @pytest.mark.parametrize(
