@@ -214,7 +214,6 @@ def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     assert [(r.epochs, r.details) for r in run.callback.reports] == reports
 
 
-<<<<<<< HEAD
 def test_a_cut_within_fine_tuning_finds_teacher_and_balanced_set(
     start, data, tmp_path
 ):
@@ -229,9 +228,7 @@ def test_a_cut_within_fine_tuning_finds_teacher_and_balanced_set(
         assert run.state() == whole, epoch
 
 
-=======
 @pytest.mark.slow
->>>>>>> main
 def test_closed_forms_and_rules_come_back_at_any_epoch(start, data, tmp_path):
     """Before and after the phase in closed form, and after a whole task."""
     whole, reports = start.straight("solved", data)
