@@ -7,11 +7,11 @@ from keras_incremental.methods import Phase
 
 
 def test_sources_are_a_function():
-    with pytest.raises(TypeError, match="'first'.*lambda: .task.samples"):
+    with pytest.raises(TypeError, match=r"'first'.*lambda: .task.samples"):
         Phase("first", 1, [])
 
 
 @pytest.mark.parametrize("objective", [object(), ki.objectives.CrossEntropy])
 def test_the_objective_is_one(objective):
-    with pytest.raises(TypeError, match="'first' got objective.*Objective"):
+    with pytest.raises(TypeError, match=r"'first' got objective.*Objective"):
         Phase("first", 1, list, objective)
