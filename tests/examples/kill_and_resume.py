@@ -63,7 +63,7 @@ def place(folder):
     record = record["record"]
     progress = record["progress"]
     if progress is None:
-        is_published = record["steps"][-1]["published"]
+        is_published = record["tasks"][-1]["published"]
         return "before training" if is_published else "before the export"
     finished = progress["epochs"]
     if progress["phase"] == 0:
