@@ -279,6 +279,7 @@ def test_streamed_data_come_in_the_same_order_after_a_cut(
     assert run("cut") == whole
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_there_after_a_cut_between_phases(
     start, data, tmp_path
 ):
@@ -320,6 +321,7 @@ def test_settings_of_numpy_are_taken(start, data, tmp_path):
     assert (loaded.seed, loaded.storage) == (1, memory.storage)
 
 
+@pytest.mark.slow
 def test_joint_finds_the_data_of_earlier_tasks_again(start, data, tmp_path):
     whole, _ = start.straight("joint", data)
     with pytest.raises(CutError):

@@ -388,6 +388,7 @@ def test_other_optimizers_train_branches(make, blobs, optimizer):
 # Labels, networks, policies.
 
 
+@pytest.mark.slow
 def test_string_labels_name_the_classes_of_branches(make, blobs):
     memory = ki.ExemplarMemory(9)
     model, incremental = make(memory)
@@ -408,6 +409,7 @@ def test_class_names_are_those_of_the_callback(branched, blobs):
     assert set(branched.class_names[4:]) == {"one", "2"}
 
 
+@pytest.mark.slow
 def test_a_base_and_branches_of_one_class_each(make, blobs):
     model, incremental = make(ki.ExemplarMemory(9))
     for label in (40, 7, 300):
@@ -434,6 +436,7 @@ def test_nothing_or_all_of_the_network_is_shared(make, blobs, branch_at):
     assert len(model.trainable_variables) == own[branch_at]
 
 
+@pytest.mark.slow
 def test_the_fixtures_sequential_backbone_grows_branches(
     make, tiny_backbone, blobs
 ):
@@ -449,6 +452,7 @@ def test_the_fixtures_sequential_backbone_grows_branches(
     assert model.branch_at == flatten
 
 
+@pytest.mark.slow
 def test_dropout_and_random_layers_of_a_branch_are_off_in_inference(
     make, blobs
 ):

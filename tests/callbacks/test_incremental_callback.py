@@ -62,6 +62,7 @@ def fit(model, incremental, x, y=None, epochs=1, callbacks=(), **options):
     )
 
 
+@pytest.mark.slow
 def test_classes_learned_one_task_after_another_are_all_known(make, blobs):
     model, incremental = make(ki.ExemplarMemory(20), ki.EEIL(10))
     tasks = [[40, 7], [300], [5, 6, 1]]  # a task of one class, sizes differ
@@ -291,6 +292,7 @@ class Unchanged:
         return images
 
 
+@pytest.mark.slow
 def test_cached_teacher_logits_change_no_result(make, blobs, restored):
     model, _ = make()
     weights = []
@@ -350,6 +352,7 @@ def test_a_head_beyond_its_capacity_costs_one_more_trace(tiny_backbone, blobs):
     assert traces == [1, 2, 2]
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_another_seed_others(make, blobs, restored):
     model, _ = make()
 
@@ -550,6 +553,7 @@ def test_a_model_saved_after_a_failed_growth_loads(
     )
 
 
+@pytest.mark.slow
 def test_plain_fits_and_growth_between_tasks_keep_the_teacher_in_step(
     tiny_backbone, blobs
 ):

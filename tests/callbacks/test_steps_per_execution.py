@@ -109,6 +109,7 @@ def test_no_number_of_steps_is_refused_and_nothing_is_learned(
     assert model.num_classes == 0
 
 
+@pytest.mark.slow
 def test_callbacks_see_the_first_and_the_last_step_of_a_call(train):
     calls = Calls()
     train([calls], method=ki.FineTune(), steps_per_execution=3)
@@ -150,6 +151,7 @@ def test_eager_steps_train_as_well(train):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_a_plain_fit_after_it_has_all_its_steps(taught, blobs):
     model, traces = taught, taught.train_function_traces
     x, y = blobs([0, 1, 2, 3])  # 48 images: 7 batches of 7

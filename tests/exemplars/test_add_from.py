@@ -293,6 +293,7 @@ def test_a_memory_of_fewer_images_than_old_classes_will_do_without_them(
     assert counts == {0: 0, 1: 0, 2: 0, 3: 1, 4: 1}
 
 
+@pytest.mark.slow
 def test_calibration_is_left_out_while_a_class_has_no_exemplar(
     adopted, blobs, caplog
 ):

@@ -243,6 +243,7 @@ def test_sharing_with_exemplars_mixes_cached_columns(model, blobs, monkeypatch):
     assert model.score_rule.head_sizes == [2, 2]
 
 
+@pytest.mark.slow
 def test_a_frozen_part_in_the_loop_trains_as_a_cached_one(
     model, blobs, restored
 ):

@@ -210,6 +210,7 @@ def test_old_logits_and_task_aware_accuracy_stay_as_they_were(branched, blobs):
     assert np.abs(calibrated - logits).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_without_a_memory_predictions_themselves_stay_as_they_were(
     branched, blobs
 ):
@@ -508,6 +509,7 @@ def test_a_thin_branch_is_thinned_once(base, blobs, monkeypatch):
         np.testing.assert_array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_width_may_change_from_task_to_task(base, blobs, monkeypatch):
     monkeypatch.setattr(partial_sharing, "similarities", of_base)
     x, _ = blobs([40, 7, 300])

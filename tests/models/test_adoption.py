@@ -250,6 +250,7 @@ def test_mixed_precision_gives_the_same_logits(policy):
     model.fit(x, [0, 1, 2, 0, 1], epochs=1, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -343,6 +344,7 @@ def test_frozen_layers_stay_frozen_but_not_if_all_are():
 # Going on.
 
 
+@pytest.mark.slow
 def test_new_classes_are_learned_and_old_ones_distilled_without_memory(
     tiny_backbone, blobs
 ):
@@ -372,6 +374,7 @@ def test_new_classes_are_learned_and_old_ones_distilled_without_memory(
     assert len(memory) == 20
 
 
+@pytest.mark.slow
 def test_distillation_alone_helps_to_tell_old_classes_apart():
     x, y, x_test, y_test = ki.scenarios.load_digits()
     x_test, y_test = x_test[y_test < 6], y_test[y_test < 6]

@@ -360,6 +360,7 @@ def test_a_keras_file_keeps_branches_scores_optimizer_and_growth(
     assert again.score_rule.head_sizes == [2, 2, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_an_exported_branched_model_predicts_the_same(grown, tmp_path):
     signature = keras.InputSpec(shape=(None, 4, 4, 1), dtype="uint8")
     grown.export(

@@ -50,6 +50,7 @@ def test_old_logits_are_bit_equal_after_new_classes(tiny_backbone):
     assert after.shape == (9, 9)
 
 
+@pytest.mark.slow
 def test_fit_without_the_callback_is_keras_own_fit(tiny_backbone, blobs):
     """The same weights as a plain model of the same layers and seed."""
     x, y = blobs([40, 7])
@@ -84,6 +85,7 @@ def test_default_loss_is_cross_entropy_over_all_classes(model, blobs):
     assert set(logs) == {"loss", "accuracy"}
 
 
+@pytest.mark.slow
 def test_evaluate_and_fit_take_arrays_datasets_and_pydatasets(traced, blobs):
     model = traced
     x, y = blobs([40, 7])
