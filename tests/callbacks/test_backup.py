@@ -243,6 +243,7 @@ def test_closed_forms_and_rules_come_back_at_any_epoch(start, data, tmp_path):
         assert run.state() == whole, epoch
 
 
+@pytest.mark.slow
 def test_a_closed_form_that_fails_starts_the_task_anew(
     start, data, tmp_path, monkeypatch
 ):
@@ -331,6 +332,7 @@ def test_joint_finds_the_data_of_earlier_tasks_again(start, data, tmp_path):
     assert run.state() == whole
 
 
+@pytest.mark.slow
 def test_a_finished_run_trains_nothing_when_run_again(start, data, tmp_path):
     first = start("eeil", tmp_path, fresh=True)
     first(data)

@@ -177,7 +177,7 @@ class State:
 @pytest.mark.parametrize(
     ("old", "width", "new"),
     [
-        ([], 1.0, [1, 2]),
+        pytest.param([], 1.0, [1, 2], marks=pytest.mark.slow),
         ([[300, 5]], 1.0, [1, 2]),
         pytest.param([[300, 5], [6]], 1.0, [1], marks=pytest.mark.slow),
         pytest.param([[300, 5]], 0.5, [1, 2], marks=pytest.mark.slow),
@@ -226,6 +226,7 @@ def test_a_failure_after_the_memory_was_updated_undoes_both(
     assert 1 in memory and branched.num_classes == 5
 
 
+@pytest.mark.slow
 def test_a_failure_while_the_branch_is_added_leaves_the_base(make, blobs):
     """Keras does not make an optimizer anew whose rate is a lambda."""
     model, incremental = make(optimizer=keras.optimizers.SGD(lambda: 0.05))

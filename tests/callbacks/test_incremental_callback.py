@@ -377,6 +377,7 @@ def test_same_seed_same_weights_another_seed_others(make, blobs, restored):
     assert any((a != c).any() for a, c in zip(first, other, strict=True))
 
 
+@pytest.mark.slow
 def test_streamed_data_trains_like_cached_data(make, blobs):
     model, incremental = make(ki.ExemplarMemory(8), EEIL, cache_bytes=100)
     for labels in ([0, 1], [2]):

@@ -257,6 +257,7 @@ def adopted(tiny_backbone):
     return make
 
 
+@pytest.mark.slow
 def test_eeil_skips_the_balanced_set_until_every_class_has_exemplars(
     adopted, blobs, caplog
 ):

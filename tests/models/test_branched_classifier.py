@@ -99,6 +99,7 @@ def test_the_newest_branch_alone_is_trained(make, add_branch):
         }
 
 
+@pytest.mark.slow
 def test_removing_classes_takes_branches_and_their_scores_back(
     make, add_branch
 ):
@@ -122,6 +123,7 @@ def test_removing_classes_takes_branches_and_their_scores_back(
     assert len(model.trainable_variables) == 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "with_calls_between", [pytest.param(False, marks=pytest.mark.slow), True]
 )
