@@ -35,6 +35,47 @@ def loaded(name):
             del sys.modules[module]
 
 
+# What results.json holds, by the contract.
+RESULT_KEYS = {
+    "dataset",
+    "method",
+    "seed",
+    "class_order",
+    "flags",
+    "tasks",
+    "accuracy_matrix",
+    "average_incremental_accuracy",
+    "average_incremental_accuracy_after_first",
+    "final_accuracy",
+    "forgetting",
+    "backward_transfer",
+    "train_function_traces",
+}
+TASK_KEYS = {
+    "task",
+    "classes",
+    "seen_classes",
+    "accuracy",
+    "top5_accuracy",
+    "per_task_accuracy",
+    "exemplars",
+    "train_seconds",
+    "overhead_seconds",
+}
+
+
+@pytest.fixture(scope="session")
+def check_contract():
+    """Returns a function that refuses results without the contract's keys."""
+
+    def check(results):
+        assert results.keys() >= RESULT_KEYS
+        for task in results["tasks"]:
+            assert task.keys() >= TASK_KEYS
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def load():
     """The context manager that imports a script by its name."""
