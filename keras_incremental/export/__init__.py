@@ -6,6 +6,7 @@ writes `serving/my_model/<next version>/` while a server goes on answering from
 the versions that are there. `docs/serving.md` has the server's side.
 """
 
+from keras_incremental.export.gate import Gate
 from keras_incremental.export.publishing import check_publication, publish
 
-__all__ = ["check_publication", "publish"]
+__all__ = ["Gate", "check_publication", "publish"]

@@ -12,6 +12,7 @@ from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Network, Traced
 from keras_incremental.networks.one_head_network import OneHeadNetwork
 from keras_incremental.networks.single_network import SingleNetwork
+from keras_incremental.networks.trainable import all_layers
 
 __all__ = [
     "Branch",
@@ -21,4 +22,5 @@ __all__ = [
     "OneHeadNetwork",
     "SingleNetwork",
     "Traced",
+    "all_layers",
 ]

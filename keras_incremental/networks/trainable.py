@@ -1,4 +1,4 @@
-"""The `trainable` flags of a network, all of them."""
+"""The layers of a network and their `trainable` flags, all of them."""
 
 from collections.abc import Iterator
 
@@ -20,3 +20,12 @@ def set_trainable(layer: keras.layers.Layer, value: bool) -> None:
     """
     for part in with_sublayers(layer):
         part.trainable = value
+
+
+def all_layers(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer and those in it, also in layers that are no models.
+
+    Keras has no public list of these; `_flatten_layers` is what its own
+    `variables` and `losses` are collected by.
+    """
+    return list(layer._flatten_layers())
