@@ -1,9 +1,9 @@
 """The arguments of Keras' `fit` that an incremental step takes or refuses."""
 
-import keras
 import numpy as np
+from keras.callbacks import BackupAndRestore
 
-from keras_incremental.models import FitRequest
+from keras_incremental.models import FitRequest, IncrementalClassifier
 from keras_incremental.samples import Samples
 
 _DEFAULT_BATCH_SIZE = 32
@@ -28,7 +28,7 @@ def batch_size_of(request: FitRequest, samples: Samples) -> int:
     return request.batch_size or samples.batch_size or _DEFAULT_BATCH_SIZE
 
 
-def check_options(request: FitRequest) -> None:
+def check_options(model: IncrementalClassifier, request: FitRequest) -> None:
     """Refuses what has no meaning in an incremental step.
 
     Raises:
@@ -44,8 +44,18 @@ def check_options(request: FitRequest) -> None:
                 f"fit got {name} beside an IncrementalCallback: "
                 f"{_REFUSED[name]}. Leave {name} out."
             )
-    for callback in request.callbacks:
-        _check_callback(callback)
+    if model.steps_per_execution != 1:
+        raise ValueError(
+            "The model is compiled with steps_per_execution="
+            f"{model.steps_per_execution!r}, of which Keras rounds an epoch up "
+            "to a multiple. Leave it out beside an IncrementalCallback."
+        )
+    if any(isinstance(item, BackupAndRestore) for item in request.callbacks):
+        raise ValueError(
+            "fit got BackupAndRestore beside an IncrementalCallback; it knows "
+            "nothing of classes, phases, teacher and memory. Leave it out, and "
+            "pass IncrementalCallback(backup_dir=...)."
+        )
     if request.options.get("shuffle") not in (None, True):
         raise ValueError(
             "fit got shuffle=False beside an IncrementalCallback; new data "
@@ -56,24 +66,4 @@ def check_options(request: FitRequest) -> None:
     if request.batch_size is not None and request.batch_size < 1:
         raise ValueError(
             f"batch_size={request.batch_size}; expected 1 or more."
-        )
-
-
-def _check_callback(callback) -> None:
-    """Refuses what would go wrong between the phases of a step."""
-    if isinstance(callback, keras.callbacks.BackupAndRestore):
-        raise ValueError(
-            "fit got BackupAndRestore beside an IncrementalCallback; it knows "
-            "nothing of classes, phases, teacher and memory. Leave it out, and "
-            "pass IncrementalCallback(backup_dir=...)."
-        )
-    if (
-        isinstance(callback, keras.callbacks.SwapEMAWeights)
-        and callback.swap_on_epoch
-    ):
-        raise ValueError(
-            "fit got SwapEMAWeights(swap_on_epoch=True) beside an "
-            "IncrementalCallback; the averages start anew with each phase of "
-            "a step. Leave it out: at the end of each phase the averages of an "
-            "optimizer with use_ema=True become the weights."
         )

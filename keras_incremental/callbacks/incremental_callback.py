@@ -131,7 +131,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def run_fit(self, model: IncrementalClassifier, request: FitRequest):
         """Learns one task; `IncrementalClassifier.fit` calls it."""
         clock = Clock()
-        check_options(request)
+        check_options(model, request)
         check_strategy(
             model.distribute_strategy,
             [*model.weights, *model.optimizer.variables],

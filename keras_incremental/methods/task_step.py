@@ -106,7 +106,15 @@ class TaskStep:
             samples: images.
             copies: variants of each image; all but the first are augmented.
             network: by default the model's.
+
+        Raises:
+            ValueError: for several copies by a stored augmentation.
         """
+        if copies > 1 and self.augment.stored:
+            raise ValueError(
+                f"A phase caches copies={copies} variants of each image, and "
+                "the augmentation is a stored one. Pass the on-line one."
+            )
         network = network or self.model.network
         found = self._find(samples, network, copies)
         if found is not None:

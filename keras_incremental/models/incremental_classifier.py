@@ -87,9 +87,9 @@ class IncrementalClassifier(LabelledModel):
             name: as in `keras.Model`.
 
         Raises:
-            TypeError: if `trained` is no Keras model, or names are no text.
+            TypeError: if `trained` is no Keras model.
             ValueError: if `trained` is no such classifier, or the names or
-                labels are duplicated or not one for each output.
+                labels are no text, duplicated or not one for each output.
 
         >>> trained = keras.Sequential(
         ...     [
@@ -109,10 +109,8 @@ class IncrementalClassifier(LabelledModel):
                 "as it is."
             )
         classes = class_index(class_names, labels)
-        parts = split_classifier(trained, len(classes), capacity)
-        network = SingleNetwork(
-            parts.backbone, parts.head, branch_at, name="network"
-        )
+        backbone, head = split_classifier(trained, len(classes), capacity)
+        network = SingleNetwork(backbone, head, branch_at, name="network")
         rule = ScoreRule(name="score_rule")
         return cls._of_parts(network, rule, classes, name)
 
@@ -147,11 +145,14 @@ class IncrementalClassifier(LabelledModel):
             self.score_rule = self.score_rule.grown(len(labels))
 
     def remove_classes(self, num_heads: int) -> None:
-        """Removes the heads after the first `num_heads`, and their classes."""
+        """Removes the heads after the first `num_heads`, and their classes.
+
+        The logits decide from then on, until a method sets a score rule.
+        """
         self.network = self.network.shrink(num_heads)
         self.follow_network()
         self._classes.truncate(self.network.units)
-        self.score_rule = self.score_rule.shrunk(self.network.units)
+        self.score_rule = ScoreRule()
 
     @property
     def heads(self) -> list[slice]:

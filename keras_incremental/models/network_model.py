@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from keras_incremental.models.counted_steps import CountedStepsModel
+from keras_incremental.models.distributed_model import DistributedModel
 from keras_incremental.models.inference import Inference, in_batches
 from keras_incremental.networks import Network
 from keras_incremental.score_rules import ScoreRule
 
 
-class NetworkModel(CountedStepsModel):
+class NetworkModel(DistributedModel):
     """Computes scores by a network and a score rule, both replaceable.
 
     Args:

@@ -12,7 +12,6 @@ from keras_incremental.graphs import (
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Traced
-from keras_incremental.networks.trainable import set_trainable
 
 _CAPACITY = 16
 
@@ -239,43 +238,12 @@ class BranchedNetwork(BranchingNetwork):
         parts = [branch.inference(frozen) for branch in self.branches]
         return [(self._base.head(features), features), *parts]
 
-    def structure(self):
-        return {
-            "base": self._base.structure(),
-            "branches": [
-                keras.saving.serialize_keras_object(branch)
-                for branch in self.branches
-            ],
-        }
-
-    @classmethod
-    def with_structure(cls, base, structure):
-        base = base.with_structure(base, structure["base"])
-        branches = [
-            keras.saving.deserialize_keras_object(item)
-            for item in structure["branches"]
-        ]
-        return cls(base, branches)
-
     def twin(self):
         branches = [branch.twin() for branch in self.branches]
         return BranchedNetwork(self._base.twin(), branches)
 
     def copy_from(self, other):
         return False  # A teacher of branches is made anew for each task.
-
-    def state_variables(self):
-        variables = self._base.state_variables()
-        for branch in self.branches:
-            variables += branch.variables
-        return variables
-
-    def activate(self):
-        self._base.freeze()
-        for branch in self.branches:
-            is_newest = branch is self.branches[-1]
-            for layer in (branch, branch.network, branch.head):
-                set_trainable(layer, is_newest)
 
     def finalize_state(self):
         super().finalize_state()

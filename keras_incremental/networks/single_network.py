@@ -12,7 +12,7 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Network
-from keras_incremental.networks.trainable import set_trainable, with_sublayers
+from keras_incremental.networks.trainable import set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -145,7 +145,7 @@ class SingleNetwork(Network):
             self._trainable_before = [
                 (layer, layer.trainable)
                 for part in (self.backbone, self.head)
-                for layer in with_sublayers(part)
+                for layer in part._flatten_layers()
             ]
         set_trainable(self.backbone, False)
         set_trainable(self.head, False)

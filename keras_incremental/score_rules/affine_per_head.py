@@ -78,18 +78,5 @@ class AffinePerHead(ScoreRule):
             [*keras.ops.convert_to_numpy(self.biases), 0.0],
         )
 
-    def shrunk(self, units):
-        """Returns the rule with the scales and biases of the heads left."""
-        sizes = []
-        for size in self.head_sizes:
-            left = min(size, units - sum(sizes))
-            if left > 0:
-                sizes.append(left)
-        scales, biases = (
-            keras.ops.convert_to_numpy(vector)[: len(sizes)]
-            for vector in (self.scales, self.biases)
-        )
-        return AffinePerHead(sizes, scales, biases)
-
     def get_config(self):
         return {**super().get_config(), "heads": self.head_sizes}

@@ -44,16 +44,5 @@ class ScoreRule(keras.layers.Layer):
         """
         return self if type(self) is ScoreRule else ScoreRule()
 
-    def shrunk(self, units: int) -> "ScoreRule":
-        """Returns the rule for the first `units` classes alone.
-
-        Args:
-            units: how many classes are left.
-
-        Returns:
-            by default the logits.
-        """
-        return self if type(self) is ScoreRule else ScoreRule()
-
     def compute_output_shape(self, features_shape, logits_shape):
         return logits_shape

@@ -19,13 +19,6 @@ class MultiPhaseCallbackList(keras.callbacks.CallbackList):
     def on_train_end(self, logs=None):
         """Does nothing: a fit ends, but the run goes on."""
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Ends a call of the train function, at its last step.
-
-        Keras counts an epoch's last call as a whole `steps_per_execution`.
-        """
-        super().on_train_batch_end(min(batch, self.params["steps"] - 1), logs)
-
     def begin(self) -> None:
         """Begins the run."""
         super().on_train_begin()

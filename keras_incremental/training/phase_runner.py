@@ -153,7 +153,6 @@ class PhaseRunner:
         augment = task.augment if phase.augmented else None
         copies = 1 if augment is None else phase.copies
         if model.network.has_frozen_part and copies:
-            _check_on_line(augment, copies)
             sources = [task.cached(source, copies) for source in sources]
             augment = None
         columns = {}
@@ -206,19 +205,6 @@ class PhaseRunner:
         )
 
 
-def _check_on_line(augment, copies: int) -> None:
-    """Refuses to cache copies of images that are stored augmented.
-
-    Raises:
-        ValueError: for a stored augmentation.
-    """
-    if augment is not None and augment.stored:
-        raise ValueError(
-            f"A phase caches copies={copies} variants of each image, and the "
-            "augmentation is a stored one. Pass the on-line one."
-        )
-
-
 def _fit_options(model, request: FitRequest) -> dict:
     """Returns the arguments of each phase's fit that the user has passed."""
     data, steps = evaluation_data(
@@ -227,7 +213,6 @@ def _fit_options(model, request: FitRequest) -> dict:
             model.classes, request.options.get("validation_data")
         ),
         request.options.get("validation_steps"),
-        model.steps_per_execution,
     )
     return {
         **request.options,

@@ -267,9 +267,8 @@ def test_a_plain_fit_would_change_a_branch_and_is_refused(
 ):
     model = make()
     add_branch(model, [1])
-    for train in (model.fit, model.train_on_batch):
-        with pytest.raises(ValueError, match="method=PartialSharing"):
-            train(*blobs([1]))
+    with pytest.raises(ValueError, match="method=PartialSharing"):
+        model.fit(*blobs([1]))
 
 
 def test_classes_that_cannot_be_added_leave_the_network_as_it_is(make):
