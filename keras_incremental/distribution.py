@@ -240,7 +240,7 @@ def step_function(step: Callable, strategy: tf.distribute.Strategy) -> Callable:
 
     Returns:
         from an iterator over distributed batches to the logs of the next one,
-        the mean over replicas, float32; it raises `StopIteration` at the end.
+        the mean over replicas, float32.
     """
 
     @tf.function(reduce_retracing=True)
@@ -257,13 +257,9 @@ def step_function(step: Callable, strategy: tf.distribute.Strategy) -> Callable:
         mean = strategy.reduce("MEAN", values, axis=None)
         return dict(zip(names, tf.unstack(mean), strict=True))
 
-    def run_next(iterator):
-        batch = iterator.get_next_as_optional()
-        if not batch.has_value():
-            raise StopIteration
-        return run(batch.get_value())
-
-    return run_next
+    return tf.function(
+        lambda iterator: run(next(iterator)), reduce_retracing=True
+    )
 
 
 def _none_if_optional(part):

@@ -11,7 +11,6 @@ import keras_incremental as ki
 from keras_incremental.backbones.cifar_resnet import ZeroPadShortcut
 from keras_incremental.layers import FusedBatchNormalization
 from keras_incremental.networks import (
-    Branch,
     BranchedNetwork,
     Network,
     OneHeadNetwork,
@@ -31,7 +30,7 @@ def branch(*heads):
             keras.layers.Dense(6, "relu", kernel_initializer="identity"),
         ]
     )
-    return Branch(features, ki.ExpandableDense(heads, capacity=3))
+    return SingleNetwork(features, ki.ExpandableDense(heads, capacity=3))
 
 
 def base():
@@ -58,7 +57,7 @@ def branched(kind):
 PAIR = (VECTORS, LOGITS)
 LAYERS = {
     "AffinePerHead": (lambda: AffinePerHead([2, 3], [1, 2], [3, 4]), PAIR),
-    "Branch": (lambda: branch(2, 3), VECTORS),
+    "SingleNetwork of a branch": (lambda: branch(2, 3), VECTORS),
     "BranchedNetwork": (lambda: branched(BranchedNetwork), VECTORS),
     "ExpandableDense": (
         lambda: ki.ExpandableDense((2, 3), capacity=3, name="head"),
@@ -124,7 +123,7 @@ def test_config_round_trip(case):
         w.trainable for w in layer.weights
     ]
     assert again.get_config().keys() == config.keys()
-    if not isinstance(layer, (Branch, Network)):
+    if not isinstance(layer, Network):
         # Keras numbers the tensors of a Functional model anew.
         assert again.get_config() == config
 

@@ -115,9 +115,11 @@ class ExpandableDense(keras.layers.Layer):
         # `Layer._tracker` is private, and there is no public way: Keras' own
         # `Dense.enable_lora` does the same.
         self._tracker.unlock()
-        while self.allocated < needed:
-            self._add_block(self.allocated)
-        self._tracker.lock()
+        try:
+            while self.allocated < needed:
+                self._add_block(self.allocated)
+        finally:
+            self._tracker.lock()
         return True
 
     def expand(self, units: int, seed: int | None = None) -> slice:

@@ -75,7 +75,7 @@ class PartialSharing(Method):
     needs_branch_point = True
 
     def __post_init__(self):
-        if not 0 < self.width <= 1:
+        if not isinstance(self.width, numbers.Real) or not 0 < self.width <= 1:
             raise ValueError(
                 f"width={self.width!r}; expected a fraction of the channels, "
                 "above 0 and at most 1."

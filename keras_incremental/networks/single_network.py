@@ -11,7 +11,7 @@ from keras_incremental.graphs import (
     split,
 )
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Network
+from keras_incremental.networks.network import Network, Traced
 from keras_incremental.networks.trainable import set_trainable
 
 
@@ -53,6 +53,7 @@ class SingleNetwork(Network):
         self._cut = None if branch_at is None else _CutBackbone(self, branch_at)
         self._trainable_before: list = []
         self.built = True
+        self.finalize_state()
 
     def base(self):
         return self
@@ -87,6 +88,11 @@ class SingleNetwork(Network):
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
         return self
+
+    def inference(self, images):
+        """Returns logits and features, by a function that is traced once."""
+        # A head that has grown has other variables: traced anew.
+        return self._traced.call(images, self.head.allocated)
 
     def trained(self, frozen, training=False):
         features = self.backbone(frozen, training=training)
@@ -152,6 +158,7 @@ class SingleNetwork(Network):
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)
+        self._traced = Traced(lambda images, columns: self.outputs(images))
 
     def get_config(self):
         return {

@@ -1,7 +1,5 @@
 """Several Keras fits that callbacks and the progress bar see as one."""
 
-from collections.abc import Callable
-
 import keras
 
 _COMPARING_EPOCHS = (
@@ -41,19 +39,3 @@ class MultiPhaseCallbackList(keras.callbacks.CallbackList):
     def expect_steps(self, steps: int) -> None:
         """Tells callbacks how many steps the next epochs have."""
         self.set_params({**self.params, "steps": steps})
-
-
-class EpochEndHook(keras.callbacks.Callback):
-    """Calls a function when an epoch has ended and all others have seen it.
-
-    Args:
-        function: called with the epoch of the run.
-    """
-
-    def __init__(self, function: Callable[[int], None]):
-        super().__init__()
-        self.async_safe = True
-        self._function = function
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._function(epoch)
