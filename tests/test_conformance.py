@@ -23,16 +23,6 @@ LOGITS = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
 MAPS = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
 
 
-def branch(*heads):
-    features = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dense(6, "relu", kernel_initializer="identity"),
-        ]
-    )
-    return SingleNetwork(features, ki.ExpandableDense(heads, capacity=3))
-
-
 def base():
     backbone = keras.Sequential(
         [
@@ -57,7 +47,6 @@ def branched(kind):
 PAIR = (VECTORS, LOGITS)
 LAYERS = {
     "AffinePerHead": (lambda: AffinePerHead([2, 3], [1, 2], [3, 4]), PAIR),
-    "SingleNetwork of a branch": (lambda: branch(2, 3), VECTORS),
     "BranchedNetwork": (lambda: branched(BranchedNetwork), VECTORS),
     "ExpandableDense": (
         lambda: ki.ExpandableDense((2, 3), capacity=3, name="head"),

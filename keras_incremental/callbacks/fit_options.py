@@ -14,13 +14,6 @@ _REFUSED = {
     "steps_per_epoch": "an epoch is one pass over new data and exemplars",
     "validation_split": "pass validation_data=(images, labels)",
 }
-_ACCEPTED = {
-    "validation_data",
-    "validation_steps",
-    "validation_batch_size",
-    "validation_freq",
-    "shuffle",
-}
 
 
 def batch_size_of(request: FitRequest, samples: Samples) -> int:
@@ -33,11 +26,8 @@ def check_options(model: IncrementalClassifier, request: FitRequest) -> None:
 
     Raises:
         ValueError: for a Keras option or a callback that cannot be honoured.
-        TypeError: for an argument that Keras' `fit` does not have.
     """
     for name, value in request.options.items():
-        if name not in _ACCEPTED and name not in _REFUSED:
-            raise TypeError(f"fit got an unknown argument {name!r}.")
         is_default = value is None or (np.isscalar(value) and value == 0)
         if name in _REFUSED and not is_default:
             raise ValueError(
@@ -61,9 +51,7 @@ def check_options(model: IncrementalClassifier, request: FitRequest) -> None:
             "fit got shuffle=False beside an IncrementalCallback; new data "
             "and exemplars are always shuffled together. Leave it out."
         )
-    if request.epochs < 1:
-        raise ValueError(f"epochs={request.epochs}; expected 1 or more.")
-    if request.batch_size is not None and request.batch_size < 1:
-        raise ValueError(
-            f"batch_size={request.batch_size}; expected 1 or more."
-        )
+    for name in ("epochs", "batch_size"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}; expected 1 or more.")

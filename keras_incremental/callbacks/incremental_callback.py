@@ -162,15 +162,11 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         return history
 
     def on_train_begin(self, logs=None):
-        if isinstance(self.model, IncrementalClassifier):
-            raise TypeError(
-                "fit got an IncrementalCallback within another callback, a "
-                "CallbackList perhaps. Pass callbacks=[incremental, ...]."
-            )
         raise TypeError(
-            f"IncrementalCallback got a {type(self.model).__name__}; it "
-            "works in the fit of a keras_incremental.IncrementalClassifier "
-            "alone. Wrap the network: IncrementalClassifier(backbone)."
+            f"An IncrementalCallback runs in the fit of a {type(self.model)}; "
+            "expected that of a keras_incremental.IncrementalClassifier, "
+            "IncrementalClassifier(backbone).fit(..., callbacks=[incremental]),"
+            " and no CallbackList around it."
         )
 
     # The backup.

@@ -103,11 +103,6 @@ class IncrementalClassifier(LabelledModel):
         >>> model.labels, model.predict(np.ones((1, 8, 8, 1)), verbose=0).shape
         ([0, 1, 2], (1, 3))
         """
-        if isinstance(trained, IncrementalClassifier):
-            raise ValueError(
-                f"{trained.name!r} is an IncrementalClassifier already; use it "
-                "as it is."
-            )
         classes = class_index(class_names, labels)
         backbone, head = split_classifier(trained, len(classes), capacity)
         network = SingleNetwork(backbone, head, branch_at, name="network")
@@ -183,15 +178,9 @@ class IncrementalClassifier(LabelledModel):
                 "The model has branches, which belong to its branch point "
                 f"{self.branch_at!r}. Cut it before the first branch."
             )
-        config = self.network.get_config()
-        network = SingleNetwork.from_config({**config, "branch_at": branch_at})
-        classes = ClassIndex(self.labels, self.class_names)
-        model = self._of_parts(
-            network,
-            type(self.score_rule).from_config(self.score_rule.get_config()),
-            classes,
-            self.name,
-        )
+        config = self.get_config()
+        config["network"]["config"]["branch_at"] = branch_at
+        model = self.from_config(config)
         copy_state(model, self)
         if self.compiled:
             model.compile_from_config(self.get_compile_config())
@@ -252,7 +241,8 @@ class IncrementalClassifier(LabelledModel):
                 could be loaded have been.
         """
         super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
-        self.network.check_units()
+        for layer in self.network.head_layers():
+            layer.check_units()
 
     def get_config(self):
         return {

@@ -128,13 +128,7 @@ class LabelledModel(TrainingModel):
             self._classes, options.get("validation_data")
         )
         return self.fit_units(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            **options,
+            x, y, batch_size, epochs, verbose, callbacks, **options
         )
 
     def fit_units(self, *args, **kwargs):

@@ -20,23 +20,16 @@ class Teacher:
     """
 
     def __init__(self, network: Network):
-        self._make(network)
+        self._twin = network.twin()
+        self._traced_logits = tf.function(self.logits, reduce_retracing=True)
 
     def follow(self, network: Network) -> bool:
         """Takes over the present weights of a network.
 
         Returns:
-            Whether the copy had to be made anew, so that functions that call
-            it have to be traced again.
+            `False`, with nothing changed, if the network is made otherwise.
         """
-        if self._twin.copy_from(network):
-            return False
-        self._make(network)
-        return True
-
-    def _make(self, network: Network) -> None:
-        self._twin = network.twin()
-        self._traced_logits = tf.function(self.logits, reduce_retracing=True)
+        return self._twin.copy_from(network)
 
     def logits(self, columns: Mapping) -> tf.Tensor:
         """Returns `(batch, units)` logits in inference mode, no gradient.

@@ -26,10 +26,6 @@ def to_unit_data(classes: ClassIndex, x, y):
         return _UnitDataset(classes, x), y
     if hasattr(x, "__next__"):
         return (_with_units(classes, batch) for batch in x), y
-    if y is None:
-        raise ValueError(
-            f"Labels are missing: got x of type {type(x).__name__} and no y."
-        )
     return x, classes.to_units(y)
 
 

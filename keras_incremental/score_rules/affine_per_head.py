@@ -49,19 +49,9 @@ class AffinePerHead(ScoreRule):
             )
         if not (scales > 0).all():
             raise ValueError(f"scales={scales.tolist()}; expected all above 0.")
-        self.scales = self._vector("scales", scales)
-        self.biases = self._vector("biases", biases)
+        self.scales = self.add_constant("scales", scales)
+        self.biases = self.add_constant("biases", biases)
         self.built = True
-
-    def _vector(self, name: str, values: np.ndarray):
-        return self.add_weight(
-            name=name,
-            shape=values.shape,
-            dtype="float32",
-            initializer=lambda shape, dtype: keras.ops.cast(values, dtype),
-            trainable=False,
-            autocast=False,
-        )
 
     def call(self, features, logits):
         scales = keras.ops.repeat(self.scales, self.head_sizes)

@@ -29,6 +29,20 @@ class ScoreRule(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_jit = False
 
+    def add_constant(self, name: str, values):
+        """Returns a weight with these values, which is not trained.
+
+        It is saved with the rule, and float32 in mixed precision too.
+        """
+        return self.add_weight(
+            name=name,
+            shape=values.shape,
+            dtype="float32",
+            initializer=lambda shape, dtype: keras.ops.cast(values, dtype),
+            trainable=False,
+            autocast=False,
+        )
+
     def call(self, features, logits):
         return logits
 

@@ -178,33 +178,28 @@ class Backup:
         report: TaskReport,
     ) -> None:
         """Backs up a finished task; if it raises, the task is not finished."""
-        before = self._record, self._blobs
-        try:
-            self._note_task(model, memory, dataclasses.asdict(report))
-            self._commit(model)
-        except BaseException:
-            self._record, self._blobs = before
-            raise
-
-    def _note_task(self, model, memory, report: dict) -> None:
-        task = {"data": self._data, "report": report, "published": False}
-        self._record = {
+        task = {
+            "data": self._data,
+            "report": dataclasses.asdict(report),
+            "published": False,
+        }
+        stored = {} if memory is None else memory.stored()
+        record = {
             **self._record,
             "structure": model.structure(),
+            "memory_labels": list(stored),
             "progress": None,
             "tasks": [*self._record["tasks"], task],
         }
-        self._blobs = {"finished": self._put_all(model.state_variables())}
-        if memory is not None:
-            stored = memory.stored()
-            self._record["memory_labels"] = list(stored)
-            for index, images in enumerate(stored.values()):
-                self._blobs[f"memory {index}"] = self._put(images.to_arrays)
+        blobs = {"finished": self._put_all(model.state_variables())}
+        for index, images in enumerate(stored.values()):
+            blobs[f"memory {index}"] = self._put(images.to_arrays)
+        self._commit(model, record, blobs)
 
     def note_published(self, model: IncrementalClassifier) -> None:
         """Notes that the model was published after the last task."""
         self._record["tasks"][-1]["published"] = True
-        self._commit(model)
+        self._commit(model, self._record, self._blobs)
 
     # Within a task.
 
@@ -230,16 +225,17 @@ class Backup:
         self._blobs["optimizer"] = self._put_all(model.optimizer.variables)
         state = dataclasses.asdict(progress)
         self._record["progress"] = {"state": state, "data": self._data}
-        self._commit(model)
+        self._commit(model, self._record, self._blobs)
 
     def fail_task(self) -> None:
         """The task was undone: the next fit starts it anew."""
         self._record["progress"] = None
 
-    def _commit(self, model: IncrementalClassifier) -> None:
-        self._record["traces"] = max(self.traces, model.train_function_traces)
+    def _commit(self, model: IncrementalClassifier, record, blobs) -> None:
+        record["traces"] = max(self.traces, model.train_function_traces)
         if self._writes:
-            self._folder.commit(self._record, self._blobs)
+            self._folder.commit(record, blobs)
+        self._record, self._blobs = record, blobs
 
     def _put_all(self, values: Sequence) -> str | None:
         return self._put(

@@ -132,7 +132,7 @@ class PhaseRunner:
         batches, steps = self._batches(phase, seed, done)
         if done:
             self._backup.restore_epoch(model)
-            self._rate.resume(self._progress.factor)
+            self._rate.factor = self._progress.factor
         run.expect_steps(steps)
         model.fit_units(
             split_batches(model.distribute_strategy, batches),
