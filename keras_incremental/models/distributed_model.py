@@ -35,6 +35,11 @@ class DistributedModel(keras.Model):
         strategy = self.distribute_strategy
         if not distribution.is_multi_worker(strategy):
             return function
+        if self.steps_per_execution != 1:
+            raise ValueError(
+                "The model is compiled with steps_per_execution="
+                f"{self.steps_per_execution!r}; expected 1 of several workers."
+            )
         return distribution.step_function(step, strategy)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):

@@ -178,6 +178,8 @@ class Backup:
         report: TaskReport,
     ) -> None:
         """Backs up a finished task; if it raises, the task is not finished."""
+        if self._folder is None:
+            return
         task = {
             "data": self._data,
             "report": dataclasses.asdict(report),
@@ -198,8 +200,9 @@ class Backup:
 
     def note_published(self, model: IncrementalClassifier) -> None:
         """Notes that the model was published after the last task."""
-        self._record["tasks"][-1]["published"] = True
-        self._commit(model, self._record, self._blobs)
+        if self._folder is not None:
+            self._record["tasks"][-1]["published"] = True
+            self._commit(model, self._record, self._blobs)
 
     # Within a task.
 

@@ -484,7 +484,7 @@ def test_the_most_similar_branch_is_cloned(
 
 
 def branch_parameters(model):
-    return [b.network.count_params() for b in model.network.branches]
+    return [b.backbone.count_params() for b in model.network.branches]
 
 
 def of_base(network, samples):
