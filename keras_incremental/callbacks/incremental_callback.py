@@ -104,11 +104,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self._publish_to = publish_to
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
-        if (
-            isinstance(seed, bool)
-            or not isinstance(seed, numbers.Integral)
-            or seed < 0
-        ):
+        if not isinstance(seed, numbers.Integral) or seed < 0:
             raise ValueError(f"seed={seed!r}; expected an integer >= 0.")
         self.seed = int(seed)
         if not (augment is None or callable(augment)):

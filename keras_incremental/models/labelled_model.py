@@ -155,7 +155,9 @@ class LabelledModel(TrainingModel):
         Raises:
             ValueError: for labels that the model has not been taught.
         """
-        if _is_validation_of_fit(kwargs):
+        # Keras marks the validation of `fit`, on data that hold units already,
+        # by a keyword of its own; there is no public sign of it.
+        if kwargs.get("_use_cached_eval_dataset"):
             self.average_statistics()
         else:
             self._check_taught("evaluate")
@@ -217,12 +219,3 @@ def _clear_label_errors():
         if start < 0:
             raise
         raise ValueError(error.message[start:]) from None
-
-
-def _is_validation_of_fit(kwargs) -> bool:
-    """Whether Keras' `fit` calls `evaluate` on data it has prepared.
-
-    Such data holds units already. Keras marks the call by a keyword of its
-    own, which is private; there is no public sign of it.
-    """
-    return bool(kwargs.get("_use_cached_eval_dataset"))
