@@ -105,7 +105,7 @@ def two_ways(model):
     """Returns inference branch by branch, and of all at once."""
     trunk, branches = model.network.trunk, model.network.branches
     count, units = len(branches), model.num_classes - _CLASSES
-    network = grouped([branch.network for branch in branches])
+    network = grouped([branch.backbone for branch in branches])
     weights = [branch.head.head_weights(0) for branch in branches]
     kernels, biases = map(np.stack, zip(*weights, strict=True))
     biases = biases[:, None]

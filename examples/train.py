@@ -70,13 +70,6 @@ _BACKBONE = flags.DEFINE_enum(
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
-_STEPS_PER_EXECUTION = flags.DEFINE_integer(
-    "steps_per_execution",
-    1,
-    "Train steps of one call; more are faster where a step takes milliseconds, "
-    "with the same results.",
-    lower_bound=1,
-)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.1, "Of the first epoch.")
 _WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 1e-4, "", lower_bound=0)
 _AUGMENT = flags.DEFINE_enum("augment", "none", sorted(AUGMENTATIONS), "")
@@ -234,7 +227,6 @@ def make_model(scenario) -> ki.IncrementalClassifier:
         optimizer=keras.optimizers.SGD(
             _LEARNING_RATE.value, momentum=0.9, weight_decay=_WEIGHT_DECAY.value
         ),
-        steps_per_execution=_STEPS_PER_EXECUTION.value,
     )
     return model
 

@@ -13,12 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_REFUSED = (
-    tf.distribute.experimental.ParameterServerStrategy,
-    tf.distribute.experimental.CentralStorageStrategy,
-    tf.distribute.TPUStrategy,
-)
-
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     """Whether more than one process trains the model."""
@@ -49,21 +43,15 @@ def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
 def check_strategy(
     strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]
 ) -> None:
-    """Refuses a strategy, or variables made outside of its scope.
+    """Refuses variables made outside of the scope of a strategy.
 
     Args:
         strategy: The model's.
         variables: Those of the model and its optimizer.
 
     Raises:
-        ValueError: for a strategy that does not train copies in step, or for
-            variables that are not copied to its replicas.
+        ValueError: for variables that are not copied to its replicas.
     """
-    if isinstance(strategy, _REFUSED):
-        raise ValueError(
-            f"The model is trained under a {type(strategy).__name__}; expected "
-            "MirroredStrategy, MultiWorkerMirroredStrategy or none."
-        )
     extended = strategy.extended
     strangers = [
         variable.path
@@ -228,91 +216,22 @@ def is_first_local_replica() -> bool:
 # Around the train step.
 
 
-def steps_to_the_end(
-    step: Callable, strategy: tf.distribute.Strategy, at_once: int = 1
-) -> Callable:
-    """Returns the function of `fit` or `evaluate` for data that end.
+def step_function(step: Callable, strategy: tf.distribute.Strategy) -> Callable:
+    """Returns the function of `fit` or `evaluate` for several workers.
 
     Keras' own reduces the logs, which are scalars, over an axis that they do
-    not have where there are several workers (keras-team/keras#20585); and it
-    fails for several replicas where `steps_per_execution` is not 1.
-
-    Args:
-        step: from a batch to logs, a dict of scalars.
-        strategy: One with several replicas.
-        at_once: steps of one call, fewer where the data ends.
-
-    Returns:
-        from an iterator over distributed batches to the logs of the last of
-        these steps, the mean over replicas; it raises `StopIteration` where
-        there is none.
-    """
-    run = _mean_logs(step, strategy)
-
-    def steps(iterator):
-        logs = None
-        for _ in range(at_once):
-            batch = iterator.get_next_as_optional()
-            if not batch.has_value():
-                break
-            logs = run(batch.get_value())
-        if logs is None:
-            raise StopIteration
-        return logs
-
-    return steps
-
-
-def steps_in_one_call(
-    step: Callable,
-    strategy: tf.distribute.Strategy,
-    run_eagerly: bool = False,
-) -> Callable:
-    """Returns a function that runs as many steps as it is told.
-
-    Args:
-        step: from a batch to logs, a dict of scalars.
-        strategy: any that `check_strategy` takes.
-        run_eagerly: whether Python runs every step.
-
-    Returns:
-        from an iterator over batches, and an int32 scalar tensor >= 1, to the
-        logs of the last of so many steps.
-
-    >>> steps = steps_in_one_call(
-    ...     lambda batch: {"sum": tf.reduce_sum(batch)},
-    ...     tf.distribute.get_strategy(),
-    ... )
-    >>> batches = tf.data.Dataset.range(6).batch(2)
-    >>> float(steps(iter(batches), tf.constant(3))["sum"])
-    9.0
-    """
-    run = _mean_logs(step, strategy, run_eagerly)
-
-    def steps(iterator, count):
-        for _ in tf.range(count - 1):
-            run(next(iterator))
-        return run(next(iterator))
-
-    return steps if run_eagerly else tf.function(steps, reduce_retracing=True)
-
-
-def _mean_logs(
-    step: Callable,
-    strategy: tf.distribute.Strategy,
-    run_eagerly: bool = False,
-) -> Callable:
-    """Returns a function that runs a step on all replicas.
+    not have there (keras-team/keras#20585).
 
     Args:
         step: from a batch to logs, a dict of scalars.
         strategy: that splits the batches.
-        run_eagerly: whether Python runs it.
 
     Returns:
-        from a distributed batch to the mean of the logs, float32.
+        from an iterator over distributed batches to the logs of the next one,
+        the mean over replicas, float32.
     """
 
+    @tf.function(reduce_retracing=True)
     def run(batch):
         batch = keras.tree.map_structure(_none_if_optional, batch)
         names = []
@@ -326,9 +245,9 @@ def _mean_logs(
         mean = strategy.reduce("MEAN", values, axis=None)
         return dict(zip(names, tf.unstack(mean), strict=True))
 
-    if run_eagerly:
-        return run
-    return tf.function(run, reduce_retracing=True)
+    return tf.function(
+        lambda iterator: run(next(iterator)), reduce_retracing=True
+    )
 
 
 def _none_if_optional(part):

@@ -112,13 +112,7 @@ class Experiment:
         if not (output_dir / reports.FILE_NAME).exists():
             return []
         results = reports.read_results(output_dir)
-        now = {
-            "dataset": self.dataset or self.scenario.name,
-            "method": self._method_name(),
-            "seed": self.seed,
-            "class_order": self.scenario.class_order,
-            "flags": json.loads(json.dumps(dict(self.flags))),
-        }
+        now = self._identity()
         differing = [key for key in now if now[key] != results.get(key)]
         if differing:
             raise ValueError(
@@ -139,8 +133,15 @@ class Experiment:
         seen = before[task.index]["seen_classes"]
         return not (is_last and self.model.num_classes == seen)
 
-    def _method_name(self) -> str:
-        return self.method or type(self.incremental.method).__name__
+    def _identity(self) -> dict:
+        """Returns what tells the results of this run from those of another."""
+        return {
+            "dataset": self.dataset or self.scenario.name,
+            "method": self.method or type(self.incremental.method).__name__,
+            "seed": self.seed,
+            "class_order": self.scenario.class_order,
+            "flags": json.loads(json.dumps(dict(self.flags))),
+        }
 
     def _fit(self, task: Task, output_dir, callbacks) -> None:
         if output_dir is not None:
@@ -191,12 +192,8 @@ class Experiment:
         accuracies = [entry["accuracy"] for entry in entries]
         names = self.scenario.class_names
         results = {
-            "dataset": self.dataset or self.scenario.name,
-            "method": self._method_name(),
-            "seed": self.seed,
-            "class_order": self.scenario.class_order,
+            **self._identity(),
             "class_names": [names[k] for k in self.scenario.class_order],
-            "flags": dict(self.flags),
             "tasks": entries,
             "accuracy_matrix": matrix.to_list(),
             "average_incremental_accuracy": (

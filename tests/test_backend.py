@@ -37,9 +37,3 @@ def test_a_backend_that_is_not_installed_is_explained(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_jax)
     with pytest.raises(ImportError, match=r"'jax'.*KERAS_BACKEND=tensorflow"):
         check_backend()
-
-
-def test_keras_2_is_refused_with_the_command(monkeypatch):
-    monkeypatch.setattr(keras, "__version__", "2.15.0")
-    with pytest.raises(ImportError, match="pip install"):
-        check_backend()

@@ -11,7 +11,6 @@ import keras_incremental as ki
 from keras_incremental.backbones.cifar_resnet import ZeroPadShortcut
 from keras_incremental.layers import FusedBatchNormalization
 from keras_incremental.networks import (
-    Branch,
     BranchedNetwork,
     Network,
     OneHeadNetwork,
@@ -22,16 +21,6 @@ from keras_incremental.score_rules import AffinePerHead, NearestMean, ScoreRule
 VECTORS = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 LOGITS = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
 MAPS = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
-
-
-def branch(*heads):
-    features = keras.Sequential(
-        [
-            keras.Input((6,)),
-            keras.layers.Dense(6, "relu", kernel_initializer="identity"),
-        ]
-    )
-    return Branch(features, ki.ExpandableDense(heads, capacity=3))
 
 
 def base():
@@ -58,7 +47,6 @@ def branched(kind):
 PAIR = (VECTORS, LOGITS)
 LAYERS = {
     "AffinePerHead": (lambda: AffinePerHead([2, 3], [1, 2], [3, 4]), PAIR),
-    "Branch": (lambda: branch(2, 3), VECTORS),
     "BranchedNetwork": (lambda: branched(BranchedNetwork), VECTORS),
     "ExpandableDense": (
         lambda: ki.ExpandableDense((2, 3), capacity=3, name="head"),
@@ -124,7 +112,7 @@ def test_config_round_trip(case):
         w.trainable for w in layer.weights
     ]
     assert again.get_config().keys() == config.keys()
-    if not isinstance(layer, (Branch, Network)):
+    if not isinstance(layer, Network):
         # Keras numbers the tensors of a Functional model anew.
         assert again.get_config() == config
 

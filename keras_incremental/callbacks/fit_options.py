@@ -1,9 +1,9 @@
 """The arguments of Keras' `fit` that an incremental step takes or refuses."""
 
-import keras
 import numpy as np
+from keras.callbacks import BackupAndRestore
 
-from keras_incremental.models import FitRequest
+from keras_incremental.models import FitRequest, IncrementalClassifier
 from keras_incremental.samples import Samples
 
 _DEFAULT_BATCH_SIZE = 32
@@ -14,13 +14,6 @@ _REFUSED = {
     "steps_per_epoch": "an epoch is one pass over new data and exemplars",
     "validation_split": "pass validation_data=(images, labels)",
 }
-_ACCEPTED = {
-    "validation_data",
-    "validation_steps",
-    "validation_batch_size",
-    "validation_freq",
-    "shuffle",
-}
 
 
 def batch_size_of(request: FitRequest, samples: Samples) -> int:
@@ -28,52 +21,37 @@ def batch_size_of(request: FitRequest, samples: Samples) -> int:
     return request.batch_size or samples.batch_size or _DEFAULT_BATCH_SIZE
 
 
-def check_options(request: FitRequest) -> None:
+def check_options(model: IncrementalClassifier, request: FitRequest) -> None:
     """Refuses what has no meaning in an incremental step.
 
     Raises:
         ValueError: for a Keras option or a callback that cannot be honoured.
-        TypeError: for an argument that Keras' `fit` does not have.
     """
     for name, value in request.options.items():
-        if name not in _ACCEPTED and name not in _REFUSED:
-            raise TypeError(f"fit got an unknown argument {name!r}.")
         is_default = value is None or (np.isscalar(value) and value == 0)
         if name in _REFUSED and not is_default:
             raise ValueError(
                 f"fit got {name} beside an IncrementalCallback: "
                 f"{_REFUSED[name]}. Leave {name} out."
             )
-    for callback in request.callbacks:
-        _check_callback(callback)
-    if request.options.get("shuffle") not in (None, True):
+    if model.steps_per_execution != 1:
         raise ValueError(
-            "fit got shuffle=False beside an IncrementalCallback; new data "
-            "and exemplars are always shuffled together. Leave it out."
+            "The model is compiled with steps_per_execution="
+            f"{model.steps_per_execution!r}, of which Keras rounds an epoch up "
+            "to a multiple. Leave it out beside an IncrementalCallback."
         )
-    if request.epochs < 1:
-        raise ValueError(f"epochs={request.epochs}; expected 1 or more.")
-    if request.batch_size is not None and request.batch_size < 1:
-        raise ValueError(
-            f"batch_size={request.batch_size}; expected 1 or more."
-        )
-
-
-def _check_callback(callback) -> None:
-    """Refuses what would go wrong between the phases of a step."""
-    if isinstance(callback, keras.callbacks.BackupAndRestore):
+    if any(isinstance(item, BackupAndRestore) for item in request.callbacks):
         raise ValueError(
             "fit got BackupAndRestore beside an IncrementalCallback; it knows "
             "nothing of classes, phases, teacher and memory. Leave it out, and "
             "pass IncrementalCallback(backup_dir=...)."
         )
-    if (
-        isinstance(callback, keras.callbacks.SwapEMAWeights)
-        and callback.swap_on_epoch
-    ):
+    if request.options.get("shuffle") not in (None, True):
         raise ValueError(
-            "fit got SwapEMAWeights(swap_on_epoch=True) beside an "
-            "IncrementalCallback; the averages start anew with each phase of "
-            "a step. Leave it out: at the end of each phase the averages of an "
-            "optimizer with use_ema=True become the weights."
+            "fit got shuffle=False beside an IncrementalCallback; new data "
+            "and exemplars are always shuffled together. Leave it out."
         )
+    for name in ("epochs", "batch_size"):
+        value = getattr(request, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}; expected 1 or more.")

@@ -4,11 +4,11 @@ import numbers
 
 import keras
 
-from keras_incremental.callbacks.backup import Backup, data_of, settings_of
 from keras_incremental.callbacks.fit_options import (
     batch_size_of,
     check_options,
 )
+from keras_incremental.callbacks.settings import data_of, settings_of
 from keras_incremental.distribution import check_strategy, is_chief
 from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.export import check_publication, publish
@@ -25,9 +25,8 @@ from keras_incremental.samples import (
     read_samples,
 )
 from keras_incremental.training import (
+    Backup,
     Clock,
-    Progress,
-    Recorder,
     TaskReport,
     check_same_step,
     run_task,
@@ -93,7 +92,6 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         publish_to=None,
     ):
         super().__init__()
-        self.async_safe = True
         self.memory = memory
         self.method = EEIL() if method is None else method
         self.class_names = class_names
@@ -101,15 +99,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self.cache_bytes = cache_bytes
         self.reports: list[TaskReport] = []
         self._past: list[Samples] = []
-        self._backup_dir, self._backup = backup_dir, None
+        self._backup_dir = backup_dir
+        self._backup: Backup | None = None  # opened by the first fit
         self._publish_to = publish_to
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
-        if (
-            isinstance(seed, bool)
-            or not isinstance(seed, numbers.Integral)
-            or seed < 0
-        ):
+        if not isinstance(seed, numbers.Integral) or seed < 0:
             raise ValueError(f"seed={seed!r}; expected an integer >= 0.")
         self.seed = int(seed)
         if not (augment is None or callable(augment)):
@@ -131,7 +126,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def run_fit(self, model: IncrementalClassifier, request: FitRequest):
         """Learns one task; `IncrementalClassifier.fit` calls it."""
         clock = Clock()
-        check_options(request)
+        check_options(model, request)
         check_strategy(
             model.distribute_strategy,
             [*model.weights, *model.optimizer.variables],
@@ -144,16 +139,17 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             cache_bytes=self.cache_bytes,
             verbose=int(request.verbose != 0),
         )
-        progress = self._open_backup(model, request, samples)
-        if self._is_finished():
-            return self._skip(model, samples)
+        index = len(self.reports)
+        progress = self._open_backup(model, request, samples, index)
+        if index < self._backup.finished_tasks:
+            return self._skip(model, samples, index)
         clock.add_earlier(progress.train_seconds, progress.overhead_seconds)
         history, report = run_task(
             self.method,
             self._task(model, samples, request),
             request,
             [item for item in request.callbacks if item is not self],
-            self._backup or Recorder(),
+            self._backup,
             progress,
             clock,
         )
@@ -162,61 +158,43 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         return history
 
     def on_train_begin(self, logs=None):
-        if isinstance(self.model, IncrementalClassifier):
-            raise TypeError(
-                "fit got an IncrementalCallback within another callback, a "
-                "CallbackList perhaps. Pass callbacks=[incremental, ...]."
-            )
         raise TypeError(
-            f"IncrementalCallback got a {type(self.model).__name__}; it "
-            "works in the fit of a keras_incremental.IncrementalClassifier "
-            "alone. Wrap the network: IncrementalClassifier(backbone)."
+            f"An IncrementalCallback runs in the fit of a {type(self.model)}; "
+            "expected that of a keras_incremental.IncrementalClassifier, "
+            "IncrementalClassifier(backbone).fit(..., callbacks=[incremental]),"
+            " and no CallbackList around it."
         )
 
     # The backup.
 
-    def _open_backup(self, model, request: FitRequest, samples) -> Progress:
+    def _open_backup(self, model, request: FitRequest, samples, index: int):
         """Reads the backup at the first fit; returns how far this one is."""
-
-        def settings():
-            return settings_of(
-                model, self.memory, self.method, self.augment, self.seed
-            )
-
+        settings = settings_of(
+            model, self.memory, self.method, self.augment, self.seed
+        )
         data = data_of(samples, request.epochs, batch_size_of(request, samples))
-        index, backup, found = len(self.reports), self._backup, Progress()
-        if backup is None and self._backup_dir is not None:
+        is_open = self.is_backed_up and self._backup is not None
+        backup = self._backup
+        if not is_open:
             backup = Backup(
-                self._backup_dir,
-                settings(),
-                writes=is_chief(model.distribute_strategy),
+                self._backup_dir, settings, is_chief(model.distribute_strategy)
             )
-        if backup is not None:
-            found = backup.begin_task(index, data)
-        finished = None if backup is None else backup.finished_tasks
+        progress = backup.begin_task(index, data)
         check_same_step(
             model,
             self.memory,
-            lambda: (settings(), data, index, finished, found),
+            (settings, data, index, backup.finished_tasks, progress),
         )
-        if backup is not self._backup:
-            backup.restore_task(model, self.memory)
-        elif backup is not None:
+        if is_open:
             backup.check_model(model)
+        else:
+            backup.restore_task(model, self.memory)
         self._backup = backup
-        return found
+        return progress
 
-    def _is_finished(self) -> bool:
-        """Whether a process before this one has learned the task."""
-        return (
-            self._backup is not None
-            and len(self.reports) < self._backup.finished_tasks
-        )
-
-    def _skip(self, model, samples: Samples):
-        """Takes the task's report from the backup; the model has it already."""
-        index = len(self.reports)
-        self._keep(samples, TaskReport(**self._backup.report(index)))
+    def _skip(self, model, samples: Samples, index: int):
+        """Takes a task's report from the backup; the model has it already."""
+        self._keep(samples, self._backup.report(index))
         is_newest = index + 1 == self._backup.finished_tasks
         if is_newest and not self._backup.is_published(index):
             self._publish(model)
@@ -236,8 +214,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         if self._publish_to is None or not is_chief(model.distribute_strategy):
             return
         publish(model, self._publish_to)
-        if self._backup is not None:
-            self._backup.note_published()
+        self._backup.note_published(model)
 
     # The task.
 

@@ -56,7 +56,6 @@ class ExpandableDense(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         _check_positive("capacity", capacity)
-        _check_positive("blocks", blocks)
         for units in heads:
             _check_positive("units of a head", units)
         self._head_sizes = tuple(int(units) for units in heads)
@@ -113,9 +112,14 @@ class ExpandableDense(keras.layers.Layer):
         needed = self.units + units
         if needed <= self.allocated:
             return False
-        with _unlocked(self):
+        # `Layer._tracker` is private, and there is no public way: Keras' own
+        # `Dense.enable_lora` does the same.
+        self._tracker.unlock()
+        try:
             while self.allocated < needed:
                 self._add_block(self.allocated)
+        finally:
+            self._tracker.lock()
         return True
 
     def expand(self, units: int, seed: int | None = None) -> slice:
@@ -187,15 +191,11 @@ class ExpandableDense(keras.layers.Layer):
         """
         layer = ExpandableDense.from_config(self.get_config())
         layer.build((None, features))
-        more = np.zeros((features - self._dim, self.allocated), np.float32)
-        kernel = np.concatenate(
-            [self._read(self._kernels, slice(0, self.allocated)), more]
-        )
-        everything = slice(0, self.allocated)
-        layer._write(layer._kernels, everything, kernel)
-        layer._write(
-            layer._biases, everything, self._read(self._biases, everything)
-        )
+        more = features - self._dim
+        for index in range(len(self.heads)):
+            kernel, bias = self.head_weights(index)
+            kernel = np.pad(kernel, [(0, more), (0, 0)])
+            layer.set_head_weights(index, kernel, bias)
         return layer
 
     def has_room_of(self, other: "ExpandableDense") -> bool:
@@ -329,34 +329,15 @@ def _for_head(initializer, index: int, seed: int | None = None):
         seed: in place of that of initializer and head.
     """
     own = getattr(initializer, "seed", None)
-    if seed is None and index and isinstance(own, numbers.Integral):
+    if not isinstance(own, numbers.Integral) or (seed is None and not index):
+        return initializer
+    if seed is None:
         sequence = np.random.SeedSequence([abs(int(own)), index])
         seed = int(sequence.generate_state(1)[0]) // 2  # of 31 bits
-    if seed is None or not hasattr(initializer, "get_config"):
-        return initializer
-    config = initializer.get_config()
-    if "seed" not in config:
-        return initializer
-    return type(initializer).from_config({**config, "seed": seed})
+    config = {**initializer.get_config(), "seed": seed}
+    return type(initializer).from_config(config)
 
 
 def _check_positive(what: str, value) -> None:
     if isinstance(value, bool) or int(value) != value or value < 1:
         raise ValueError(f"{what}={value!r}; expected an integer of 1 or more.")
-
-
-class _unlocked:
-    """Lets a built layer gain variables; relocks even if the body raises.
-
-    Uses `Layer._tracker`, which is private, as Keras' own
-    `Dense.enable_lora` does: there is no public way.
-    """
-
-    def __init__(self, layer: keras.layers.Layer):
-        self._tracker = layer._tracker
-
-    def __enter__(self):
-        self._tracker.unlock()
-
-    def __exit__(self, *error):
-        self._tracker.lock()

@@ -32,12 +32,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def build(self, input_shape):
         super().build(input_shape)
-        axes = (
-            self.axis if isinstance(self.axis, (list, tuple)) else [self.axis]
-        )
         self._can_fuse = (
             len(input_shape) == 4
-            and list(axes) in ([-1], [3])
+            and self.axis in (-1, 3)
             and self.scale
             and self.center
             and not self.synchronized

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_incremental.graphs import clone_network
-from keras_incremental.labels import distinct_in_order
 from keras_incremental.methods.calibration import fit_calibration
 from keras_incremental.methods.method import Method
 from keras_incremental.methods.phase import Phase
@@ -58,8 +57,7 @@ class PartialSharing(Method):
             thin already is cloned as it is.
         copies: variants of each image whose trunk outputs are cached, or 0; it
             matters only with an on-line augmentation.
-        calibrate: `None` where there is a memory, `True` always, `False`
-            never.
+        calibrate: whether there is a calibration, where there is a memory.
         learning_rate_factor: epoch -> factor on the compiled learning rate;
             the same default as `EEIL`.
 
@@ -72,30 +70,23 @@ class PartialSharing(Method):
 
     width: float = 1.0
     copies: int = 0
-    calibrate: bool | None = None
+    calibrate: bool = True
     learning_rate_factor: Callable[[int], float] = StepDecay()
     needs_branch_point = True
 
     def __post_init__(self):
-        if not _is_number(self.width, numbers.Real) or not 0 < self.width <= 1:
+        if not isinstance(self.width, numbers.Real) or not 0 < self.width <= 1:
             raise ValueError(
                 f"width={self.width!r}; expected a fraction of the channels, "
                 "above 0 and at most 1."
             )
-        if not _is_number(self.copies, numbers.Integral) or self.copies < 0:
+        if not isinstance(self.copies, numbers.Integral) or self.copies < 0:
             raise ValueError(
                 f"copies={self.copies!r}; expected an integer >= 0."
             )
 
     def check(self, model, memory):
         network = BranchedNetwork.on(model.network)
-        if self.calibrate and memory is None:
-            raise ValueError(
-                "PartialSharing(calibrate=True) needs exemplars of all classes "
-                "and the callback has no memory. Pass "
-                "IncrementalCallback(ExemplarMemory(...), ...), or leave "
-                "calibrate out."
-            )
         if self.width < 1:
             clone_network(network.tail, self.width)  # refuses what is too thin
 
@@ -104,7 +95,14 @@ class PartialSharing(Method):
         if not task.known_classes:
             super().grow(task)
             return
-        _check_task(task)
+        known = set(task.samples.labels.tolist()) - set(task.new_labels)
+        if known:
+            raise ValueError(
+                f"The new data holds the classes {sorted(known)[:10]}, which "
+                "the model knows already. PartialSharing never changes a "
+                "branch that has been trained: pass images of new classes "
+                "only, or use EEIL."
+            )
         network = BranchedNetwork.on(model.network)
         source = self._clone_source(network, task)
         model.network = network.with_branch(self._clone(network, source))
@@ -145,15 +143,7 @@ class PartialSharing(Method):
 
     def _copies(self, task: TaskStep) -> int:
         """Returns how many variants of an image's trunk outputs are cached."""
-        if task.augment is None:
-            return 1
-        if task.augment.stored:
-            raise ValueError(
-                "PartialSharing got a stored augmentation. Pass the on-line "
-                "one, and PartialSharing(copies=12) to cache the trunk's "
-                "outputs of 12 variants of each image."
-            )
-        return self.copies
+        return 1 if task.augment is None else self.copies
 
     def _clone(self, network: BranchedNetwork, source: int):
         chosen = network.networks[source]
@@ -163,7 +153,7 @@ class PartialSharing(Method):
     def _calibrate(self, task: TaskStep) -> bool:
         """Sets scales and biases; returns whether it did."""
         model, memory = task.model, task.memory
-        if memory is None or self.calibrate is False:
+        if memory is None or not self.calibrate:
             return False
         missing = memory.labels_without_exemplars(model.labels)
         if missing:
@@ -181,24 +171,6 @@ class PartialSharing(Method):
         scales, biases = fit_calibration(logits, units, parts)
         model.score_rule = AffinePerHead(sizes, scales, biases)
         return True
-
-
-def _is_number(value, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _check_task(task: TaskStep) -> None:
-    known = [
-        label
-        for label in distinct_in_order(task.samples.labels)
-        if label not in set(task.new_labels)
-    ]
-    if known:
-        raise ValueError(
-            f"The new data holds the classes {known[:10]}, which the model "
-            "knows already. PartialSharing never changes a branch that has "
-            "been trained: pass images of new classes only, or use EEIL."
-        )
 
 
 def _as_wide(network, other) -> bool:

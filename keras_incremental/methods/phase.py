@@ -38,9 +38,6 @@ class Phase:
             outputs of the network's frozen part are cached, all but the first
             of them augmented; 0 runs the frozen part on every augmented batch.
             Without an augmentation these outputs are always cached.
-
-    Raises:
-        TypeError: if `sources` is no function, or `objective` no `Objective`.
     """
 
     name: str
@@ -51,19 +48,6 @@ class Phase:
     noise_stddev: Callable[[int], float] = no_noise
     augmented: bool = True
     copies: int = 0
-
-    def __post_init__(self):
-        if not callable(self.sources):
-            raise TypeError(
-                f"Phase {self.name!r} got sources={self.sources!r}; expected a "
-                "function that returns them: lambda: [task.samples]."
-            )
-        if not isinstance(self.objective, Objective):
-            raise TypeError(
-                f"Phase {self.name!r} got objective={self.objective!r}; "
-                "expected an instance of a subclass of "
-                "keras_incremental.objectives.Objective."
-            )
 
 
 @dataclasses.dataclass(frozen=True)

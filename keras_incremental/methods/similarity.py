@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.labels import distinct_in_order
+from keras_incremental.models import batches_of, in_batches
 from keras_incremental.networks import BranchedNetwork
 from keras_incremental.samples import CachedColumn, Samples
 
@@ -35,12 +36,12 @@ def similarities(
         ]
     )
     inputs, is_cached = samples.take(rows), isinstance(samples, CachedColumn)
-    batches = []
-    for first in range(0, len(rows), _BATCH):
-        batch = tf.constant(inputs[first : first + _BATCH])
-        frozen = batch if is_cached else network.frozen(batch)
-        batches.append([part.numpy() for part in network.part_logits(frozen)])
-    parts = [np.concatenate(part) for part in zip(*batches, strict=True)]
+    parts = in_batches(
+        lambda batch: network.part_logits(
+            batch if is_cached else network.frozen(batch)
+        ),
+        map(tf.constant, batches_of(inputs, _BATCH)),
+    )
     can_vote = [part.shape[1] > 1 for part in parts]
     return [
         _concentration(part.argmax(axis=1), labels[rows])

@@ -7,7 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars import ExemplarMemory, balanced_samples
-from keras_incremental.models import IncrementalClassifier
+from keras_incremental.models import (
+    IncrementalClassifier,
+    batches_of,
+    in_batches,
+)
 from keras_incremental.networks import Network
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
@@ -92,7 +96,10 @@ class TaskStep:
         column = self._find(samples, network)
         if column is None:
             return self.model.extract_features(samples.images())
-        return in_batches(network.features, column).astype(np.float32)
+        rows = batches_of(np.arange(len(column)), _BATCH)
+        function = tf.function(network.features, reduce_retracing=True)
+        features = in_batches(function, map(column.take, rows))
+        return features.astype(np.float32)
 
     def cached(
         self,
@@ -106,7 +113,15 @@ class TaskStep:
             samples: images.
             copies: variants of each image; all but the first are augmented.
             network: by default the model's.
+
+        Raises:
+            ValueError: for several copies by a stored augmentation.
         """
+        if copies > 1 and self.augment.stored:
+            raise ValueError(
+                f"A phase caches copies={copies} variants of each image, and "
+                "the augmentation is a stored one. Pass the on-line one."
+            )
         network = network or self.model.network
         found = self._find(samples, network, copies)
         if found is not None:
@@ -131,14 +146,3 @@ class TaskStep:
             if is_same and copies in (None, column.copies):
                 return column
         return None
-
-
-def in_batches(function: Callable, column: CachedColumn) -> np.ndarray:
-    """Returns a function of the first variant of a column, in batches."""
-    run = tf.function(function, reduce_retracing=True)
-    return np.concatenate(
-        [
-            run(column.take(np.arange(first, min(first + _BATCH, len(column)))))
-            for first in range(0, len(column), _BATCH)
-        ]
-    )

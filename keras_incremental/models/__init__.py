@@ -5,6 +5,7 @@ from keras_incremental.models.incremental_classifier import (
     copy_state,
 )
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
+from keras_incremental.models.inference import batches_of, in_batches
 from keras_incremental.models.training_model import TrainingModel
 from keras_incremental.models.unit_data import (
     evaluation_data,
@@ -16,7 +17,9 @@ __all__ = [
     "IncrementalClassifier",
     "IncrementalFit",
     "TrainingModel",
+    "batches_of",
     "copy_state",
     "evaluation_data",
+    "in_batches",
     "unit_validation_data",
 ]

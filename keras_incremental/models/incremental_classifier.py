@@ -87,9 +87,9 @@ class IncrementalClassifier(LabelledModel):
             name: as in `keras.Model`.
 
         Raises:
-            TypeError: if `trained` is no Keras model, or names are no text.
+            TypeError: if `trained` is no Keras model.
             ValueError: if `trained` is no such classifier, or the names or
-                labels are duplicated or not one for each output.
+                labels are no text, duplicated or not one for each output.
 
         >>> trained = keras.Sequential(
         ...     [
@@ -103,16 +103,9 @@ class IncrementalClassifier(LabelledModel):
         >>> model.labels, model.predict(np.ones((1, 8, 8, 1)), verbose=0).shape
         ([0, 1, 2], (1, 3))
         """
-        if isinstance(trained, IncrementalClassifier):
-            raise ValueError(
-                f"{trained.name!r} is an IncrementalClassifier already; use it "
-                "as it is."
-            )
         classes = class_index(class_names, labels)
-        parts = split_classifier(trained, len(classes), capacity)
-        network = SingleNetwork(
-            parts.backbone, parts.head, branch_at, name="network"
-        )
+        backbone, head = split_classifier(trained, len(classes), capacity)
+        network = SingleNetwork(backbone, head, branch_at, name="network")
         rule = ScoreRule(name="score_rule")
         return cls._of_parts(network, rule, classes, name)
 
@@ -147,11 +140,14 @@ class IncrementalClassifier(LabelledModel):
             self.score_rule = self.score_rule.grown(len(labels))
 
     def remove_classes(self, num_heads: int) -> None:
-        """Removes the heads after the first `num_heads`, and their classes."""
+        """Removes the heads after the first `num_heads`, and their classes.
+
+        The logits decide from then on, until a method sets a score rule.
+        """
         self.network = self.network.shrink(num_heads)
         self.follow_network()
         self._classes.truncate(self.network.units)
-        self.score_rule = self.score_rule.shrunk(self.network.units)
+        self.score_rule = ScoreRule()
 
     @property
     def heads(self) -> list[slice]:
@@ -182,15 +178,9 @@ class IncrementalClassifier(LabelledModel):
                 "The model has branches, which belong to its branch point "
                 f"{self.branch_at!r}. Cut it before the first branch."
             )
-        config = self.network.get_config()
-        network = SingleNetwork.from_config({**config, "branch_at": branch_at})
-        classes = ClassIndex(self.labels, self.class_names)
-        model = self._of_parts(
-            network,
-            type(self.score_rule).from_config(self.score_rule.get_config()),
-            classes,
-            self.name,
-        )
+        config = self.get_config()
+        config["network"]["config"]["branch_at"] = branch_at
+        model = self.from_config(config)
         copy_state(model, self)
         if self.compiled:
             model.compile_from_config(self.get_compile_config())
@@ -251,7 +241,8 @@ class IncrementalClassifier(LabelledModel):
                 could be loaded have been.
         """
         super().load_weights(filepath, skip_mismatch=skip_mismatch, **options)
-        self.network.check_units()
+        for layer in self.network.head_layers():
+            layer.check_units()
 
     def get_config(self):
         return {

@@ -1,6 +1,6 @@
 """Features, logits and scores of many images, by functions traced once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -33,25 +33,16 @@ class Inference:
         self.outputs = tf.function(outputs, reduce_retracing=True)
 
 
-def in_batches(function: Callable, images, batch_size: int):
-    """Returns what a function makes of images, or `None` of no image.
+def in_batches(function: Callable, batches: Iterable):
+    """Returns what a function makes of batches, or `None` of no batch.
 
     Args:
-        function: from a batch to a tensor or a tuple of tensors, batch first.
-        images: an array `(samples, ...)`, or a dataset of single images.
-        batch_size: images per call.
+        function: from a batch to a structure of tensors, batch first.
+        batches: of images, or of structures of rows.
 
     Returns:
-        an array or a tuple of arrays, `(samples, ...)`.
+        a structure of arrays, `(samples, ...)`.
     """
-    if isinstance(images, tf.data.Dataset):
-        batches = images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
-    else:
-        images = np.asarray(images)
-        batches = (
-            tf.constant(images[first : first + batch_size])
-            for first in range(0, len(images), batch_size)
-        )
     parts = [
         tf.nest.map_structure(lambda part: part.numpy(), function(batch))
         for batch in batches
@@ -59,3 +50,14 @@ def in_batches(function: Callable, images, batch_size: int):
     if not parts:
         return None
     return tf.nest.map_structure(lambda *rows: np.concatenate(rows), *parts)
+
+
+def batches_of(images, batch_size: int) -> tf.data.Dataset | list:
+    """Returns batches of an array, or of a dataset of single images."""
+    if isinstance(images, tf.data.Dataset):
+        return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    images = np.asarray(images)
+    return [
+        images[first : first + batch_size]
+        for first in range(0, len(images), batch_size)
+    ]

@@ -14,7 +14,6 @@ from keras_incremental.models.unit_data import (
     to_unit_data,
     unit_validation_data,
     unit_weights,
-    with_steps_taken,
 )
 from keras_incremental.networks import Network
 from keras_incremental.score_rules import ScoreRule
@@ -70,14 +69,7 @@ class LabelledModel(TrainingModel):
         They are float32 in mixed precision too.
         """
         self._check_taught("predict")
-        x, steps = with_steps_taken(x, steps, self.steps_per_execution)
-        return super().predict(
-            x,
-            batch_size=batch_size,
-            verbose=verbose,
-            steps=steps,
-            callbacks=callbacks,
-        )
+        return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def classify(self, x, batch_size=None, verbose="auto") -> np.ndarray:
         """Returns the name of the most probable class of each image.
@@ -126,29 +118,17 @@ class LabelledModel(TrainingModel):
                         x, y, batch_size, epochs, verbose, given, options
                     ),
                 )
-        self._check_plain_training("fit without an IncrementalCallback")
+        self._check_plain_training()
         x, y = to_unit_data(self._classes, x, y)
         if options.get("class_weight"):
             options["class_weight"] = unit_weights(
                 self._classes, options["class_weight"]
             )
-        options["validation_data"], options["validation_steps"] = (
-            with_steps_taken(
-                unit_validation_data(
-                    self._classes, options.get("validation_data")
-                ),
-                options.get("validation_steps"),
-                self.steps_per_execution,
-            )
+        options["validation_data"] = unit_validation_data(
+            self._classes, options.get("validation_data")
         )
         return self.fit_units(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=callbacks,
-            **options,
+            x, y, batch_size, epochs, verbose, callbacks, **options
         )
 
     def fit_units(self, *args, **kwargs):
@@ -175,77 +155,50 @@ class LabelledModel(TrainingModel):
         Raises:
             ValueError: for labels that the model has not been taught.
         """
-        options = {
-            "batch_size": batch_size,
-            "verbose": verbose,
-            "sample_weight": sample_weight,
-            "callbacks": callbacks,
-            "return_dict": return_dict,
-            **kwargs,
-        }
-        if _is_validation_of_fit(kwargs):
+        # Keras marks the validation of `fit`, on data that hold units already,
+        # by a keyword of its own; there is no public sign of it.
+        if kwargs.get("_use_cached_eval_dataset"):
             self.average_statistics()
-            return super().evaluate(x, y, steps=steps, **options)
-        self._check_taught("evaluate")
-        x, y = to_unit_data(self._classes, x, y)
-        x, steps = evaluation_data(
-            self.distribute_strategy, x, steps, self.steps_per_execution
-        )
+        else:
+            self._check_taught("evaluate")
+            x, y = to_unit_data(self._classes, x, y)
+            x, steps = evaluation_data(self.distribute_strategy, x, steps)
         with _clear_label_errors():
-            return super().evaluate(x, y, steps=steps, **options)
+            return super().evaluate(
+                x,
+                y,
+                batch_size,
+                verbose,
+                sample_weight,
+                steps,
+                callbacks,
+                return_dict,
+                **kwargs,
+            )
 
-    def train_on_batch(
-        self,
-        x,
-        y=None,
-        sample_weight=None,
-        class_weight=None,
-        return_dict=False,
-    ):
-        """As Keras' `train_on_batch`, on the user's labels: plain training.
+    def train_on_batch(self, *args, **kwargs):
+        """Refused, as `test_on_batch` is: `fit` and `evaluate` take labels.
 
         Raises:
-            ValueError: for labels that the model has not been taught, or under
-                a strategy of several replicas.
+            NotImplementedError: always.
         """
-        self._check_one_batch("train_on_batch")
-        self._check_plain_training("train_on_batch")
-        if class_weight:
-            class_weight = unit_weights(self._classes, class_weight)
-        x, y = to_unit_data(self._classes, x, y)
-        return super().train_on_batch(
-            x, y, sample_weight, class_weight, return_dict
+        raise NotImplementedError(
+            "An IncrementalClassifier takes single batches by fit and evaluate "
+            "alone: what Keras' train_on_batch and test_on_batch take are "
+            "units, not labels."
         )
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
-        """As Keras' `test_on_batch`, on the user's labels.
+    test_on_batch = train_on_batch
 
-        Raises:
-            ValueError: as `train_on_batch`.
-        """
-        self._check_one_batch("test_on_batch")
-        x, y = to_unit_data(self._classes, x, y)
-        return super().test_on_batch(x, y, sample_weight, return_dict)
-
-    def _check_plain_training(self, action: str) -> None:
-        self._check_taught(action)
+    def _check_plain_training(self) -> None:
+        self._check_taught("fit without an IncrementalCallback")
         trained = self.network.trained_units
         if trained != slice(0, self.num_classes):
             raise ValueError(
-                f"{action} would train the classes {self.labels[trained][:10]} "
-                "alone, and change a branch that has been trained. Call fit "
-                "with IncrementalCallback(method=PartialSharing()) and new "
-                "classes."
-            )
-
-    def _check_one_batch(self, action: str) -> None:
-        self._check_taught(action)
-        strategy = self.distribute_strategy
-        if strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                f"{action} under a {type(strategy).__name__}: its "
-                f"{strategy.num_replicas_in_sync} replicas would each take the "
-                "whole batch. Call fit or evaluate, which split it."
+                "fit without an IncrementalCallback would train the classes "
+                f"{self.labels[trained][:10]} alone, and change a branch that "
+                "has been trained. Call fit with "
+                "IncrementalCallback(method=PartialSharing()) and new classes."
             )
 
     def _check_taught(self, action: str) -> None:
@@ -266,12 +219,3 @@ def _clear_label_errors():
         if start < 0:
             raise
         raise ValueError(error.message[start:]) from None
-
-
-def _is_validation_of_fit(kwargs) -> bool:
-    """Whether Keras' `fit` calls `evaluate` on data it has prepared.
-
-    Such data holds units already. Keras marks the call by a keyword of its
-    own, which is private; there is no public sign of it.
-    """
-    return bool(kwargs.get("_use_cached_eval_dataset"))

@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from keras_incremental.models.counted_steps import CountedStepsModel
-from keras_incremental.models.inference import Inference, in_batches
+from keras_incremental.models.distributed_model import DistributedModel
+from keras_incremental.models.inference import Inference, batches_of, in_batches
 from keras_incremental.networks import Network
 from keras_incremental.score_rules import ScoreRule
 
 
-class NetworkModel(CountedStepsModel):
+class NetworkModel(DistributedModel):
     """Computes scores by a network and a score rule, both replaceable.
 
     Args:
@@ -71,7 +71,9 @@ class NetworkModel(CountedStepsModel):
         Returns:
             `(samples, dim)` float32.
         """
-        features = in_batches(self._inference.features, images, batch_size)
+        features = in_batches(
+            self._inference.features, batches_of(images, batch_size)
+        )
         if features is None:
             return np.zeros((0, self.network.feature_dim), np.float32)
         return features
@@ -88,7 +90,9 @@ class NetworkModel(CountedStepsModel):
         Returns:
             two arrays `(samples, num_classes)` float32.
         """
-        return in_batches(self._inference.outputs, images, batch_size)
+        return in_batches(
+            self._inference.outputs, batches_of(images, batch_size)
+        )
 
     def follow_network(self) -> None:
         """Takes note that the network may have other variables than before."""

@@ -7,8 +7,6 @@ import tensorflow as tf
 
 from keras_incremental.networks import Network
 
-_BATCH = 256
-
 
 class Teacher:
     """A copy of a network whose weights are assigned, never trained.
@@ -22,23 +20,16 @@ class Teacher:
     """
 
     def __init__(self, network: Network):
-        self._make(network)
+        self._twin = network.twin()
+        self._traced_logits = tf.function(self.logits, reduce_retracing=True)
 
     def follow(self, network: Network) -> bool:
         """Takes over the present weights of a network.
 
         Returns:
-            Whether the copy had to be made anew, so that functions that call
-            it have to be traced again.
+            `False`, with nothing changed, if the network is made otherwise.
         """
-        if self._twin.copy_from(network):
-            return False
-        self._make(network)
-        return True
-
-    def _make(self, network: Network) -> None:
-        self._twin = network.twin()
-        self._traced_logits = tf.function(self.logits, reduce_retracing=True)
+        return self._twin.copy_from(network)
 
     def logits(self, columns: Mapping) -> tf.Tensor:
         """Returns `(batch, units)` logits in inference mode, no gradient.
@@ -55,7 +46,7 @@ class Teacher:
         return tf.stop_gradient(logits)
 
     def all_logits(self, columns: Mapping) -> np.ndarray:
-        """Returns the logits of many samples, with room for all units.
+        """Returns the logits of a batch, with room for all units.
 
         Args:
             columns: as for `logits`.
@@ -63,13 +54,9 @@ class Teacher:
         Returns:
             `(samples, allocated)` float32; columns without a unit are 0.
         """
-        count = len(tf.nest.flatten(columns)[0])
-        rows = np.zeros((count, self._twin.trained_head.allocated), np.float32)
-        for first in range(0, count, _BATCH):
-            batch = tf.nest.map_structure(
-                lambda column, first=first: column[first : first + _BATCH],
-                dict(columns),
-            )
-            logits = self._traced_logits(batch).numpy()
-            rows[first : first + _BATCH, : logits.shape[1]] = logits
+        logits = self._traced_logits(dict(columns)).numpy()
+        rows = np.zeros(
+            (len(logits), self._twin.trained_head.allocated), np.float32
+        )
+        rows[:, : logits.shape[1]] = logits
         return rows

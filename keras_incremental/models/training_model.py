@@ -240,7 +240,8 @@ class TrainingModel(NetworkModel):
         ]
 
     def evaluate(self, *args, **kwargs):
-        with self._training.testing():
+        # A function is traced for inside and for outside of a scope.
+        with self._training.testing(), self.distribute_strategy.scope():
             return super().evaluate(*args, **kwargs)
 
     def _with_noise(self, gradients):

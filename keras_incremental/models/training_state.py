@@ -60,8 +60,8 @@ class TrainingState:
         Returns:
             Whether it was made anew, so that traces that call it are void.
         """
-        if self.teacher is not None:
-            return self.teacher.follow(network)
+        if self.teacher is not None and self.teacher.follow(network):
+            return False
         self.teacher = Teacher(network)
         return True
 

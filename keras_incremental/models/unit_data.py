@@ -26,10 +26,6 @@ def to_unit_data(classes: ClassIndex, x, y):
         return _UnitDataset(classes, x), y
     if hasattr(x, "__next__"):
         return (_with_units(classes, batch) for batch in x), y
-    if y is None:
-        raise ValueError(
-            f"Labels are missing: got x of type {type(x).__name__} and no y."
-        )
     return x, classes.to_units(y)
 
 
@@ -42,24 +38,7 @@ def unit_validation_data(classes: ClassIndex, validation_data):
     return to_unit_data(classes, validation_data, None)[0]
 
 
-def with_steps_taken(x, steps: int | None, at_once: int):
-    """Returns data of which Keras takes just so many steps, and the steps.
-
-    Keras rounds them up to whole executions of `at_once` steps, unless the
-    data end before.
-
-    Args:
-        x: as `to_unit_data` returns it; other than a `tf.data.Dataset` it is
-            returned as it is.
-        steps: as the user passed it, or `None`.
-        at_once: the model's `steps_per_execution`.
-    """
-    if at_once != 1 and steps and isinstance(x, tf.data.Dataset):
-        return x.take(steps), None
-    return x, steps
-
-
-def evaluation_data(strategy, x, steps: int | None, at_once: int):
+def evaluation_data(strategy, x, steps: int | None):
     """Returns data for Keras' `evaluate`, split for the replicas, and steps.
 
     Under a strategy Keras traces the test step anew for each dataset of
@@ -67,9 +46,10 @@ def evaluation_data(strategy, x, steps: int | None, at_once: int):
 
     Args:
         strategy: The model's, a `tf.distribute.Strategy`.
-        x, steps, at_once: as for `with_steps_taken`.
+        x: as `to_unit_data` returns it; other than a `tf.data.Dataset` it is
+            returned as it is.
+        steps: as the user passed it, or `None`.
     """
-    x, steps = with_steps_taken(x, steps, at_once)
     if strategy.num_replicas_in_sync == 1 or not isinstance(x, tf.data.Dataset):
         return x, steps
     batches = int(x.cardinality())

@@ -4,10 +4,7 @@ What grows and what is frozen is a network's own affair. Methods choose a kind
 and a time to grow; everything else works with `Network` alone.
 """
 
-from keras_incremental.networks.branched_network import (
-    Branch,
-    BranchedNetwork,
-)
+from keras_incremental.networks.branched_network import BranchedNetwork
 from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Network, Traced
 from keras_incremental.networks.one_head_network import OneHeadNetwork
@@ -15,7 +12,6 @@ from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import all_layers
 
 __all__ = [
-    "Branch",
     "BranchedNetwork",
     "BranchingNetwork",
     "Network",

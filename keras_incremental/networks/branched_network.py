@@ -7,99 +7,12 @@ from keras_incremental.graphs import (
     clone_network,
     copy_weights,
     differ_in_weights_alone,
-    finalize_normalizations,
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
-from keras_incremental.networks.network import Traced
-from keras_incremental.networks.trainable import set_trainable
+from keras_incremental.networks.single_network import SingleNetwork
 
 _CAPACITY = 16
-
-
-@keras.saving.register_keras_serializable(package="keras_incremental")
-class Branch(keras.layers.Layer):
-    """The later layers of a network and a classifier on their features.
-
-    Args:
-        network: a Functional model from the trunk's outputs to feature
-            vectors.
-        head: the classification layer; `None` for a new one without units.
-        **kwargs: those of `keras.layers.Layer`.
-
-    Input shape: that of `network`. Output shapes: `(batch, units)` logits and
-    `(batch, dim)` features.
-
-    >>> later = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    >>> branch = Branch(later, ExpandableDense((2,)))
-    >>> branch(keras.ops.ones((5, 4)))[0].shape
-    TensorShape([5, 2])
-    """
-
-    def __init__(self, network, head=None, **kwargs):
-        super().__init__(autocast=False, **kwargs)
-        self.network = network
-        self.head = head or ExpandableDense(
-            capacity=_CAPACITY, dtype=network.dtype_policy
-        )
-        if not self.head.built:
-            self.head.build((None, network.output_shape[-1]))
-        self.supports_jit = False
-        self.built = True
-        self.finalize_state()
-
-    @property
-    def units(self) -> int:
-        """Classes of this branch."""
-        return self.head.units
-
-    def call(self, inputs, training=None):
-        features = self.network(inputs, training=training)
-        return self.head(features), features
-
-    def inference(self, inputs):
-        """Returns logits and features, by a function that is traced once."""
-        # A head that has grown has other variables: traced anew.
-        return self._traced.call(inputs, self.head.allocated)
-
-    def finalize_state(self) -> None:
-        """Makes all that is computed from variables follow their values."""
-        finalize_normalizations(self.network)
-        self._traced = Traced(
-            lambda inputs, columns: self(inputs, training=False)
-        )
-
-    def compute_output_shape(self, input_shape):
-        dim = self.network.output_shape[-1]
-        return (input_shape[0], self.units), (input_shape[0], dim)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "network": keras.saving.serialize_keras_object(self.network),
-            "head": keras.saving.serialize_keras_object(self.head),
-        }
-
-    @classmethod
-    def from_config(cls, config):
-        parts = {
-            "network": keras.saving.deserialize_keras_object(config["network"]),
-            "head": keras.saving.deserialize_keras_object(config["head"]),
-        }
-        return cls(**{**config, **parts})
-
-    def twin(self) -> "Branch":
-        """Returns a branch of the same shapes with the present weights."""
-        network = keras.models.clone_model(self.network)
-        head = ExpandableDense.from_config(self.head.get_config())
-        branch = Branch(network, head)
-        branch.copy_from(self)
-        return branch
-
-    def copy_from(self, other: "Branch") -> None:
-        """Takes over the values and heads of a branch of equal capacity."""
-        copy_weights(self.network, other.network)
-        self.head.copy_from(other.head)
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -119,7 +32,8 @@ class BranchedNetwork(BranchingNetwork):
 
     Args:
         base: a `SingleNetwork` with a branch point. It is frozen.
-        branches: those to start with.
+        branches: those to start with, each a `SingleNetwork` from the trunk's
+            outputs to features and logits.
         **kwargs: those of `keras.layers.Layer`.
 
     >>> from keras_incremental.networks import SingleNetwork
@@ -145,13 +59,13 @@ class BranchedNetwork(BranchingNetwork):
 
     @property
     def feature_dim(self):
-        network = self.branches[-1].network if self.branches else self.tail
+        network = self.branches[-1].backbone if self.branches else self.tail
         return network.output_shape[-1]
 
     @property
     def networks(self) -> list[keras.Model]:
         """From the trunk's outputs to features: the base's, each branch's."""
-        return [self.tail, *(branch.network for branch in self.branches)]
+        return [self.tail, *(branch.backbone for branch in self.branches)]
 
     def branch_heads(self):
         return [branch.head for branch in self.branches]
@@ -166,19 +80,19 @@ class BranchedNetwork(BranchingNetwork):
         network = clone_network(self.tail) if network is None else network
         newest = self.branches[-1] if self.branches else None
         if newest is None or not differ_in_weights_alone(
-            newest.network, network
+            newest.backbone, network
         ):
             # The base's policy: its logits and these are joined, and the global
             # policy, which a clone takes, may have changed since.
             head = ExpandableDense(
                 capacity=_CAPACITY, dtype=self._base.head.dtype_policy
             )
-            self.branches.append(Branch(network, head))
+            self.branches.append(SingleNetwork(network, head))
         else:
             # Keras lists the weights of branches in the order of arrival.
             self.branches.pop()
             self.branches.extend([newest.twin(), newest])
-            copy_weights(newest.network, network)
+            copy_weights(newest.backbone, network)
             newest.head.truncate(0)
         self.activate()
         return self
@@ -198,7 +112,7 @@ class BranchedNetwork(BranchingNetwork):
     def _remove_newest(self) -> None:
         newest, *before = reversed(self.branches)
         if before and differ_in_weights_alone(
-            before[0].network, newest.network
+            before[0].backbone, newest.backbone
         ):
             twin = self.branches.pop(len(self.branches) - 2)
             twin.head.reserve(newest.head.allocated - twin.head.units)
@@ -210,12 +124,12 @@ class BranchedNetwork(BranchingNetwork):
         return self.trunk_outputs(images)
 
     def trained(self, frozen, training=False):
-        return self.branches[-1](frozen, training=training)
+        return self.branches[-1].trained(frozen, training)
 
     def features(self, frozen):
         if not self.branches:
             return self._traced_tail.call(frozen)
-        return self.branches[-1].network(frozen, training=False)
+        return self.branches[-1].features(frozen)
 
     def outputs(self, frozen):
         parts = self.part_outputs(frozen)
@@ -239,43 +153,12 @@ class BranchedNetwork(BranchingNetwork):
         parts = [branch.inference(frozen) for branch in self.branches]
         return [(self._base.head(features), features), *parts]
 
-    def structure(self):
-        return {
-            "base": self._base.structure(),
-            "branches": [
-                keras.saving.serialize_keras_object(branch)
-                for branch in self.branches
-            ],
-        }
-
-    @classmethod
-    def with_structure(cls, base, structure):
-        base = base.with_structure(base, structure["base"])
-        branches = [
-            keras.saving.deserialize_keras_object(item)
-            for item in structure["branches"]
-        ]
-        return cls(base, branches)
-
     def twin(self):
         branches = [branch.twin() for branch in self.branches]
         return BranchedNetwork(self._base.twin(), branches)
 
     def copy_from(self, other):
         return False  # A teacher of branches is made anew for each task.
-
-    def state_variables(self):
-        variables = self._base.state_variables()
-        for branch in self.branches:
-            variables += branch.variables
-        return variables
-
-    def activate(self):
-        self._base.freeze()
-        for branch in self.branches:
-            is_newest = branch is self.branches[-1]
-            for layer in (branch, branch.network, branch.head):
-                set_trainable(layer, is_newest)
 
     def finalize_state(self):
         super().finalize_state()

@@ -111,6 +111,29 @@ class BranchingNetwork(Network):
             return images
         return self._traced_trunk.call(images)
 
+    def structure(self):
+        branches = keras.saving.serialize_keras_object(self.branches)
+        return {"base": self._base.structure(), "branches": branches}
+
+    @classmethod
+    def with_structure(cls, base, structure):
+        parts = keras.saving.deserialize_keras_object(
+            {**structure, "base": None}
+        )
+        parts["base"] = base.with_structure(base, structure["base"])
+        return cls(**parts)
+
+    def state_variables(self):
+        variables = self._base.state_variables()
+        for branch in self.branches:
+            variables += branch.variables
+        return variables
+
+    def activate(self):
+        self._base.freeze()
+        for branch in self.branches:
+            set_trainable(branch, branch is self.branches[-1])
+
     def finalize_state(self):
         self._base.finalize_state()
         self._trace_base()

@@ -196,15 +196,6 @@ class Network(keras.layers.Layer):
     def finalize_state(self) -> None:
         """Makes all that is computed from variables follow their values."""
 
-    def check_units(self) -> None:
-        """Refuses loaded weights of another number of classes.
-
-        Raises:
-            ValueError: with both numbers.
-        """
-        for layer in self.head_layers():
-            layer.check_units()
-
 
 def _place_of_head(
     layers: Iterable[ExpandableDense], index: int

@@ -12,7 +12,6 @@ from keras_incremental.graphs import (
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.network import Traced
-from keras_incremental.networks.trainable import set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -100,24 +99,8 @@ class OneHeadNetwork(BranchingNetwork):
         return self.head(features), features
 
     def structure(self):
-        return {
-            "base": self._base.structure(),
-            "branches": [
-                keras.saving.serialize_keras_object(network)
-                for network in self.branches
-            ],
-            "head": keras.saving.serialize_keras_object(self.head),
-        }
-
-    @classmethod
-    def with_structure(cls, base, structure):
-        base = base.with_structure(base, structure["base"])
-        branches = [
-            keras.saving.deserialize_keras_object(config)
-            for config in structure["branches"]
-        ]
-        head = keras.saving.deserialize_keras_object(structure["head"])
-        return cls(base, branches, head)
+        head = keras.saving.serialize_keras_object(self.head)
+        return {**super().structure(), "head": head}
 
     def twin(self):
         head = ExpandableDense.from_config(self.head.get_config())
@@ -147,15 +130,7 @@ class OneHeadNetwork(BranchingNetwork):
         )
 
     def state_variables(self):
-        variables = self._base.state_variables()
-        for network in self.branches:
-            variables += network.variables
-        return variables + self.head.variables
-
-    def activate(self):
-        self._base.freeze()
-        for network in self.branches:
-            set_trainable(network, network is self.branches[-1])
+        return super().state_variables() + self.head.variables
 
     def finalize_state(self):
         super().finalize_state()

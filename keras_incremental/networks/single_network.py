@@ -11,8 +11,8 @@ from keras_incremental.graphs import (
     split,
 )
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Network
-from keras_incremental.networks.trainable import set_trainable, with_sublayers
+from keras_incremental.networks.network import Network, Traced
+from keras_incremental.networks.trainable import set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -53,6 +53,7 @@ class SingleNetwork(Network):
         self._cut = None if branch_at is None else _CutBackbone(self, branch_at)
         self._trainable_before: list = []
         self.built = True
+        self.finalize_state()
 
     def base(self):
         return self
@@ -87,6 +88,11 @@ class SingleNetwork(Network):
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
         return self
+
+    def inference(self, images):
+        """Returns logits and features, by a function that is traced once."""
+        # A head that has grown has other variables: traced anew.
+        return self._traced.call(images, self.head.allocated)
 
     def trained(self, frozen, training=False):
         features = self.backbone(frozen, training=training)
@@ -145,13 +151,14 @@ class SingleNetwork(Network):
             self._trainable_before = [
                 (layer, layer.trainable)
                 for part in (self.backbone, self.head)
-                for layer in with_sublayers(part)
+                for layer in part._flatten_layers()
             ]
         set_trainable(self.backbone, False)
         set_trainable(self.head, False)
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)
+        self._traced = Traced(lambda images, columns: self.outputs(images))
 
     def get_config(self):
         return {

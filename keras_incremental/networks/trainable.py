@@ -1,15 +1,6 @@
 """The layers of a network and their `trainable` flags, all of them."""
 
-from collections.abc import Iterator
-
 import keras
-
-
-def with_sublayers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yields a layer and those in it, each after what holds it."""
-    yield layer
-    for part in getattr(layer, "layers", ()):
-        yield from with_sublayers(part)
 
 
 def set_trainable(layer: keras.layers.Layer, value: bool) -> None:
@@ -17,8 +8,10 @@ def set_trainable(layer: keras.layers.Layer, value: bool) -> None:
 
     Keras passes a flag on only where it changes, so that a layer that was
     loaded with the flag of its own would leave those in it as they are.
+    `_flatten_layers` is private: it alone gives the layers in any layer, each
+    after what holds it.
     """
-    for part in with_sublayers(layer):
+    for part in layer._flatten_layers():
         part.trainable = value
 
 

@@ -145,11 +145,6 @@ def _numbers(objective: Objective) -> list[np.ndarray]:
 
 
 def _fields(objective: Objective) -> list[tuple[str, object]]:
-    if not dataclasses.is_dataclass(objective):
-        raise TypeError(
-            f"{type(objective).__name__} is no dataclass; expected an "
-            "objective declared with @dataclasses.dataclass(frozen=True)."
-        )
     return [
         (field.name, _declared(field, getattr(objective, field.name)))
         for field in dataclasses.fields(objective)

@@ -19,7 +19,7 @@ from keras_incremental.samples.samples import (
 _STORED_AT_ONCE = 512
 _STREAMED_AT_ONCE = 32
 _PREFETCHED = 4
-_LOOKED_UP_AT_ONCE = 1024
+_LOOKED_UP_AT_ONCE = 256
 ToUnits = Callable[[np.ndarray], np.ndarray]
 # From columns by name, batch first, to the rows of one more column.
 Column = Callable[[dict], np.ndarray]

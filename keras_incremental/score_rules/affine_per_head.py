@@ -49,19 +49,9 @@ class AffinePerHead(ScoreRule):
             )
         if not (scales > 0).all():
             raise ValueError(f"scales={scales.tolist()}; expected all above 0.")
-        self.scales = self._vector("scales", scales)
-        self.biases = self._vector("biases", biases)
+        self.scales = self.add_constant("scales", scales)
+        self.biases = self.add_constant("biases", biases)
         self.built = True
-
-    def _vector(self, name: str, values: np.ndarray):
-        return self.add_weight(
-            name=name,
-            shape=values.shape,
-            dtype="float32",
-            initializer=lambda shape, dtype: keras.ops.cast(values, dtype),
-            trainable=False,
-            autocast=False,
-        )
 
     def call(self, features, logits):
         scales = keras.ops.repeat(self.scales, self.head_sizes)
@@ -77,19 +67,6 @@ class AffinePerHead(ScoreRule):
             [*keras.ops.convert_to_numpy(self.scales), 1.0],
             [*keras.ops.convert_to_numpy(self.biases), 0.0],
         )
-
-    def shrunk(self, units):
-        """Returns the rule with the scales and biases of the heads left."""
-        sizes = []
-        for size in self.head_sizes:
-            left = min(size, units - sum(sizes))
-            if left > 0:
-                sizes.append(left)
-        scales, biases = (
-            keras.ops.convert_to_numpy(vector)[: len(sizes)]
-            for vector in (self.scales, self.biases)
-        )
-        return AffinePerHead(sizes, scales, biases)
 
     def get_config(self):
         return {**super().get_config(), "heads": self.head_sizes}

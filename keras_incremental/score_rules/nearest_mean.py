@@ -41,14 +41,7 @@ class NearestMean(ScoreRule):
             )
         norms = np.linalg.norm(means, axis=1, keepdims=True)
         means = means / np.maximum(norms, _SMALLEST_NORM)
-        self.means = self.add_weight(
-            name="means",
-            shape=means.shape,
-            dtype="float32",
-            initializer=lambda shape, dtype: keras.ops.cast(means, dtype),
-            trainable=False,
-            autocast=False,  # float32 in mixed precision too
-        )
+        self.means = self.add_constant("means", means)
         self.built = True
 
     def call(self, features, logits):

@@ -29,6 +29,20 @@ class ScoreRule(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_jit = False
 
+    def add_constant(self, name: str, values):
+        """Returns a weight with these values, which is not trained.
+
+        It is saved with the rule, and float32 in mixed precision too.
+        """
+        return self.add_weight(
+            name=name,
+            shape=values.shape,
+            dtype="float32",
+            initializer=lambda shape, dtype: keras.ops.cast(values, dtype),
+            trainable=False,
+            autocast=False,
+        )
+
     def call(self, features, logits):
         return logits
 
@@ -41,17 +55,6 @@ class ScoreRule(keras.layers.Layer):
         Returns:
             by default the logits, which decide while the new classes are being
             learned.
-        """
-        return self if type(self) is ScoreRule else ScoreRule()
-
-    def shrunk(self, units: int) -> "ScoreRule":
-        """Returns the rule for the first `units` classes alone.
-
-        Args:
-            units: how many classes are left.
-
-        Returns:
-            by default the logits.
         """
         return self if type(self) is ScoreRule else ScoreRule()
 

@@ -19,6 +19,9 @@ class LearningRate:
 
     Args:
         optimizer: the compiled one.
+
+    Attributes:
+        factor: the one in effect; a restored optimizer has one in it.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer):
@@ -28,12 +31,7 @@ class LearningRate:
         rate = optimizer.get_config().get("learning_rate")
         self._fixed = isinstance(rate, (int, float))
         self._compiled = self.now
-        self._factor = 1.0
-
-    @property
-    def factor(self) -> float:
-        """The factor in effect."""
-        return self._factor
+        self.factor = 1.0
 
     @property
     def now(self) -> float:
@@ -46,11 +44,7 @@ class LearningRate:
         """Goes back to the compiled learning rate."""
         if self._fixed:
             self._optimizer.learning_rate = self._compiled
-            self._factor = 1.0
-
-    def resume(self, factor: float) -> None:
-        """Takes note that the optimizer, restored, has this factor in it."""
-        self._factor = factor
+            self.factor = 1.0
 
     def apply(self, factor: float) -> None:
         """Moves the rate from the last factor to this one."""
@@ -59,12 +53,12 @@ class LearningRate:
                 f"learning_rate_factor gave {factor}; expected a number above "
                 "0. For a warm-up, start at a small one."
             )
-        if self._fixed and factor != self._factor:
-            change = factor / self._factor
+        if self._fixed and factor != self.factor:
+            change = factor / self.factor
             self._optimizer.learning_rate = self.now * change
             for velocity in _velocities(self._optimizer):
                 velocity.assign(velocity * change)
-            self._factor = factor
+            self.factor = factor
 
 
 def _velocities(optimizer: keras.optimizers.Optimizer) -> list:

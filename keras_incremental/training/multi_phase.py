@@ -1,7 +1,5 @@
 """Several Keras fits that callbacks and the progress bar see as one."""
 
-from collections.abc import Callable
-
 import keras
 
 _COMPARING_EPOCHS = (
@@ -18,13 +16,6 @@ class MultiPhaseCallbackList(keras.callbacks.CallbackList):
 
     def on_train_end(self, logs=None):
         """Does nothing: a fit ends, but the run goes on."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Ends a call of the train function, at its last step.
-
-        Keras counts an epoch's last call as a whole `steps_per_execution`.
-        """
-        super().on_train_batch_end(min(batch, self.params["steps"] - 1), logs)
 
     def begin(self) -> None:
         """Begins the run."""
@@ -48,19 +39,3 @@ class MultiPhaseCallbackList(keras.callbacks.CallbackList):
     def expect_steps(self, steps: int) -> None:
         """Tells callbacks how many steps the next epochs have."""
         self.set_params({**self.params, "steps": steps})
-
-
-class EpochEndHook(keras.callbacks.Callback):
-    """Calls a function when an epoch has ended and all others have seen it.
-
-    Args:
-        function: called with the epoch of the run.
-    """
-
-    def __init__(self, function: Callable[[int], None]):
-        super().__init__()
-        self.async_safe = True
-        self._function = function
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._function(epoch)

@@ -18,7 +18,6 @@ class PhaseCallback(keras.callbacks.Callback):
 
     def __init__(self, rate: LearningRate, clock: Clock, epochs: int = 0):
         super().__init__()
-        self.async_safe = True
         self.epochs = epochs
         self._rate, self._clock = rate, clock
         self._phase, self._first_epoch = None, 0

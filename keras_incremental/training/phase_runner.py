@@ -13,14 +13,11 @@ from keras_incremental.models import (
     unit_validation_data,
 )
 from keras_incremental.samples import training_batches
+from keras_incremental.training.backup import Backup, Progress
 from keras_incremental.training.clock import Clock
 from keras_incremental.training.learning_rate import LearningRate
-from keras_incremental.training.multi_phase import (
-    EpochEndHook,
-    MultiPhaseCallbackList,
-)
+from keras_incremental.training.multi_phase import MultiPhaseCallbackList
 from keras_incremental.training.phase_callback import PhaseCallback
-from keras_incremental.training.recorder import Progress, Recorder
 
 _PHASES_A_TASK = 256
 
@@ -32,7 +29,7 @@ class PhaseRunner:
         task: the model has grown.
         request: What the user passed to `fit`.
         callbacks: the user's.
-        recorder: is told of each epoch.
+        backup: is told of each epoch.
         progress: how far an earlier process has come.
         clock: The clock of the task.
     """
@@ -42,12 +39,12 @@ class PhaseRunner:
         task: TaskStep,
         request: FitRequest,
         callbacks: Sequence[keras.callbacks.Callback],
-        recorder: Recorder,
+        backup: Backup,
         progress: Progress,
         clock: Clock,
     ):
         self._task, self._model = task, task.model
-        self._recorder, self._progress = recorder, progress
+        self._backup, self._progress = backup, progress
         self._clock = clock
         self._rate = LearningRate(task.model.optimizer)
         self._steps = PhaseCallback(
@@ -87,7 +84,7 @@ class PhaseRunner:
                 self._steps,
                 history,
                 *self._callbacks,
-                EpochEndHook(self._record_epoch),
+                keras.callbacks.LambdaCallback(on_epoch_end=self._record_epoch),
             ],
             add_progbar=verbose != 0,
             model=self._model,
@@ -115,16 +112,16 @@ class PhaseRunner:
         """Brings the model to the end of a phase that was finished."""
         model = self._model
         model.restart_optimizer()
-        self._recorder.restore_epoch(model)
+        self._backup.restore_epoch(model)
         # As Keras at the end of a fit: averages become the weights.
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
     def _train(self, phase: Phase, run, done: int) -> None:
         model, task = self._model, self._task
         if done:
-            self._recorder.restore_phase_start(model)
+            self._backup.restore_phase_start(model)
         else:
-            self._recorder.begin_phase(model)
+            self._backup.begin_phase(model)
         model.use_objective(phase.objective)
         seed = (task.seed, len(model.heads), self._index)
         model.gradient_noise.seed.assign(
@@ -134,8 +131,8 @@ class PhaseRunner:
         self._rate.restart()
         batches, steps = self._batches(phase, seed, done)
         if done:
-            self._recorder.restore_epoch(model)
-            self._rate.resume(self._progress.factor)
+            self._backup.restore_epoch(model)
+            self._rate.factor = self._progress.factor
         run.expect_steps(steps)
         model.fit_units(
             split_batches(model.distribute_strategy, batches),
@@ -153,7 +150,6 @@ class PhaseRunner:
         augment = task.augment if phase.augmented else None
         copies = 1 if augment is None else phase.copies
         if model.network.has_frozen_part and copies:
-            _check_on_line(augment, copies)
             sources = [task.cached(source, copies) for source in sources]
             augment = None
         columns = {}
@@ -188,11 +184,11 @@ class PhaseRunner:
             )
         return units
 
-    def _record_epoch(self, epoch: int) -> None:
+    def _record_epoch(self, epoch: int, logs: dict) -> None:
         """Records a finished epoch; called after all other callbacks."""
         training, overhead = self._clock.read()
         done = epoch + 1 - self._first_epoch
-        self._recorder.end_epoch(
+        self._backup.end_epoch(
             self._model,
             Progress(
                 phase=self._index,
@@ -206,19 +202,6 @@ class PhaseRunner:
         )
 
 
-def _check_on_line(augment, copies: int) -> None:
-    """Refuses to cache copies of images that are stored augmented.
-
-    Raises:
-        ValueError: for a stored augmentation.
-    """
-    if augment is not None and augment.stored:
-        raise ValueError(
-            f"A phase caches copies={copies} variants of each image, and the "
-            "augmentation is a stored one. Pass the on-line one."
-        )
-
-
 def _fit_options(model, request: FitRequest) -> dict:
     """Returns the arguments of each phase's fit that the user has passed."""
     data, steps = evaluation_data(
@@ -227,7 +210,6 @@ def _fit_options(model, request: FitRequest) -> dict:
             model.classes, request.options.get("validation_data")
         ),
         request.options.get("validation_steps"),
-        model.steps_per_execution,
     )
     return {
         **request.options,

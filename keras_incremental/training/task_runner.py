@@ -6,9 +6,9 @@ import keras
 
 from keras_incremental.methods import Method, TaskStep
 from keras_incremental.models import FitRequest
+from keras_incremental.training.backup import Backup, Progress
 from keras_incremental.training.clock import Clock
 from keras_incremental.training.phase_runner import PhaseRunner
-from keras_incremental.training.recorder import Progress, Recorder
 from keras_incremental.training.rollback import undone_on_error
 from keras_incremental.training.task_report import TaskReport
 from keras_incremental.training.worker_consistency import check_same_model
@@ -19,7 +19,7 @@ def run_task(
     task: TaskStep,
     request: FitRequest,
     callbacks: Sequence[keras.callbacks.Callback],
-    recorder: Recorder,
+    backup: Backup,
     progress: Progress,
     clock: Clock,
 ) -> tuple[keras.callbacks.History, TaskReport]:
@@ -33,7 +33,7 @@ def run_task(
         task: the new data; the model has not grown.
         request: What the user passed to `fit`.
         callbacks: the user's.
-        recorder: is told how far the task has come, and that it is finished.
+        backup: is told how far the task has come, and that it is finished.
         progress: how far an earlier process has come with it.
         clock: started when the task began.
 
@@ -46,15 +46,15 @@ def run_task(
             method.grow(task)
             check_same_model(model)
             phases = PhaseRunner(
-                task, request, callbacks, recorder, progress, clock
+                task, request, callbacks, backup, progress, clock
             )
             history = phases.run(method.phases(task))
             _update_memory(task)
             method.finish(task)
             report = _report(task, phases.epochs, clock)
-            recorder.finish_task(model, memory, report)
+            backup.finish_task(model, memory, report)
     except BaseException:
-        recorder.fail_task()
+        backup.fail_task()
         raise
     return history, report
 

@@ -1,7 +1,6 @@
 """What all workers of a step have to have alike, checked before they wait."""
 
 import hashlib
-from collections.abc import Callable
 
 import keras
 
@@ -13,14 +12,14 @@ from keras_incremental.models import IncrementalClassifier
 def check_same_step(
     model: IncrementalClassifier,
     memory: ExemplarMemory | None,
-    request: Callable[[], object],
+    request: object,
 ) -> None:
     """Refuses workers that have been asked for different steps.
 
     Args:
         model: before the step.
         memory: before the step.
-        request: returns what was asked for, of types whose `repr` tells all.
+        request: what was asked for, of types whose `repr` tells all.
 
     Raises:
         ValueError: in every worker, if they differ.
@@ -29,7 +28,7 @@ def check_same_step(
     def fact():
         labels = [] if memory is None else memory.labels
         stored = [(label, len(memory.images(label))) for label in labels]
-        return request(), model.labels, stored
+        return request, model.labels, stored
 
     check_same(
         model.distribute_strategy,

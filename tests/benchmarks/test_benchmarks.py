@@ -80,18 +80,6 @@ def test_growth_needs_two_traces_at_most():
 
 
 @pytest.mark.slow
-def test_several_steps_in_one_call_train_the_same():
-    output = run(
-        "several_steps.py",
-        "--steps_per_execution=1,3",
-        "--epochs=2",
-        "--turns=1",
-    )
-    assert output.count("weights the same to the bit") == 2
-    assert re.search(r"=3: [\d.]+ ms a step, ratio [\d.]+", output)
-
-
-@pytest.mark.slow
 @pytest.mark.timed
 def test_a_branch_costs_less_than_the_whole_network():
     output = run(

@@ -446,7 +446,7 @@ def test_a_backup_of_another_run_or_other_data_is_refused(
 ):
     start("eeil", tmp_path)(data, tasks=TASKS[:1])
     for options, arguments, message in (
-        ({"finetune": 7}, {}, "another run: method was"),
+        ({"finetune": 7}, {}, "another run: method .*, now"),
         ({}, {"tasks": [[0, 2]]}, "task 0 had other data"),
         ({}, {"epochs": 4}, "epochs 2, now 4"),
     ):

@@ -144,7 +144,7 @@ class State:
         network = model.network
         branches = getattr(network, "branches", [])
         layers = [*model.backbone.layers, network.base().head, *branches]
-        layers += [n for b in branches for n in (*b.network.layers, b.head)]
+        layers += [n for b in branches for n in (*b.backbone.layers, b.head)]
         return {
             "labels": model.labels,
             "names": model.class_names,
@@ -271,7 +271,7 @@ def test_early_stopping_restores_the_branchs_best_weights(branched, blobs):
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            best.append(values(newest_of(self.model).network.weights))
+            best.append(values(newest_of(self.model).backbone.weights))
 
     stopping = keras.callbacks.EarlyStopping(
         "learning_rate", mode="min", patience=2, restore_best_weights=True
@@ -284,7 +284,7 @@ def test_early_stopping_restores_the_branchs_best_weights(branched, blobs):
         callbacks=[Watch(), stopping],
     )
     assert history.epoch == [0, 1, 2]  # the first is best, and two more
-    newest = values(newest_of(branched).network.weights)
+    newest = values(newest_of(branched).backbone.weights)
     for weight, first, last in zip(newest, best[0], best[-1], strict=True):
         np.testing.assert_array_equal(weight, first)
         assert (weight != last).any()
@@ -350,7 +350,7 @@ def test_regularisation_is_that_of_the_newest_branch(make, blobs):
     model.add_classes([40])
     add_branch(model, [1])
     add_branch(model, [2])
-    kernel = newest_of(model).network.trainable_variables[0]
+    kernel = newest_of(model).backbone.trainable_variables[0]
     (penalty,) = model.losses
     expected = 0.5 * np.sum(np.square(kernel))
     assert float(penalty) == pytest.approx(expected, rel=1e-5)

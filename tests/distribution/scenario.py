@@ -63,7 +63,6 @@ class Run:
     tasks: int = 2
     is_published: bool = False
     policy: str = "float32"
-    steps_per_execution: int = 1
 
 
 RUNS = {
@@ -81,7 +80,6 @@ RUNS = {
         ki.EEIL(finetune_epochs=1),
         with_synchronized_batch_norm,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=3,
     ),
     "small_backbone": Run(ki.EEIL(finetune_epochs=1), small_and_synchronized),
     "batch_norm": Run(ki.EEIL(finetune_epochs=1), with_batch_norm),
@@ -122,7 +120,6 @@ def train(name, run, strategy, folder, options):
             keras.optimizers.SGD(0.1, momentum=0.9),
             loss=run.loss,
             metrics=["sparse_categorical_accuracy"] if run.loss else None,
-            steps_per_execution=run.steps_per_execution,
         )
     backup, serving = None, None
     if run.is_published:

@@ -100,26 +100,19 @@ def empty(strategy):
 
 
 def plain_fit(strategy):
-    """Steps of a plain fit, several in one call; what one batch is told."""
+    """Steps and accuracy of a plain fit."""
     x, y = np.zeros((9, 4, 4, 1), "uint8"), np.arange(9) % 2
     with strategy.scope():
         backbone = keras.Sequential(
             [keras.Input((4, 4, 1)), keras.layers.Flatten()]
         )
         model = ki.IncrementalClassifier(backbone)
-        model.compile(keras.optimizers.SGD(0.1), steps_per_execution=2)
+        model.compile(keras.optimizers.SGD(0.1))
         model.add_classes([0, 1])
     history = model.fit(x, y, batch_size=4, epochs=3, verbose=0).history
-    told = []
-    for function in (model.train_on_batch, model.test_on_batch):
-        try:
-            function(x, y)
-        except ValueError as error:
-            told.append(str(error))
     return {
         "steps": int(model.optimizer.iterations.numpy()),
         "accuracy": history["accuracy"],
-        "told": told,
     }
 
 

@@ -236,8 +236,6 @@ def check_experiment(experiment):
     assert float(optimizer.learning_rate) == pytest.approx(
         flags.FLAGS["learning_rate"].value
     )
-    steps = flags.FLAGS["steps_per_execution"].value
-    assert experiment.model.steps_per_execution == steps
     assert optimizer.weight_decay == flags.FLAGS["weight_decay"].value
 
 

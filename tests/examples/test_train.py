@@ -15,7 +15,6 @@ pytestmark = pytest.mark.usefixtures("small_is_tiny")
 # The one flagfile that the tests train by, on fewer images.
 SMALL = [
     f"--flagfile={CONFIGS / 'eeil_digits.flags'}",
-    "--steps_per_execution=1",
     "--classes_per_task=4",
     "--memory=40",
     "--samples_per_class=30",

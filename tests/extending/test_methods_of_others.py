@@ -48,7 +48,6 @@ def start(name, scenario, **options):
     )
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.02),
-        steps_per_execution=10,
     )
     return model, ki.IncrementalCallback(
         ki.ExemplarMemory(100), method_of(name), **options

@@ -75,7 +75,7 @@ def test_a_branch_adds_its_logits_behind_those_of_the_base(make, add_branch):
     outputs = network.trunk(X)
     by_hand = [network.base().head(network.tail(outputs))]
     by_hand += [
-        branch.head(branch.network(outputs)) for branch in network.branches
+        branch.head(branch.backbone(outputs)) for branch in network.branches
     ]
     np.testing.assert_allclose(logits, np.concatenate(by_hand, 1), atol=1e-5)
     np.testing.assert_allclose(logits[:, :2], before, atol=1e-5)
@@ -267,9 +267,8 @@ def test_a_plain_fit_would_change_a_branch_and_is_refused(
 ):
     model = make()
     add_branch(model, [1])
-    for train in (model.fit, model.train_on_batch):
-        with pytest.raises(ValueError, match="method=PartialSharing"):
-            train(*blobs([1]))
+    with pytest.raises(ValueError, match="method=PartialSharing"):
+        model.fit(*blobs([1]))
 
 
 def test_classes_that_cannot_be_added_leave_the_network_as_it_is(make):

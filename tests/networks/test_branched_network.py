@@ -11,7 +11,6 @@ from keras import layers
 from keras_incremental.graphs import clone_network
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks import (
-    Branch,
     BranchedNetwork,
     SingleNetwork,
     Traced,
@@ -51,7 +50,9 @@ def normalised(width=3):
 
 
 def branch_of(network, units=2, capacity=4):
-    branch = Branch(network, ExpandableDense((units,), capacity=capacity))
+    branch = SingleNetwork(
+        network, ExpandableDense((units,), capacity=capacity)
+    )
     for weight in branch.head.trainable_weights:
         weight.assign(RANDOM.normal(size=weight.shape))
     return branch
@@ -155,7 +156,7 @@ def test_the_trunk_feeds_base_and_branches(make_base, x):
     )
     assert network.networks == [
         tail,
-        *(branch.network for branch in network.branches),
+        *(branch.backbone for branch in network.branches),
     ]
 
 
@@ -181,7 +182,7 @@ def test_dropout_of_trunk_and_base_is_off(x):
 
 def test_a_branch_starts_as_a_clone_of_the_base_s_own_part(make_base):
     network = BranchedNetwork(make_base()).with_branch()
-    mine = network.branches[0].network.get_weights()
+    mine = network.branches[0].backbone.get_weights()
     for one, other in zip(mine, network.tail.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -192,15 +193,6 @@ def test_without_branches_it_is_the_base():
     np.testing.assert_allclose(network(X)[0], logits, atol=1e-6)
     np.testing.assert_allclose(network(X)[1], features, atol=1e-6)
     np.testing.assert_allclose(network.features(X), features, atol=1e-6)
-
-
-def test_a_new_branch_has_no_units_and_its_own_precision():
-    part = chain(layers.Dense(3, dtype="mixed_bfloat16"))
-    part.dtype_policy = keras.DTypePolicy("mixed_bfloat16")
-    branch = Branch(part)
-    assert branch.units == 0 and branch.head.allocated == 16
-    assert branch.head.compute_dtype == "bfloat16"
-    assert branch.head.built
 
 
 def test_a_traced_function_is_traced_once_and_not_tracked():
@@ -214,7 +206,7 @@ def test_a_traced_function_is_traced_once_and_not_tracked():
     for size in (2, 2, 2):
         np.testing.assert_array_equal(traced.call(X[:size]), 2 * X[:size])
     assert len(calls) == 1
-    assert isinstance(Branch(dense())._traced, Traced)
+    assert isinstance(branch_of(dense())._traced, Traced)
     assert not isinstance(traced, tf.Module)
 
 
@@ -262,7 +254,7 @@ def test_equal_networks_keep_the_variables_of_the_newest():
         assert network.branches[-1] is newest
         assert [id(weight) for weight in newest.weights] == variables
         np.testing.assert_array_equal(
-            newest.network(X, training=False), part(X, training=False)
+            newest.backbone(X, training=False), part(X, training=False)
         )
         assert newest.units == units
 
@@ -284,7 +276,7 @@ def test_other_networks_become_the_newest_as_they_are(other):
     old, before = network.branches[-1], logits_of(network)
     assert add(network, part, 3)
     assert network.branches[0] is old
-    assert network.branches[-1].network is part
+    assert network.branches[-1].backbone is part
     np.testing.assert_array_equal(logits_of(network)[:, :4], before)
     np.testing.assert_array_equal(network.trained(X)[1], part(X))
 
@@ -336,7 +328,7 @@ def test_equal_networks_are_known_by_what_they_do(build):
         assert network.branches[-1] is newest
         np.testing.assert_array_equal(logits_of(network)[:, :4], before)
         np.testing.assert_array_equal(
-            newest.network(X, training=False), other(X, training=False)
+            newest.backbone(X, training=False), other(X, training=False)
         )
         network.shrink(2)
         assert network.branches == [newest]
@@ -353,7 +345,7 @@ def test_clones_of_clones_are_equal_networks(build):
     assert add(network, part, 2)
     for _ in range(3):
         assert not add(network, clone_network(part), 2)
-        part = network.branches[0].network
+        part = network.branches[0].backbone
 
 
 def test_a_train_function_of_the_newest_stays_valid():
@@ -425,7 +417,7 @@ def test_shrinking_gives_everything_back(widths, new_width, units):
         learn(network)
     assert network.shrink(1 + len(widths)) is network
     assert state(network) == before
-    for weight in network.branches[-1].network.weights:
+    for weight in network.branches[-1].backbone.weights:
         statistic = weight.name.startswith("moving")
         assert weight.trainable is not statistic
 
@@ -583,7 +575,7 @@ def by_hand(network, x):
 def test_a_twin_normalises_as_its_branch(nested):
     branch = branch_of(adapted(20, nested))
     np.testing.assert_allclose(
-        branch(X)[1], by_hand(branch.network, X), atol=1e-5
+        branch(X)[1], by_hand(branch.backbone, X), atol=1e-5
     )
     twin = branch.twin()
     np.testing.assert_array_equal(twin(X)[0], branch(X)[0])

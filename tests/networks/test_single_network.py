@@ -111,5 +111,5 @@ def test_weights_of_another_number_of_classes_are_refused(make_base):
     one, other = make_base(units=2), make_base(units=3)
     one.set_weights(other.get_weights())
     with pytest.raises(ValueError, match=r"of 3 units.* has 2"):
-        one.check_units()
-    one.check_units()  # says its own again
+        one.head.check_units()
+    one.head.check_units()  # says its own again

@@ -16,7 +16,7 @@ LOGITS = np.array([[1.0, 2.0, 8.0], [0.0, -1.0, 1.0], [5.0, 0.0, 0.0]], "f")
 def test_the_simplest_rule_is_the_logits():
     rule = ScoreRule()
     np.testing.assert_array_equal(rule(FEATURES, LOGITS), LOGITS)
-    assert rule.grown(3) is rule and rule.shrunk(1) is rule
+    assert rule.grown(3) is rule
     assert not rule.weights
 
 
@@ -32,17 +32,12 @@ def test_a_scale_and_a_bias_for_each_head():
     np.testing.assert_array_equal(plain(FEATURES, LOGITS), LOGITS)
 
 
-def test_heads_come_and_go_and_the_others_keep_their_numbers():
+def test_a_head_comes_and_the_others_keep_their_numbers():
     rule = AffinePerHead([2, 1], [2.0, 0.5], [-1.0, 3.0])
     grown = rule.grown(4)
     assert grown.head_sizes == [2, 1, 4]
     assert grown.scales.numpy().tolist() == [2.0, 0.5, 1.0]
     assert grown.biases.numpy().tolist() == [-1.0, 3.0, 0.0]
-    for units, sizes in ((3, [2, 1]), (2, [2]), (1, [1]), (0, [])):
-        left = grown.shrunk(units)
-        assert left.head_sizes == sizes
-        assert left.scales.numpy().tolist() == [2.0, 0.5][: len(sizes)]
-        assert left.biases.numpy().tolist() == [-1.0, 3.0][: len(sizes)]
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
@@ -71,7 +66,7 @@ def test_the_nearest_mean_by_hand():
     half = rule(FEATURES.astype("float16"), LOGITS)
     assert half.dtype == "float32"
     # New classes have no mean: the logits decide until there is one.
-    assert type(rule.grown(1)) is type(rule.shrunk(1)) is ScoreRule
+    assert type(rule.grown(1)) is ScoreRule
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,39 @@
 """What a run keeps on disk, to go on after the process was killed."""
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
-import numpy as np
 
 from keras_incremental.backups import BackupFolder
-from keras_incremental.exemplars import (
-    ClassExemplars,
-    ExemplarMemory,
-    storage_record,
-)
+from keras_incremental.exemplars import ClassExemplars, ExemplarMemory
 from keras_incremental.models import IncrementalClassifier
-from keras_incremental.samples import Samples
-from keras_incremental.training import Progress, Recorder, TaskReport
+from keras_incremental.training.task_report import TaskReport
 
 
-class Backup(Recorder):
+@dataclasses.dataclass
+class Progress:
+    """How far a task has come.
+
+    Attributes:
+        phase: index of the phase.
+        epochs: finished epochs of it.
+        stopped: whether a callback has ended the phase.
+        epochs_before: finished epochs of the phases before.
+        factor: The learning-rate factor of the last epoch.
+        train_seconds, overhead_seconds: spent on the task so far.
+    """
+
+    phase: int = 0
+    epochs: int = 0
+    stopped: bool = False
+    epochs_before: int = 0
+    factor: float = 1.0
+    train_seconds: float = 0.0
+    overhead_seconds: float = 0.0
+
+
+class Backup:
     """Backs a run up after each epoch and each task, and restores it.
 
     What is written: the weights after the last finished task, at the start of
@@ -28,7 +42,7 @@ class Backup(Recorder):
     teacher, balanced set and shuffles are computed again as they were.
 
     Args:
-        directory: the folder.
+        directory: the folder; `None` for a run that is not backed up.
         settings: JSON types; a backup with other settings is of another run.
         writes: whether this process writes; one of several workers does, and
             all read.
@@ -39,30 +53,34 @@ class Backup(Recorder):
     """
 
     def __init__(self, directory, settings: dict, writes: bool = True):
-        self._folder, self._writes = BackupFolder(directory), writes
+        self._folder = None if directory is None else BackupFolder(directory)
+        self._writes = writes and directory is not None
         self._blobs: dict[str, str] = {}
         self._data: dict = {}
-        self._record = {"settings": settings, "tasks": [], "progress": None}
-        found = self._folder.read()
-        self.is_resumed = found is not None
+        self._record = {
+            "settings": settings,
+            "tasks": [],
+            "progress": None,
+            "traces": 0,
+        }
+        found = None if directory is None else self._folder.read()
         if found is not None:
-            record, self._blobs = found
-            self._check_settings(record["settings"], settings)
-            self._record = record
+            self._record, self._blobs = found
+            self._check_same("another run", self._record["settings"], settings)
 
     @property
     def finished_tasks(self) -> int:
-        """How many steps the backup has finished."""
+        """How many tasks the run has finished."""
         return len(self._record["tasks"])
 
     @property
     def traces(self) -> int:
         """The most traces of the train function in any process so far."""
-        return self._record.get("traces", 0)
+        return self._record["traces"]
 
-    def report(self, index: int) -> dict:
-        """Returns the fields of a finished task's report."""
-        return self._record["tasks"][index]["report"]
+    def report(self, index: int) -> TaskReport:
+        """Returns the report of a finished task."""
+        return TaskReport(**self._record["tasks"][index]["report"])
 
     def is_published(self, index: int) -> bool:
         """Whether the model was published after a finished task."""
@@ -73,34 +91,32 @@ class Backup(Recorder):
 
         Args:
             index: Position of the task in this run.
-            data: what tells its data and options from others'.
+            data: what tells its data and options from others'; JSON types.
 
         Raises:
             ValueError: if the task had other data; with what differs.
         """
-        self._check_data(index, data)
         self._data = data
-        progress = self._record["progress"]
-        if progress is None or index != self.finished_tasks:
-            return Progress()
-        names = [field.name for field in dataclasses.fields(Progress)]
-        return Progress(**{name: progress[name] for name in names})
-
-    def _check_data(self, index: int, data: dict) -> None:
         tasks, progress = self._record["tasks"], self._record["progress"]
-        if index < len(tasks):
-            before = tasks[index]["data"]
-        elif index == len(tasks) and progress is not None:
-            before = progress["data"]
-        else:
-            return
-        differing = [key for key in data if data[key] != before.get(key)]
+        known = [*tasks, progress] if progress else tasks
+        if index < len(known):
+            self._check_same(
+                f"a run whose task {index} had other data or options",
+                known[index]["data"],
+                data,
+            )
+        if progress is None or index != len(tasks):
+            return Progress()
+        return Progress(**progress["state"])
+
+    def _check_same(self, what: str, before: Mapping, now: Mapping) -> None:
+        differing = [key for key in now if now[key] != before.get(key)]
         if differing:
             raise ValueError(
-                f"backup_dir={str(self._folder.path)!r} holds a run whose task "
-                f"{index} had other data or options: "
+                f"backup_dir={str(self._folder.path)!r} holds the backup of "
+                f"{what}: "
                 + "; ".join(
-                    f"{key} {before.get(key)!r}, now {data[key]!r}"
+                    f"{key} {before.get(key)!r}, now {now[key]!r}"
                     for key in differing
                 )
                 + ". Repeat that run's fits in order, or choose another folder."
@@ -137,7 +153,7 @@ class Backup(Recorder):
         """Refuses a model that is not the one of the last finished task.
 
         Raises:
-            ValueError: if it does not know the classes of that step.
+            ValueError: if it does not know the classes of that task.
         """
         if not self.finished_tasks:
             return
@@ -162,34 +178,31 @@ class Backup(Recorder):
         report: TaskReport,
     ) -> None:
         """Backs up a finished task; if it raises, the task is not finished."""
-        before = self._record, self._blobs
-        try:
-            self._note_task(model, memory, dataclasses.asdict(report))
-            self._commit()
-        except BaseException:
-            self._record, self._blobs = before
-            raise
-
-    def _note_task(self, model, memory, report: dict) -> None:
-        task = {"data": self._data, "report": report, "published": False}
-        self._record = {
+        if self._folder is None:
+            return
+        task = {
+            "data": self._data,
+            "report": dataclasses.asdict(report),
+            "published": False,
+        }
+        stored = {} if memory is None else memory.stored()
+        record = {
             **self._record,
             "structure": model.structure(),
+            "memory_labels": list(stored),
             "progress": None,
             "tasks": [*self._record["tasks"], task],
         }
-        self._note_traces(model)
-        self._blobs = {"finished": self._put_all(model.state_variables())}
-        if memory is not None:
-            stored = memory.stored()
-            self._record["memory_labels"] = list(stored)
-            for index, images in enumerate(stored.values()):
-                self._blobs[f"memory {index}"] = self._put(images.to_arrays())
+        blobs = {"finished": self._put_all(model.state_variables())}
+        for index, images in enumerate(stored.values()):
+            blobs[f"memory {index}"] = self._put(images.to_arrays)
+        self._commit(model, record, blobs)
 
-    def note_published(self) -> None:
+    def note_published(self, model: IncrementalClassifier) -> None:
         """Notes that the model was published after the last task."""
-        self._record["tasks"][-1]["published"] = True
-        self._commit()
+        if self._folder is not None:
+            self._record["tasks"][-1]["published"] = True
+            self._commit(model, self._record, self._blobs)
 
     # Within a task.
 
@@ -210,56 +223,37 @@ class Backup(Recorder):
     def end_epoch(
         self, model: IncrementalClassifier, progress: Progress
     ) -> None:
-        """Backs up a finished epoch."""
+        """Backs up a finished epoch, which all callbacks have seen."""
         self._blobs["model"] = self._put_all(model.state_variables())
         self._blobs["optimizer"] = self._put_all(model.optimizer.variables)
-        self._record["progress"] = {
-            **dataclasses.asdict(progress),
-            "data": self._data,
-        }
-        self._note_traces(model)
-        self._commit()
+        state = dataclasses.asdict(progress)
+        self._record["progress"] = {"state": state, "data": self._data}
+        self._commit(model, self._record, self._blobs)
 
     def fail_task(self) -> None:
-        """The task failed in this process: the next fit starts it anew."""
+        """The task was undone: the next fit starts it anew."""
         self._record["progress"] = None
 
-    def _note_traces(self, model) -> None:
-        self._record["traces"] = max(self.traces, model.train_function_traces)
-
-    def _commit(self) -> None:
+    def _commit(self, model: IncrementalClassifier, record, blobs) -> None:
+        record["traces"] = max(self.traces, model.train_function_traces)
         if self._writes:
-            self._folder.commit(self._record, self._blobs)
+            self._folder.commit(record, blobs)
+        self._record, self._blobs = record, blobs
 
     def _put_all(self, values: Sequence) -> str | None:
         return self._put(
-            {
+            lambda: {
                 str(index): keras.ops.convert_to_numpy(value)
                 for index, value in enumerate(values)
             }
-            if self._writes
-            else {}
         )
 
-    def _put(self, arrays) -> str | None:
-        return self._folder.put(arrays) if self._writes else None
+    def _put(self, arrays: Callable[[], dict]) -> str | None:
+        return self._folder.put(arrays()) if self._writes else None
 
     def _assign(self, model: IncrementalClassifier, blob: str) -> None:
         arrays = self._folder.get(self._blobs[blob])
         _assign(model.state_variables(), arrays, "the model")
-
-    def _check_settings(self, before: dict, now: dict) -> None:
-        differing = [key for key in now if now[key] != before.get(key)]
-        if differing:
-            raise ValueError(
-                f"backup_dir={str(self._folder.path)!r} holds the backup of "
-                "another run: "
-                + "; ".join(
-                    f"{key} was {before.get(key)!r} and is {now[key]!r}"
-                    for key in differing
-                )
-                + ". Choose another folder, or remove this one."
-            )
 
 
 def _assign(variables, arrays: dict, what: str) -> None:
@@ -273,59 +267,3 @@ def _assign(variables, arrays: dict, what: str) -> None:
         )
     for index, variable in enumerate(variables):
         variable.assign(arrays[str(index)])
-
-
-def data_of(samples: Samples, epochs: int, batch_size: int) -> dict:
-    """Returns what tells one task's data and options from another's."""
-    labels = json.dumps(samples.labels.tolist())
-    return {
-        "samples": len(samples),
-        "labels": hashlib.sha256(labels.encode()).hexdigest()[:16],
-        "epochs": int(epochs),
-        "batch_size": int(batch_size),
-    }
-
-
-def settings_of(model, memory, method, augment, seed: int) -> dict:
-    """Returns what tells one run from another, as JSON types."""
-    budget = None
-    if memory is not None:
-        budget = {
-            "capacity": memory.capacity,
-            "per_class": memory.per_class,
-            "selection": _described(memory.selection),
-            "seed": memory.seed,
-            "budget": memory.budget,
-            "storage": storage_record(memory.storage),
-        }
-    shapes = [tuple(weight.shape) for weight in model.backbone.weights]
-    return json.loads(
-        json.dumps(
-            {
-                "method": _described(method),
-                "memory": budget,
-                "augment": _described(augment),
-                "seed": seed,
-                "backbone": [model.backbone.name, len(shapes)],
-                "backbone_shapes": hashlib.sha256(
-                    repr(shapes).encode()
-                ).hexdigest()[:16],
-                "branch_at": model.branch_at,
-            }
-        )
-    )
-
-
-def _described(item):
-    """A method, a schedule, a function or a plain value in JSON types."""
-    if dataclasses.is_dataclass(item):
-        fields = dataclasses.fields(item)
-        return {
-            "type": type(item).__name__,
-            **{f.name: _described(getattr(item, f.name)) for f in fields},
-        }
-    if item is None or isinstance(item, (bool, int, float, str)):
-        return item
-    if isinstance(item, (list, tuple, np.ndarray)):
-        return [_described(part) for part in item]
-    return getattr(item, "__qualname__", type(item).__qualname__)
