@@ -1,6 +1,7 @@
 """One `fit` as one task of class-incremental learning."""
 
 import numbers
+import warnings
 
 import keras
 
@@ -8,10 +9,11 @@ from keras_incremental.callbacks.fit_options import (
     batch_size_of,
     check_options,
 )
+from keras_incremental.callbacks.publication import Publication
 from keras_incremental.callbacks.settings import data_of, settings_of
 from keras_incremental.distribution import check_strategy, is_chief
 from keras_incremental.exemplars import ExemplarMemory
-from keras_incremental.export import check_publication, publish
+from keras_incremental.export import Gate
 from keras_incremental.labels import distinct_in_order, label_names
 from keras_incremental.methods import EEIL, Method, TaskStep
 from keras_incremental.models import (
@@ -28,7 +30,9 @@ from keras_incremental.training import (
     Backup,
     Clock,
     TaskReport,
+    ValidationData,
     check_same_step,
+    note_on_few_images,
     run_task,
 )
 
@@ -71,6 +75,13 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         publish_to: a folder that a TensorFlow Serving server polls; the model
             is published there after every task (`keras_incremental.export`).
             What can be known to fail is an error before the task.
+        publish_if: a `keras_incremental.export.Gate`, which judges by `fit`'s
+            validation data; a model that it refuses is not published, and the
+            version that is served stays. Without one every task is published.
+        measure_statistics: whether the moving statistics of batch-normalisation
+            layers are measured over a phase's data at its end. Otherwise they
+            are left to the layers' momentum, which short phases never catch up
+            with.
 
     Raises:
         TypeError: if an argument is of the wrong kind.
@@ -90,6 +101,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         backup_dir=None,
         publish_to=None,
+        publish_if: Gate | None = None,
+        measure_statistics: bool = True,
     ):
         super().__init__()
         self.memory = memory
@@ -101,7 +114,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self._past: list[Samples] = []
         self._backup_dir = backup_dir
         self._backup: Backup | None = None  # opened by the first fit
-        self._publish_to = publish_to
+        self._publication = Publication(publish_to, publish_if)
+        self.measure_statistics = bool(measure_statistics)
         _check_kind("memory", memory, ExemplarMemory)
         _check_kind("method", method, Method)
         if not isinstance(seed, numbers.Integral) or seed < 0:
@@ -144,14 +158,16 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         if index < self._backup.finished_tasks:
             return self._skip(model, samples, index)
         clock.add_earlier(progress.train_seconds, progress.overhead_seconds)
+        task = self._task(model, samples, request)
         history, report = run_task(
             self.method,
-            self._task(model, samples, request),
+            task,
             request,
             [item for item in request.callbacks if item is not self],
             self._backup,
             progress,
             clock,
+            self._validation(task, request, clock),
         )
         self._keep(samples, report)
         self._publish(model)
@@ -197,7 +213,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self._keep(samples, self._backup.report(index))
         is_newest = index + 1 == self._backup.finished_tasks
         if is_newest and not self._backup.is_published(index):
-            self._publish(model)
+            self._publish(model, is_resumed=True)
         history = keras.callbacks.History()
         history.set_model(model)
         history.on_train_begin()
@@ -209,12 +225,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         if self.method.keeps_all_data:
             self._past.append(samples)
 
-    def _publish(self, model) -> None:
-        """Publishes the model as a task has left it; the chief alone does."""
-        if self._publish_to is None or not is_chief(model.distribute_strategy):
-            return
-        publish(model, self._publish_to)
-        self._backup.note_published(model)
+    def _publish(self, model, is_resumed: bool = False) -> None:
+        """Publishes the model as a task has left it, or notes why not."""
+        report = self._publication(model, self.reports[-1], is_resumed)
+        if report is not self.reports[-1]:
+            self.reports[-1] = report
+            self._backup.note_published(model, report)
 
     # The task.
 
@@ -225,12 +241,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         names = label_names(new, self.class_names)
         self._check_past(model)
         self._check_memory(model, samples)
-        if self._publish_to is not None:
-            check_publication(
-                self._publish_to,
-                [*model.class_names, *names],
-                model.input_shape[1:],
-            )
+        self._publication.check(model, names)
+        if note := note_on_few_images(samples.labels, new, names):
+            warnings.warn(note, stacklevel=5)
         return TaskStep(
             model,
             self.memory,
@@ -244,8 +257,21 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self.augment,
             self.seed,
             self.cache_bytes,
+            self.measure_statistics,
             int(request.verbose != 0),
         )
+
+    def _validation(
+        self, task: TaskStep, request: FitRequest, clock: Clock
+    ) -> ValidationData:
+        """Reads the validation data once, to refuse it before the task."""
+        validation, model = ValidationData(request), task.model
+        with clock.apart():
+            validation.before = validation.count_hits(model)
+        self._publication.check_validation(
+            validation.before, model.labels, task.new_labels
+        )
+        return validation
 
     def _check_past(self, model) -> None:
         for samples in self._past:

@@ -41,6 +41,8 @@ class TaskStep:
         augment: the callback's augmentation, or `None`.
         seed: the callback's.
         cache_bytes: host memory for data of the task.
+        measure_statistics: whether the moving statistics of batch normalisation
+            are measured at the end of each phase.
         verbose: 0 silent, else with progress bars.
         details: what is worth a note in the report; JSON types.
     """
@@ -57,6 +59,7 @@ class TaskStep:
     augment: Callable | None = None
     seed: int = 0
     cache_bytes: int = DEFAULT_CACHE_BYTES
+    measure_statistics: bool = True
     verbose: int = 0
     details: dict = dataclasses.field(default_factory=dict)
     _cached: list = dataclasses.field(default_factory=list)

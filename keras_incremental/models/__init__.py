@@ -1,5 +1,6 @@
 """The classifier that grows, and the train step that serves every task."""
 
+from keras_incremental.models.finite import not_finite
 from keras_incremental.models.incremental_classifier import (
     IncrementalClassifier,
     copy_state,
@@ -21,5 +22,6 @@ __all__ = [
     "copy_state",
     "evaluation_data",
     "in_batches",
+    "not_finite",
     "unit_validation_data",
 ]

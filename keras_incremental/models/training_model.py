@@ -138,6 +138,18 @@ class TrainingModel(NetworkModel):
         ]
         self._training.average(self.distribute_strategy, variables)
 
+    def measure_statistics(self, batches: Iterable[Mapping]) -> None:
+        """Sets moving statistics to their mean over batches.
+
+        Those of `BatchNormalization` where it is trained, that is. All workers
+        have to call it, with the same batches.
+
+        Args:
+            batches: `{"images": images}` or `{"frozen": outputs}` each.
+        """
+        strategy = self.distribute_strategy
+        self._training.statistics(self.network, strategy).measure(batches)
+
     def restart_optimizer(self) -> None:
         """Sets momentum, moments and step count back to the start."""
         self._training.start.restart(self.optimizer, self.trainable_variables)

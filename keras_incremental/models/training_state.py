@@ -5,6 +5,7 @@ import contextlib
 import tensorflow as tf
 
 from keras_incremental import distribution
+from keras_incremental.models.batch_statistics import BatchStatistics
 from keras_incremental.models.gradient_noise import NoiseSettings
 from keras_incremental.models.optimizer_start import OptimizerStart
 from keras_incremental.models.teacher import Teacher
@@ -41,6 +42,7 @@ class TrainingState:
         self.variables, self.trained_variables = [], []
         self._objectives = [self.objective]
         self._averaged, self._average = [], None
+        self._statistics: BatchStatistics | None = None
 
     def use(self, objective: Objective) -> TracedObjective:
         """Sets the objective, with the trace of one that differs in numbers."""
@@ -79,6 +81,14 @@ class TrainingState:
             self._averaged = identities
             self._average = distribution.averaging(strategy, variables)
         self._average()
+
+    def statistics(
+        self, network: Network, strategy: tf.distribute.Strategy
+    ) -> BatchStatistics:
+        """Returns what measures the network's statistics, traced once."""
+        if self._statistics is None or not self._statistics.fits(network):
+            self._statistics = BatchStatistics(network, strategy)
+        return self._statistics
 
     @contextlib.contextmanager
     def testing(self):

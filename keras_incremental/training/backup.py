@@ -83,7 +83,7 @@ class Backup:
         return TaskReport(**self._record["tasks"][index]["report"])
 
     def is_published(self, index: int) -> bool:
-        """Whether the model was published after a finished task."""
+        """Whether it is settled if a finished task's model is published."""
         return self._record["tasks"][index]["published"]
 
     def begin_task(self, index: int, data: dict) -> Progress:
@@ -198,10 +198,13 @@ class Backup:
             blobs[f"memory {index}"] = self._put(images.to_arrays)
         self._commit(model, record, blobs)
 
-    def note_published(self, model: IncrementalClassifier) -> None:
-        """Notes that the model was published after the last task."""
+    def note_published(
+        self, model: IncrementalClassifier, report: TaskReport
+    ) -> None:
+        """Notes what became of the model after the last task."""
         if self._folder is not None:
-            self._record["tasks"][-1]["published"] = True
+            task = self._record["tasks"][-1]
+            task.update(published=True, report=dataclasses.asdict(report))
             self._commit(model, self._record, self._blobs)
 
     # Within a task.

@@ -1,5 +1,6 @@
 """Where the seconds of a step go."""
 
+import contextlib
 import time
 
 
@@ -30,6 +31,15 @@ class Clock:
     def end_test(self) -> None:
         """Validation ends."""
         self._in_tests += time.perf_counter() - self._test
+
+    @contextlib.contextmanager
+    def apart(self):
+        """What is done while it is open counts as validation."""
+        started = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - started
+        self._in_epochs += seconds
+        self._in_tests += seconds
 
     def read(self) -> tuple[float, float]:
         """Returns the seconds of training, and of all but validation."""

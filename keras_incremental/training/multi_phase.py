@@ -2,7 +2,7 @@
 
 import keras
 
-_COMPARING_EPOCHS = (
+_COMPARING = (
     keras.callbacks.EarlyStopping,
     keras.callbacks.ReduceLROnPlateau,
 )
@@ -21,9 +21,14 @@ class MultiPhaseCallbackList(keras.callbacks.CallbackList):
         """Begins the run."""
         super().on_train_begin()
 
-    def end(self, logs=None) -> None:
-        """Ends the run."""
-        super().on_train_end(logs)
+    def end(self) -> None:
+        """Ends the run, whose last phase has ended."""
+        callbacks = self.callbacks
+        self.callbacks = [
+            item for item in callbacks if item not in self._comparing
+        ]
+        super().on_train_end()
+        self.callbacks = callbacks
 
     def begin_phase(self) -> None:
         """Starts `EarlyStopping` and `ReduceLROnPlateau` anew.
@@ -31,10 +36,19 @@ class MultiPhaseCallbackList(keras.callbacks.CallbackList):
         They compare epochs of one objective and one set of data; what they saw
         in the phase before, and the weights kept there, say nothing here.
         """
-        for callback in self.callbacks:
-            if isinstance(callback, _COMPARING_EPOCHS):
-                callback.on_train_end()
-                callback.on_train_begin()
+        for callback in self._comparing:
+            callback.on_train_begin()
+
+    def end_phase(self) -> None:
+        """Ends these two: `EarlyStopping` may restore the best weights."""
+        for callback in self._comparing:
+            callback.on_train_end()
+
+    @property
+    def _comparing(self) -> list[keras.callbacks.Callback]:
+        return [
+            item for item in self.callbacks if isinstance(item, _COMPARING)
+        ]
 
     def expect_steps(self, steps: int) -> None:
         """Tells callbacks how many steps the next epochs have."""

@@ -4,11 +4,15 @@ import keras
 
 from keras_incremental.methods import Phase
 from keras_incremental.training.clock import Clock
+from keras_incremental.training.finite import check_finite
 from keras_incremental.training.learning_rate import LearningRate
 
 
 class PhaseCallback(keras.callbacks.Callback):
     """Sets learning rate and noise for each epoch, and keeps the time.
+
+    It comes before all other callbacks, so that none of them gets a model that
+    is not finite.
 
     Args:
         rate: The learning rate of the model's optimizer.
@@ -35,6 +39,9 @@ class PhaseCallback(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.model.average_statistics()
         self._clock.end_epoch()
+        done = epoch + 1 - self._first_epoch
+        where = f"phase {self._phase.name!r}, epoch {done}"
+        check_finite(self.model, where, (logs or {}).get("loss", 0.0))
         self.epochs += 1
         if logs is not None:
             logs["learning_rate"] = self._rate.now

@@ -15,6 +15,7 @@ from keras_incremental.models import (
 from keras_incremental.samples import training_batches
 from keras_incremental.training.backup import Backup, Progress
 from keras_incremental.training.clock import Clock
+from keras_incremental.training.finite import check_finite
 from keras_incremental.training.learning_rate import LearningRate
 from keras_incremental.training.multi_phase import MultiPhaseCallbackList
 from keras_incremental.training.phase_callback import PhaseCallback
@@ -100,13 +101,22 @@ class PhaseRunner:
             return
         if isinstance(phase, ClosedFormPhase):
             phase.solve()
+            check_finite(self._model, f"phase {phase.name!r}")
             return
         done = progress.epochs if self._index == progress.phase else 0
         self._steps.begin_phase(phase, self._first_epoch)
+        if done:
+            self._backup.restore_phase_start(self._model)
+        else:
+            self._backup.begin_phase(self._model)
+        sources = phase.sources()
         if done == phase.epochs or (done and progress.stopped):
             self._restore_end()
         else:
-            self._train(phase, run, done)
+            self._train(phase, sources, run, done)
+        run.end_phase()
+        if self._task.measure_statistics:
+            self._measure_statistics(phase, sources)
 
     def _restore_end(self) -> None:
         """Brings the model to the end of a phase that was finished."""
@@ -116,20 +126,15 @@ class PhaseRunner:
         # As Keras at the end of a fit: averages become the weights.
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
-    def _train(self, phase: Phase, run, done: int) -> None:
+    def _train(self, phase: Phase, sources: list, run, done: int) -> None:
         model, task = self._model, self._task
-        if done:
-            self._backup.restore_phase_start(model)
-        else:
-            self._backup.begin_phase(model)
         model.use_objective(phase.objective)
-        seed = (task.seed, len(model.heads), self._index)
         model.gradient_noise.seed.assign(
             [task.seed, len(model.heads) * _PHASES_A_TASK + self._index]
         )
         model.restart_optimizer()
         self._rate.restart()
-        batches, steps = self._batches(phase, seed, done)
+        batches, steps = self._batches(phase, sources, done)
         if done:
             self._backup.restore_epoch(model)
             self._rate.factor = self._progress.factor
@@ -143,28 +148,49 @@ class PhaseRunner:
             **self._options,
         )
 
-    def _batches(self, phase: Phase, seed: tuple, first_epoch: int):
+    def _batches(self, phase: Phase, sources: list, first_epoch: int):
         """Returns batches of the phase's sources, and the steps per epoch."""
+        columns = {}
+        if phase.objective.needs_teacher:
+            columns["teacher_logits"] = self._model.teacher_logits
+        return self._mixed(
+            phase,
+            sources,
+            self._augment_of(phase),
+            columns=columns,
+            first_epoch=first_epoch,
+        )
+
+    def _augment_of(self, phase: Phase):
+        return self._task.augment if phase.augmented else None
+
+    def _mixed(self, phase: Phase, sources: list, augment, **options):
+        """Returns endless batches, and the steps per epoch.
+
+        Where a part of the network is frozen, its outputs take the place of
+        images, but for `copies=0`.
+        """
         model, task = self._model, self._task
-        sources = phase.sources()
-        augment = task.augment if phase.augmented else None
-        copies = 1 if augment is None else phase.copies
+        copies = 1 if self._augment_of(phase) is None else phase.copies
         if model.network.has_frozen_part and copies:
             sources = [task.cached(source, copies) for source in sources]
             augment = None
-        columns = {}
-        if phase.objective.needs_teacher:
-            columns["teacher_logits"] = model.teacher_logits
         return training_batches(
             sources,
             self._to_trained_units,
             batch_size=task.batch_size,
             augment=augment,
-            columns=columns,
-            seed=seed,
-            first_epoch=first_epoch,
+            seed=(task.seed, len(model.heads), self._index),
             cache_bytes=task.cache_bytes,
             replicas=model.distribute_strategy.num_replicas_in_sync,
+            **options,
+        )
+
+    def _measure_statistics(self, phase: Phase, sources: list) -> None:
+        """Measures those of batch normalisation on images as they are."""
+        batches, steps = self._mixed(phase, sources, augment=None)
+        self._model.measure_statistics(
+            columns for columns, _ in batches.take(steps)
         )
 
     def _to_trained_units(self, labels):

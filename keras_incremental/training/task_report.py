@@ -73,6 +73,15 @@ class TaskReport:
         """Accuracy on new classes after the task."""
         return self._accuracy(self.accuracy_by_class, self.new_names)
 
+    def to_json(self) -> dict:
+        """Returns the report as JSON types, its accuracies included."""
+        return {
+            **dataclasses.asdict(self),
+            "old_accuracy_before": self.old_accuracy_before,
+            "old_accuracy": self.old_accuracy,
+            "new_accuracy": self.new_accuracy,
+        }
+
     def _accuracy(
         self, by_class: Mapping[str, float] | None, names: Iterable[str]
     ) -> float | None:

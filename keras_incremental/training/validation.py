@@ -39,11 +39,13 @@ class ValidationData:
 
     Attributes:
         is_there: whether there is data that can be read more than once.
+        before: what `count_hits` returned before the task.
     """
 
     def __init__(self, request: FitRequest):
         self._data = request.options.get("validation_data")
         self._steps = request.options.get("validation_steps")
+        self.before = ClassCounts({}, {})
         self.is_there = isinstance(
             self._data, (tuple, list, tf.data.Dataset, keras.utils.PyDataset)
         )

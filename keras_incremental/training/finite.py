@@ -1,0 +1,58 @@
+"""Ends a task that would leave something that is not a finite number."""
+
+import math
+
+import numpy as np
+
+from keras_incremental.methods import TaskStep
+from keras_incremental.models import IncrementalClassifier, not_finite
+
+_MOST_IMAGES = 256
+
+
+def check_finite(
+    model: IncrementalClassifier, where: str, loss: float = 0.0
+) -> None:
+    """Refuses weights, or a loss, that are not finite.
+
+    Args:
+        model: the classifier, while it learns a task.
+        where: the phase and the epoch, for the message.
+        loss: the mean of an epoch.
+
+    Raises:
+        ValueError: with what is not finite, so that the task is undone.
+    """
+    if not math.isfinite(loss):
+        raise _error(where, f"the loss is {loss}")
+    if bad := not_finite(model.state_variables()):
+        raise _error(where, f"{len(bad)} weights, {bad[:3]} among them, are")
+
+
+def check_scores(task: TaskStep) -> None:
+    """Refuses a model whose scores are not finite, at the end of a task.
+
+    It looks at up to 256 exemplars, or new images where there is no memory.
+
+    Raises:
+        ValueError: so that the task is undone.
+    """
+    check_finite(task.model, "at its end")
+    samples = task.memory.samples() if task.memory else task.samples
+    chosen = np.linspace(0, len(samples) - 1, _MOST_IMAGES, dtype=int)
+    images = samples.take(np.unique(chosen))
+    if not all(map(_is_finite, task.model.logits_and_scores(images))):
+        raise _error("at its end", "logits or scores of images are")
+
+
+def _is_finite(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all())
+
+
+def _error(where: str, what: str) -> ValueError:
+    is_not = "" if what.startswith("the loss") else " not finite"
+    return ValueError(
+        f"The task is undone, {where}: {what}{is_not}. Model and memory are "
+        "what they were before. A lower learning rate, "
+        "optimizer.clipnorm=1.0, or images without extreme values may help."
+    )
