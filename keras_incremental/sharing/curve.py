@@ -7,6 +7,7 @@ import pathlib
 import textwrap
 
 from keras_incremental.cost import CostReport
+from keras_incremental.cost.table import aligned
 from keras_incremental.files import atomic_write
 from keras_incremental.sharing import plots
 
@@ -116,26 +117,18 @@ class SharingCurve:
             "points."
         )
 
-    def table(self) -> str:
+    def __str__(self) -> str:
         """Returns an aligned table for the terminal, and the choice."""
         columns = [[name, *map(cell, self.points)] for name, cell in _COLUMNS]
         losses = [f"{100 * self._loss(point):z.1f}" for point in self.points]
         columns.insert(3, ["lost", *losses])
-        widths = [max(map(len, column)) for column in columns]
-        lines = []
-        for name, *cells in zip(*columns, strict=True):
-            padded = map(str.rjust, cells, widths[1:])
-            lines.append("  ".join([name.ljust(widths[0]), *padded]))
         choice = textwrap.wrap(
             self._choice(),
             _LINE,
             break_long_words=False,
             break_on_hyphens=False,
         )
-        return "\n".join([*lines, "", _LEGEND, "", *choice])
-
-    def __str__(self) -> str:
-        return self.table()
+        return "\n".join([*aligned(columns), "", _LEGEND, "", *choice])
 
     def to_dict(self) -> dict:
         """Returns all figures as JSON types."""

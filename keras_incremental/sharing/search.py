@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,7 +56,6 @@ def search(
     memory: ExemplarMemory | None = None,
     augment=None,
     seed: int = 0,
-    macs: Mapping | None = None,
     verbose: int | str = "auto",
     train: Callable = fit_tasks,
 ) -> SharingCurve:
@@ -86,7 +85,6 @@ def search(
             a copy. `None`: no calibration.
         augment: As for `IncrementalCallback`.
         seed: As for `IncrementalCallback`.
-        macs: As for `keras_incremental.cost.report`.
         verbose: As in Keras' `fit`.
         train: `function(model, tasks, incremental, epochs=, batch_size=,
             verbose=)` that adds the tasks to the model of one point and
@@ -130,7 +128,7 @@ def search(
             verbose=verbose,
         )
         seconds = time.perf_counter() - started
-        cost_report = _cost(candidate, batch_size, augment, method, macs)
+        cost_report = _cost(candidate, batch_size, augment, method)
         found.append(_point(candidate, tasks, reports, seconds, cost_report))
     return SharingCurve(tuple(found), tolerance)
 
@@ -192,11 +190,10 @@ def _accuracies(model, last_task: Task, new_tasks: int) -> dict:
     }
 
 
-def _cost(model, batch_size, augment, method, macs) -> cost.CostReport:
+def _cost(model, batch_size, augment, method) -> cost.CostReport:
     return cost.report(
         model,
         batch_size=batch_size,
-        macs=macs,
         measure=False,
         trunk_cached=augment is None or method.copies > 0,
     )

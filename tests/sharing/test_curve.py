@@ -268,7 +268,7 @@ def test_table_is_aligned_and_no_wider_than_100_columns(
         "long": lambda: long_curve(make_curve, costs),
         "nothing chosen": lambda: make_curve(0.8, 0.7, tolerance=0),
     }[kind]()
-    text = curve.table()
+    text = str(curve)
     assert max(map(len, text.splitlines())) <= 100
     rows = text.split("\n\n")[0].splitlines()
     assert len(rows) == 1 + len(curve.points)
@@ -285,11 +285,6 @@ def test_table_is_aligned_and_no_wider_than_100_columns(
 def test_long_names_are_cut_in_the_table(make_curve, costs):
     rows, _ = table_of(long_curve(make_curve, costs))
     assert {row["branch at"] for row in rows} == {LONG[:20]}
-
-
-def test_str_is_the_table(make_curve):
-    curve = make_curve(0.8, 0.75)
-    assert str(curve) == curve.table()
 
 
 @pytest.mark.parametrize(
@@ -318,14 +313,14 @@ def test_str_is_the_table(make_curve):
 def test_table_ends_with_the_choice(
     make_curve, accuracies, tolerance, expected
 ):
-    text = make_curve(*accuracies, tolerance=tolerance).table()
+    text = str(make_curve(*accuracies, tolerance=tolerance))
     choice = text.split("\n\n")[-1]
     assert " ".join(choice.splitlines()) == expected
 
 
 def test_table_without_a_choice_says_why(make_curve):
     curve = make_curve(0.9, 0.7, 0.6)
-    text = curve.table()
+    text = str(curve)
     with pytest.raises(ValueError, match="nearest") as no:
         _ = curve.chosen
     assert " ".join(text.split("\n\n")[-1].splitlines()) == str(no.value)
