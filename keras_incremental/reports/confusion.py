@@ -95,20 +95,16 @@ def _row_shares(matrix):
 def _name_classes(axes, class_names):
     step = -(-len(class_names) // _MAX_NAMES)
     positions = range(0, len(class_names), step)
-    names = [_short(class_names[position]) for position in positions]
+    names = [
+        plots.shortened(class_names[position], _MAX_NAME_LENGTH)
+        for position in positions
+    ]
     size = "medium" if len(class_names) <= 20 else "x-small"
     axes.set_xticks(positions, names, rotation=90, fontsize=size)
     axes.set_yticks(positions, names, fontsize=size)
     named = "" if step == 1 else f" (one in {step} is named)"
     axes.set_xlabel(f"predicted class{named}")
     axes.set_ylabel("true class, in order of arrival")
-
-
-def _short(name):
-    text = str(name)
-    if len(text) > _MAX_NAME_LENGTH:
-        text = text[: _MAX_NAME_LENGTH - 1] + "…"
-    return plots.literal(text)
 
 
 def _write_numbers(axes, shares):

@@ -30,3 +30,11 @@ def save(picture, path):
 def literal(text):
     """`text` such that matplotlib does not read `$` as mathematics."""
     return str(text).replace("$", r"\$")
+
+
+def shortened(text, length):
+    """At most `length` characters of `text`, as `literal`."""
+    text = str(text)
+    if len(text) > length:
+        text = text[: length - 1] + "…"
+    return literal(text)

@@ -6,15 +6,16 @@ import math
 import pathlib
 import textwrap
 
+from matplotlib import ticker
+
 from keras_incremental.cost import CostReport
 from keras_incremental.cost.table import aligned
 from keras_incremental.files import atomic_write
 from keras_incremental.sharing import plots
 
-_LONGEST_NAME = 20
+_LONGEST_NAME = 19
 _LINE = 80
 _ROUNDING = 1e-9
-_UNITS = (("G", 1e9), ("M", 1e6), ("k", 1e3))
 _COLUMNS = (
     ("branch at", lambda p: str(p.branch_at)[:_LONGEST_NAME]),
     ("shared", lambda p: f"{100 * p.layers:.0f} %"),
@@ -108,12 +109,13 @@ class SharingCurve:
                 "The search tried no sharing alone; expected points above 0."
             )
         nearest = max(shared, key=lambda point: point.task_aware_accuracy)
+        least = math.ceil(1e4 * (self._loss(nearest) - _ROUNDING)) / 1e4
         raise ValueError(
             f"No branch point is within tolerance={self.tolerance:g} of "
             f"{self.points[0].task_aware_accuracy:.4f}, the accuracy without "
             f"sharing. The nearest is {nearest.branch_at!r} with "
             f"{nearest.task_aware_accuracy:.4f}: allow a tolerance of "
-            f"{_rounded_up(self._loss(nearest))}, train longer, or try earlier "
+            f"{least:.4f}, train longer, or try earlier "
             "points."
         )
 
@@ -137,11 +139,7 @@ class SharingCurve:
             "chosen": self._chosen_or_none(),
             "points": [
                 {
-                    **{
-                        field.name: getattr(point, field.name)
-                        for field in dataclasses.fields(point)
-                        if field.name != "cost"
-                    },
+                    **dataclasses.asdict(point),
                     "similarity": list(point.similarity),
                     "cost": point.cost.to_dict(),
                 }
@@ -191,28 +189,8 @@ def _calibrated(point: SharingPoint) -> str:
 
 
 def _added(point: SharingPoint) -> str:
-    return _three_digits(sum(row.parameters for row in point.cost.rows[1:]))
-
-
-def _three_digits(count: int) -> str:
-    """A number of parameters, in three digits from ten thousand on.
-
-    >>> _three_digits(2998), _three_digits(463_504), _three_digits(55_882_560)
-    ('2,998', '464k', '55.9M')
-    """
-    if count < 10_000:
-        return f"{count:,}"
-    suffix, size = next(unit for unit in _UNITS if count >= 0.9995 * unit[1])
-    return f"{count / size:.3g}{suffix}"
-
-
-def _rounded_up(loss: float) -> str:
-    """A tolerance of four decimals that is no less than the loss.
-
-    >>> _rounded_up(0.02341), _rounded_up(0.05)
-    ('0.0235', '0.0500')
-    """
-    return f"{math.ceil(1e4 * (loss - _ROUNDING)) / 1e4:.4f}"
+    added = sum(row.parameters for row in point.cost.rows[1:])
+    return ticker.EngFormatter(places=1, sep="")(added)
 
 
 def _branch_ratio(point: SharingPoint, quantity: str) -> float:

@@ -97,12 +97,12 @@ def search(
     Raises:
         TypeError, ValueError: at once, for a model without classes or with
             branches, for tasks or a memory that do not go with it, for points
-            that are not legal or leave no layer to thin, for a bad tolerance.
+            that are not legal or leave no layer to thin.
     """
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     points = [points] if isinstance(points, (str, float)) else points
     method = PartialSharing() if method is None else method
-    _check(model, tasks, tolerance, method, memory)
+    _check(model)
     candidates = _candidates(model, points)
     methods = [_method_at(candidate, method) for candidate in candidates]
     for candidate, method_at in zip(candidates, methods, strict=True):
@@ -199,12 +199,7 @@ def _cost(model, batch_size, augment, method) -> cost.CostReport:
     )
 
 
-def _check(model, tasks, tolerance, method, memory) -> None:
-    if not isinstance(model, IncrementalClassifier):
-        raise TypeError(
-            f"model is a {type(model).__name__}; expected an "
-            "IncrementalClassifier that knows the base classes."
-        )
+def _check(model) -> None:
     is_base = isinstance(model.network, SingleNetwork)
     if not model.num_classes or not is_base or not model.compiled:
         raise ValueError(
@@ -212,22 +207,6 @@ def _check(model, tasks, tolerance, method, memory) -> None:
             f"has no branches; this one knows {model.num_classes} classes, "
             f"has {'no' if is_base else 'some'} branches, and is "
             f"{'' if model.compiled else 'not '}compiled."
-        )
-    if not isinstance(method, PartialSharing):
-        raise TypeError(
-            f"method is a {type(method).__name__}; expected PartialSharing."
-        )
-    if not tasks:
-        raise ValueError("search got no tasks; expected one or more.")
-    if not 0 <= tolerance < 1:
-        raise ValueError(
-            f"tolerance={tolerance}; expected an accuracy in [0, 1), such as "
-            "0.01 for one point in a hundred."
-        )
-    if method.calibrate and memory is None:
-        raise ValueError(
-            "search got PartialSharing(calibrate=True) and no memory. Pass "
-            "memory=, the exemplars of the base classes."
         )
 
 
