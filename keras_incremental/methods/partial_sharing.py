@@ -97,7 +97,9 @@ class PartialSharing(Method):
                 "calibrate out."
             )
         if self.width < 1:
-            clone_network(network.tail, self.width)  # refuses what is too thin
+            clone_network(
+                network.tail, self.width
+            )  # refuses what it cannot thin
 
     def grow(self, task: TaskStep) -> None:
         model = task.model

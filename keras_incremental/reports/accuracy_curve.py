@@ -133,7 +133,8 @@ def _label_axes(axes, runs):
     seen = sorted({x for line in axes.lines for x in line.get_xdata()})
     span = seen[-1] - seen[0]
     margin = 0.06 * span or 0.5 * seen[-1]
-    axes.xaxis.set_major_locator(ticker.FixedLocator(seen, nbins=_MAX_TICKS))
+    step = -(-len(seen) // _MAX_TICKS)
+    axes.set_xticks(seen[::-1][::step][::-1])
     axes.set_xlim(seen[0] - margin, seen[-1] + margin)
     axes.set_ylim(0, 1.05)
     axes.yaxis.set_major_locator(ticker.MultipleLocator(0.1))

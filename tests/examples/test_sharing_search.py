@@ -241,10 +241,6 @@ REFUSED = {
         ["--memory=3", "--demo_classes=1"],
         "Use capacity >= 4",
     ),
-    "width too small where nothing is shared": (
-        ["--width=0.01", "--points=1"],
-        r"width=0.01.*Use a width of at least",
-    ),
     "no data": (["--dataset=cifar1000"], "no data set 'cifar1000'"),
 }
 

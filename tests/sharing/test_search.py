@@ -556,6 +556,23 @@ def test_wrong_arguments_are_refused(case, scenario, base, never_fit):
         sharing.search(base[0], scenario[1], **{"points": (), **options})
 
 
+def test_a_point_where_no_layer_can_be_thinned_is_refused(scenario, never_fit):
+    del never_fit
+    network = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            layers.Conv2D(4, 3, name="only"),
+            layers.BatchNormalization(),
+            layers.GlobalAveragePooling2D(),
+        ]
+    )
+    model = compiled(network)
+    model.add_classes(scenario[0].labels)
+    method = ki.PartialSharing(width=0.5)
+    with pytest.raises(ValueError, match=r"width=0.5.*can be thinned"):
+        sharing.search(model, scenario[1], ["only"], method=method)
+
+
 TASKS = {
     "known to the model": ([0], r"Task 0 .*knows already"),
     "twice": ([1, 1], r"Task 1 .*knows already"),
