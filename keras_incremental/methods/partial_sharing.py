@@ -97,9 +97,8 @@ class PartialSharing(Method):
                 "calibrate out."
             )
         if self.width < 1:
-            clone_network(
-                network.tail, self.width
-            )  # refuses what it cannot thin
+            # Refuses a network that has no layer to thin.
+            clone_network(network.tail, self.width)
 
     def grow(self, task: TaskStep) -> None:
         model = task.model
