@@ -7,6 +7,10 @@ the versions that are there. `docs/serving.md` has the server's side.
 """
 
 from keras_incremental.export.gate import Gate
-from keras_incremental.export.publishing import check_publication, publish
+from keras_incremental.export.publishing import (
+    check_publication,
+    publish,
+    published_version,
+)
 
-__all__ = ["Gate", "check_publication", "publish"]
+__all__ = ["Gate", "check_publication", "publish", "published_version"]

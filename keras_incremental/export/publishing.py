@@ -1,20 +1,24 @@
 """Writing a model as the next version of a served one."""
 
+import hashlib
+import json
 import warnings
 
-import numpy as np
+import keras
 import tensorflow as tf
 
 from keras_incremental.export import saved_model, version_folders
 from keras_incremental.export.precision import in_float32
 from keras_incremental.export.signatures import signatures
-from keras_incremental.models import IncrementalClassifier
+from keras_incremental.models import IncrementalClassifier, not_finite
 from keras_incremental.scenarios.image_files import as_size
 
 KEEP = 5
 
 
-def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
+def publish(
+    model, base, keep=KEEP, image_size=None, as_float32=True, report=None
+):
     """Writes a model as `base/<next version>/` for TensorFlow Serving.
 
     The version is written under a name that a server ignores, flushed to
@@ -57,14 +61,16 @@ def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
         as_float32: whether a model trained in mixed precision is served in
             float32 throughout, or computes as it was trained. Probabilities
             are float32 in any case.
+        report: what to tell of the version, JSON types, such as
+            `TaskReport.to_json()`; it is written to `assets.extra/report.json`.
 
     Returns:
         `pathlib.Path` of the version's folder.
 
     Raises:
-        TypeError: if `model` is no `IncrementalClassifier`, or another
-            argument is of a wrong type.
-        ValueError: if the model knows no classes, a name has a line break,
+        TypeError: if `model` is no `IncrementalClassifier`.
+        ValueError: if the model knows no classes or has weights that are not
+            finite, a name has a line break,
             `keep` is below 1, `base` is a version or not local, or the size of
             images is not known or not the model's.
         OSError: if `base` cannot be written.
@@ -79,7 +85,12 @@ def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
            'variables'])
     """
     _check_model(model)
-    _check_keep(keep)
+    fingerprint = fingerprint_of(model)
+    if keep is not None and keep < 1:
+        raise ValueError(
+            f"keep={keep} would delete the version just written. Use 1 or "
+            "more, or None for all."
+        )
     base, shape = check_publication(
         base, model.class_names, model.input_shape[1:], image_size
     )
@@ -89,13 +100,50 @@ def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
     try:
         version = version_folders.add(
             base,
-            lambda folder: saved_model.write(functions, names, shape, folder),
+            lambda folder: saved_model.write(
+                functions, names, shape, folder, fingerprint, report
+            ),
         )
     except (OSError, tf.errors.OpError) as error:
         raise _as_os_error(error, base) from error
     if keep is not None:
         _prune(base, keep, version)
     return version
+
+
+def published_version(model, base):
+    """Returns the newest version in a folder that holds just this model.
+
+    Args:
+        model, base: as for `publish`.
+
+    Returns:
+        `pathlib.Path` of its folder, or `None`.
+    """
+    base, fingerprint = (
+        version_folders.checked_base(base),
+        fingerprint_of(model),
+    )
+    for version in reversed(version_folders.written_here(base)):
+        if saved_model.read_record(version).get("fingerprint") == fingerprint:
+            return version
+    return None
+
+
+def fingerprint_of(model):
+    """Returns a SHA-256 of the classes and weights of a model, in hexadecimal.
+
+    >>> import keras_incremental as ki
+    >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+    >>> before = fingerprint_of(model)
+    >>> model.add_classes(["cat"])
+    >>> fingerprint_of(model) == before
+    False
+    """
+    content = hashlib.sha256(json.dumps(model.structure()).encode())
+    for variable in model.state_variables():
+        content.update(keras.ops.convert_to_numpy(variable).tobytes())
+    return content.hexdigest()
 
 
 def check_publication(base, class_names, input_shape, image_size=None):
@@ -111,7 +159,7 @@ def check_publication(base, class_names, input_shape, image_size=None):
         with the size that encoded images get.
 
     Raises:
-        TypeError, ValueError, OSError: as `publish`.
+        ValueError, OSError: as `publish`.
 
     >>> check_publication("served/digits", ["zero", "one"], (8, 8, 1))[1]
     (8, 8, 1)
@@ -140,19 +188,11 @@ def _check_model(model):
             "Teach it by a fit with an IncrementalCallback, or call "
             "add_classes(labels)."
         )
-
-
-def _check_keep(keep):
-    if keep is None:
-        return
-    if isinstance(keep, bool) or not isinstance(keep, (int, np.integer)):
-        raise TypeError(
-            f"keep={keep!r}; expected a number of versions, or None for all."
-        )
-    if keep < 1:
+    if bad := not_finite(model.state_variables()):
         raise ValueError(
-            f"keep={keep} would delete the version just written. Use 1 or "
-            "more, or None for all."
+            f"{len(bad)} weights of the model are not finite, {bad[:3]} among "
+            "them, so that its answers would not be. Publish the model as it "
+            "was before its training went wrong."
         )
 
 

@@ -8,9 +8,10 @@ from keras_incremental.export import warm_up
 from keras_incremental.export.version_folders import MARKER
 
 FORMAT_VERSION = 1
+REPORT = MARKER.with_name("report.json")
 
 
-def write(functions, class_names, shape, folder):
+def write(functions, class_names, shape, folder, fingerprint, report=None):
     """Writes the functions of a model into an empty folder.
 
     Args:
@@ -19,6 +20,8 @@ def write(functions, class_names, shape, folder):
         class_names: in the model's order.
         shape: Shape of one raw input, with the size that encoded images get.
         folder: `pathlib.Path`.
+        fingerprint: tells the model from others; text.
+        report: what to tell of the version, JSON types, or `None`.
     """
     module = tf.Module()
     # Not the model, but what the signatures read: no optimizer, no teacher,
@@ -37,8 +40,24 @@ def write(functions, class_names, shape, folder):
         "".join(f"{name}\n" for name in class_names),
     )
     warm_up.write(functions, shape, folder / "assets.extra")
-    record = {"format_version": FORMAT_VERSION, "classes": len(class_names)}
+    record = {
+        "format_version": FORMAT_VERSION,
+        "classes": len(class_names),
+        "fingerprint": fingerprint,
+    }
     _write_text(folder / MARKER, json.dumps(record) + "\n")
+    if report is not None:
+        text = json.dumps(report, indent=1, ensure_ascii=False)
+        _write_text(folder / REPORT, text + "\n")
+
+
+def read_record(version):
+    """Returns what `write` noted about a version; `{}` if it cannot be read."""
+    try:
+        record = json.loads((version / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _mark_for_classify(folder):

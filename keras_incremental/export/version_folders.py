@@ -32,14 +32,9 @@ def checked_base(base):
     """Returns the folder of versions as a path, which need not exist yet.
 
     Raises:
-        TypeError: if `base` is not a path.
         ValueError: if it is empty, not local, or a version itself.
         NotADirectoryError: if it is a file.
     """
-    if not isinstance(base, (str, os.PathLike)):
-        raise TypeError(
-            f"base={base!r}; expected the path of the served model's folder."
-        )
     text = os.fspath(base)
     if not text:
         raise ValueError("base is empty; expected a folder, 'serving/my_model'")
@@ -96,7 +91,7 @@ def prune(base, keep):
     Also deletes what killed processes have left behind: versions half
     deleted, and versions half written a day ago or more.
     """
-    for version in _written_here(base)[:-keep]:
+    for version in written_here(base)[:-keep]:
         # Another process may be deleting it as well.
         with contextlib.suppress(FileNotFoundError):
             version.rename(base / f"{_OLD}{uuid.uuid4().hex}")
@@ -131,8 +126,10 @@ def _next_number(base):
     return max(highest, 0) + 1
 
 
-def _written_here(base):
+def written_here(base):
     """Returns the versions that hold the marker, oldest first."""
+    if not base.is_dir():
+        return []
     versions = [
         path
         for path in base.iterdir()

@@ -46,9 +46,7 @@ class MultiPhaseCallbackList(keras.callbacks.CallbackList):
 
     @property
     def _comparing(self) -> list[keras.callbacks.Callback]:
-        return [
-            item for item in self.callbacks if isinstance(item, _COMPARING)
-        ]
+        return [item for item in self.callbacks if isinstance(item, _COMPARING)]
 
     def expect_steps(self, steps: int) -> None:
         """Tells callbacks how many steps the next epochs have."""

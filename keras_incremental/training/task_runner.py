@@ -59,7 +59,9 @@ def run_task(
             check_scores(task)
             with clock.apart():
                 after = validation.count_hits(model)
-            report = _report(task, phases.epochs, clock, validation.before, after)
+            report = _report(
+                task, phases.epochs, clock, validation.before, after
+            )
             backup.finish_task(model, memory, report)
     except BaseException:
         backup.fail_task()
