@@ -46,8 +46,8 @@ def published(model, tmp_path_factory):
 def instant(monkeypatch):
     """Has `publish` write a marker instead of a whole SavedModel."""
 
-    def write(functions, names, shape, folder):
-        del functions, names, shape
+    def write(functions, names, shape, folder, *notes):
+        del functions, names, shape, notes
         (folder / MARKER).parent.mkdir()
         (folder / MARKER).write_text("{}")
 
