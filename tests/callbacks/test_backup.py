@@ -379,7 +379,7 @@ def test_exemplars_come_back_as_they_were_stored(
             *map(storage.to_bytes, theirs.rows)
         ]
     other = start("eeil", tmp_path)
-    with pytest.raises(ValueError, match=r"memory was .*Storage.*RawStorage"):
+    with pytest.raises(ValueError, match=r"memory .*Storage.*RawStorage"):
         other(data, tasks=TASKS[:1], epochs=1)
 
 
@@ -392,7 +392,7 @@ def test_cut_off_while_the_memory_or_the_backup_is_written(
 
     target = {
         "memory": (ki.ExemplarMemory, "update"),
-        "backup": (ki.callbacks.backup.BackupFolder, "commit"),
+        "backup": (ki.training.backup.BackupFolder, "commit"),
     }[failing]
     whole, _ = start.straight("eeil", data)
     cut = start("eeil", tmp_path / "cut")
@@ -418,7 +418,7 @@ def test_a_failed_task_starts_anew_in_the_same_process(start, data, tmp_path):
 def test_a_task_that_cannot_be_backed_up_is_undone(
     start, data, tmp_path, monkeypatch
 ):
-    commit = ki.callbacks.backup.BackupFolder.commit
+    commit = ki.training.backup.BackupFolder.commit
 
     def full(folder, record, blobs):
         if record["progress"] is None:  # the end of a task
@@ -430,7 +430,7 @@ def test_a_task_that_cannot_be_backed_up_is_undone(
     run(data, tasks=TASKS[:1])
     before = run.state()
     with monkeypatch.context() as patch, pytest.raises(OSError, match="space"):
-        patch.setattr(ki.callbacks.backup.BackupFolder, "commit", full)
+        patch.setattr(ki.training.backup.BackupFolder, "commit", full)
         run(data, tasks=TASKS[1:])
     assert run.state() == before
     assert len(run.callback.reports) == 1
