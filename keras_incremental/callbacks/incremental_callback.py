@@ -159,10 +159,10 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     def on_train_begin(self, logs=None):
         raise TypeError(
-            f"An IncrementalCallback runs in the fit of a {type(self.model)}; "
-            "expected that of a keras_incremental.IncrementalClassifier, "
-            "IncrementalClassifier(backbone).fit(..., callbacks=[incremental]),"
-            " and no CallbackList around it."
+            f"IncrementalCallback got a {type(self.model).__name__}; it works "
+            "in the fit of a keras_incremental.IncrementalClassifier alone, and "
+            "not within another callback. Pass callbacks=[incremental, ...] to "
+            "IncrementalClassifier(backbone).fit."
         )
 
     # The backup.
