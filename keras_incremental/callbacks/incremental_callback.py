@@ -160,8 +160,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def on_train_begin(self, logs=None):
         raise TypeError(
             f"IncrementalCallback got a {type(self.model).__name__}; it works "
-            "in the fit of a keras_incremental.IncrementalClassifier alone, and "
-            "not within another callback. Pass callbacks=[incremental, ...] to "
+            "in the fit of a keras_incremental.IncrementalClassifier alone, "
+            "and not within another callback. Pass callbacks=[incremental, ...] to "
             "IncrementalClassifier(backbone).fit."
         )
 
