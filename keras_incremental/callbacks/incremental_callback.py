@@ -161,8 +161,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         raise TypeError(
             f"IncrementalCallback got a {type(self.model).__name__}; it works "
             "in the fit of a keras_incremental.IncrementalClassifier alone, "
-            "and not within another callback. Pass callbacks=[incremental, ...] to "
-            "IncrementalClassifier(backbone).fit."
+            "and not within another callback. Pass callbacks=[incremental, "
+            "...] to IncrementalClassifier(backbone).fit."
         )
 
     # The backup.
