@@ -10,7 +10,7 @@ made before any new class arrives. All flags of train.py apply; --branch_at is
 where train.py would cut, and is tried as well.
 
 The output folder gets search.json, search.png, search.txt, base.keras, and
-cost.txt, cost.json and cost.png of the chosen point.
+cost.txt and cost.json of the chosen point.
 """
 
 # ruff: noqa: I001  (train.py sets what TensorFlow reads when it is imported)
@@ -105,7 +105,6 @@ def write(curve, model, output_dir: pathlib.Path) -> None:
     except ValueError:
         return  # the table says which point came nearest
     cost.save(output_dir / "cost.json")
-    cost.plot(output_dir / "cost.png")
     (output_dir / "cost.txt").write_text(f"{cost}\n", encoding="utf-8")
 
 

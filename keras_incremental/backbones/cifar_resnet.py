@@ -20,9 +20,6 @@ class ZeroPadShortcut(keras.layers.Layer):
     Input shape: `(batch, h, w, c)`.
     Output shape: `(batch, ceil(h / strides), ceil(w / strides), filters)`.
 
-    Raises:
-        ValueError: when built, if the input has more than `filters` channels.
-
     >>> ZeroPadShortcut(3, strides=2)(keras.ops.ones((1, 4, 4, 2))).shape
     TensorShape([1, 2, 2, 3])
     """
@@ -32,14 +29,6 @@ class ZeroPadShortcut(keras.layers.Layer):
         self.filters = filters
         self.strides = strides
 
-    def build(self, input_shape):
-        if input_shape[-1] > self.filters:
-            raise ValueError(
-                f"filters={self.filters} is less than the {input_shape[-1]} "
-                "channels of the input; this shortcut only adds channels. "
-                f"Use filters >= {input_shape[-1]}."
-            )
-
     def call(self, x):
         # Means of single pixels: TensorFlow slices in steps far more slowly.
         x = ops.average_pool(
@@ -47,14 +36,6 @@ class ZeroPadShortcut(keras.layers.Layer):
         )
         added = self.filters - x.shape[-1]
         return ops.pad(x, [[0, 0], [0, 0], [0, 0], [0, added]])
-
-    def compute_output_shape(self, input_shape):
-        batch, height, width, _ = input_shape
-        kept = [
-            None if size is None else -(-size // self.strides)
-            for size in (height, width)
-        ]
-        return (batch, *kept, self.filters)
 
     def get_config(self):
         return {

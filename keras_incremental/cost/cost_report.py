@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 
-from keras_incremental.cost import chart, table
+from keras_incremental.cost import table
 from keras_incremental.cost.energy import EnergyConstants
 from keras_incremental.cost.part_cost import QUANTITIES, PartCost, ratio
 from keras_incremental.files import atomic_write
@@ -53,7 +53,7 @@ class CostReport:
             for quantity in QUANTITIES
         }
 
-    def table(self) -> str:
+    def __str__(self) -> str:
         """Returns an aligned table of 80 columns for the terminal."""
         totals = ()
         if self.with_sharing is not None:
@@ -67,13 +67,12 @@ class CostReport:
         ]
         return "\n\n".join([self._title(), *blocks, self._notes()])
 
-    def __str__(self) -> str:
-        return self.table()
-
     def to_dict(self) -> dict:
         """Returns the report in plain JSON types; `ratios` included."""
-        return {**dataclasses.asdict(self), "rows": self._rows_as_dicts()} | {
-            "ratios": self.ratios
+        return {
+            **dataclasses.asdict(self),
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "ratios": self.ratios,
         }
 
     def save(self, path) -> pathlib.Path:
@@ -90,49 +89,11 @@ class CostReport:
             file.write(json.dumps(self.to_dict(), indent=1) + "\n")
         return path
 
-    def plot(self, path) -> pathlib.Path:
-        """Writes a chart of the totals with sharing against those without.
-
-        Args:
-            path: `str` or path-like; `.png`, `.svg` or `.pdf`.
-
-        Returns:
-            `pathlib.Path(path)`.
-
-        Raises:
-            ValueError: for another kind of file, or a model without a branch
-                point, which shares nothing.
-        """
-        if self.with_sharing is None:
-            raise ValueError(
-                "The model has no branch point, so there is no sharing to "
-                "draw. Make it with IncrementalClassifier(backbone, "
-                "branch_at=...), or read the table of this report."
-            )
-        return chart.plot_sharing(
-            self.rows,
-            self.with_sharing,
-            self.without_sharing,
-            self._headline(),
-            path,
-        )
-
-    def _rows_as_dicts(self) -> list[dict]:
-        return [dataclasses.asdict(row) for row in self.rows]
-
     def _title(self) -> str:
         batches = f"per image, batches of {self.batch_size}"
         if self.branch_at is None:
             return f"Cost of the network, {batches}"
         return f"Cost of sharing {_layers_before(self.branch_at)}, {batches}"
-
-    def _headline(self) -> str:
-        tasks = len(self.rows)
-        return (
-            f"Cost of {tasks} tasks that share "
-            f"{_layers_before(self.branch_at)},\nagainst {tasks} whole "
-            f"networks; per image, batches of {self.batch_size}"
-        )
 
     def _notes(self) -> str:
         constants = self.constants

@@ -30,17 +30,11 @@ outputs are kept.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import keras
 
-from keras_incremental.graphs.graph import Node
-from keras_incremental.graphs.operations import (
-    NodeOperations,
-    count_network,
-    count_node,
-)
-from keras_incremental.layers import ExpandableDense
+from keras_incremental.graphs.operations import NodeOperations, count_network
 
 # Reads of gradient, momentum and weight; writes of momentum and weight.
 _OPTIMIZER_ACCESSES = 5
@@ -58,39 +52,28 @@ class Work:
 
 
 def count_part(
-    network: keras.Model,
-    head_units: int | None = None,
-    macs: Mapping | None = None,
+    network: keras.Model, head_units: int | None = None
 ) -> tuple[NodeOperations, ...]:
     """Counts the layers of a network, and of a head on its features.
 
     Args:
         network: As for `graphs.count_network`.
-        head_units: units of the head, 1 or more, or None for no head.
-        macs: As for `graphs.count_network`.
+        head_units: units of the head in use, 1 or more, or None for no head.
 
     Returns:
         The operations of each node; each reads only nodes before it.
 
     Raises:
-        TypeError, ValueError: as `networks.operations.count_network`.
+        ValueError: as `graphs.count_network`.
 
     >>> network = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
     >>> [node.macs for node in count_part(network, head_units=10)]
     [0, 32, 40]
     """
-    operations = count_network(network, macs)
-    if head_units is None:
-        return operations
-    features = network.output_shape[-1]
-    head = Node(
-        ExpandableDense((head_units,), name="head"),
-        (len(operations) - 1,),
-        ((None, features),),
-        (None, head_units),
-        keras.KerasTensor((None, head_units)),
-    )
-    return (*operations, count_node(head))
+    if head_units is not None:
+        head = keras.layers.Dense(head_units, name="counted_head")
+        network = keras.Model(network.inputs[0], head(network.outputs[0]))
+    return count_network(network)
 
 
 def parameters(part: Iterable[NodeOperations]) -> int:

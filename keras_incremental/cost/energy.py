@@ -1,8 +1,6 @@
 """Energy of multiply-accumulates and of memory traffic."""
 
 import dataclasses
-import math
-import numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,10 +16,6 @@ class EnergyConstants:
         dram_32_bits: J of reading or writing 32 bits of DRAM.
         bytes_per_value: bytes of one weight or activation.
 
-    Raises:
-        ValueError: for a number that is negative or not finite, or values of
-            no bytes.
-
     >>> HOROWITZ_45NM.energy(macs=1e9, moved_bytes=1e6)  # J
     0.00476
     """
@@ -31,31 +25,10 @@ class EnergyConstants:
     dram_32_bits: float = 640e-12
     bytes_per_value: float = 4
 
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not _is_number(value) or value < 0:
-                raise ValueError(
-                    f"{field.name}={value!r}; expected a number, 0 or more."
-                )
-        if not self.bytes_per_value:
-            raise ValueError(
-                "bytes_per_value=0; expected the bytes of one value, such as "
-                "4 for 32-bit floats."
-            )
-
     def energy(self, macs: float, moved_bytes: float) -> float:
         """Returns J: `macs * (add + multiply) + bytes / 4 * dram_32_bits`."""
         arithmetic = macs * (self.add + self.multiply)
         return arithmetic + moved_bytes / 4 * self.dram_32_bits
-
-
-def _is_number(value) -> bool:
-    return (
-        isinstance(value, numbers.Real)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-    )
 
 
 HOROWITZ_45NM = EnergyConstants()

@@ -48,7 +48,6 @@ def part_cost(
     inference: Work,
     training: Work,
     constants: EnergyConstants,
-    seconds: tuple[float, float] | None = None,
 ) -> PartCost:
     """Turns counted work into bytes and energy.
 
@@ -58,7 +57,6 @@ def part_cost(
         inference: Work of inference for one image.
         training: Work of training for one image.
         constants: bytes of one value and energy of one operation.
-        seconds: measured, of inference and of training.
 
     >>> from keras_incremental.cost.energy import HOROWITZ_45NM
     >>> cost = part_cost("p", 10, Work(5, 7), Work(9, 8), HOROWITZ_45NM)
@@ -66,7 +64,6 @@ def part_cost(
     (40, 28, 9)
     """
     size = constants.bytes_per_value
-    inference_seconds, training_seconds = seconds or (None, None)
     return PartCost(
         name=name,
         parameters=parameters,
@@ -79,8 +76,6 @@ def part_cost(
         training_macs=training.macs,
         training_bytes=training.values * size,
         training_energy=constants.energy(training.macs, training.values * size),
-        inference_seconds=inference_seconds,
-        training_seconds=training_seconds,
     )
 
 

@@ -1,8 +1,7 @@
 """What sharing the first layers saves, counted and measured."""
 
 import dataclasses
-import numbers
-from collections.abc import Iterator, Mapping
+import functools
 
 import keras
 
@@ -34,7 +33,6 @@ def report(
     *,
     batch_size: int = 32,
     constants: EnergyConstants = HOROWITZ_45NM,
-    macs: Mapping | None = None,
     measure: bool = True,
     trunk_cached: bool = True,
 ) -> CostReport:
@@ -53,7 +51,7 @@ def report(
 
     Seconds are medians, in turns, on random images: of inference, and of
     training steps of clones, whole network and branch by branch. Branches of
-    equal shapes are timed once, and without sharing each task's network counts
+    equal counts are timed once, and without sharing each task's network counts
     the seconds of the base network. Nothing of the model changes. A branch's
     calibration, two numbers, is left out.
 
@@ -62,22 +60,18 @@ def report(
         batch_size: images of one batch: weights are read, and updated, once
             for them.
         constants: energy of one operation, bytes of one value.
-        macs: for layers of other kinds, a dict from a layer class, or a
-            layer's name, to a `function(layer, input_shapes, output_shape)`
-            that returns the multiply-accumulates of one image.
         measure: whether to measure seconds as well.
         trunk_cached: whether the shared layers' outputs are cached while a
             branch is trained. If not, each of its steps runs them forward.
 
     Returns:
-        A `CostReport`: `print` it, or `save` or `plot` it.
+        A `CostReport`: `print` it, or `save` it.
 
     Raises:
-        TypeError: if `model` is no such model, or another argument is of a
-            wrong type.
+        TypeError: if `model` is no such model.
         ValueError: for `batch_size` below 1, a model without classes, a
-            network whose input shape is not complete, or layers whose
-            multiply-accumulates are not known.
+            network whose input shape is not complete, or a layer that runs a
+            loop.
 
     >>> import keras_incremental as ki
     >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
@@ -86,38 +80,33 @@ def report(
     >>> cost.parameters, cost.inference_macs
     (56874, 903808)
     """
-    _check_arguments(batch_size, constants)
-    _check_model(model)
+    _check(model, batch_size)
+    base = model.network.base()
     with unchanged_random_state():
-        plan = _Plan(model, batch_size, constants, macs, trunk_cached)
-        return _fill(plan, _measure(plan) if measure else {})
-
-
-def _fill(plan: "_Plan", seconds: Mapping) -> CostReport:
-    base = _base_row(plan, seconds)
-    rows, totals = (base,), (None, None)
-    if plan.trunk is not None:
-        rows += tuple(_branch_rows(plan, seconds))
-        totals = (
-            total("total with sharing", rows),
-            total("total without sharing", [base, *_whole_rows(plan, base)]),
-        )
+        parts = _parts(model.network)
+        counter = _Counter(batch_size, constants)
+        trunk = None if trunk_cached else base.trunk
+        rows = _rows(counter, parts, trunk)
+        without = _rows_without_sharing(counter, parts)
+        if measure:
+            rows = _timed(rows, parts, base.trunk, trunk_cached, batch_size)
+            without = [_as_long_as(rows[0], row) for row in without]
+    shares = base.branch_at is not None
     return CostReport(
-        rows=rows,
-        with_sharing=totals[0],
-        without_sharing=totals[1],
-        branch_at=plan.branch_at,
-        batch_size=plan.batch_size,
-        constants=plan.constants,
-        trunk_cached=plan.trunk_cached,
+        rows=tuple(rows),
+        with_sharing=total("total with sharing", rows) if shares else None,
+        without_sharing=(
+            total("total without sharing", without) if shares else None
+        ),
+        branch_at=base.branch_at,
+        batch_size=batch_size,
+        constants=constants,
+        trunk_cached=trunk_cached,
     )
 
 
-# The parts of a model.
-
-
 @dataclasses.dataclass(frozen=True)
-class _Branch:
+class _Part:
     """A network to features and the head on them."""
 
     name: str
@@ -125,51 +114,20 @@ class _Branch:
     head: ExpandableDense
 
 
-class _Plan:
-    """The parts of a model and their operations."""
-
-    def __init__(self, model, batch_size, constants, macs, trunk_cached):
-        self.batch_size, self.constants = int(batch_size), constants
-        self.macs, self.trunk_cached = macs, bool(trunk_cached)
-        base = model.network.base()
-        self.branch_at = base.branch_at
-        self.whole = _Branch("network", base.backbone, base.head)
-        self.trunk, self.branches, self._counted = base.trunk, [], {}
-        if self.branch_at is not None:
-            self.branches = _later_branches(model.network)
-
-    def operations(self, branch: _Branch):
-        """The operations of a branch and its head."""
-        key = id(branch.network), branch.head.units
-        if key not in self._counted:
-            self._counted[key] = count_part(
-                branch.network, branch.head.units, self.macs
-            )
-        return self._counted[key]
-
-    def shape(self, branch: _Branch):
-        """Equal for branches that take equally long."""
-        anonymous = tuple(
-            dataclasses.replace(node, name="")
-            for node in self.operations(branch)
-        )
-        weights = tuple(tuple(w.shape) for w in branch.network.weights)
-        return anonymous, weights, branch.head.allocated
-
-    def work_before(self) -> Work:
-        """What one image of a branch's training takes before the branch."""
-        if self.trunk_cached:
-            return Work()
-        return inference(
-            count_part(self.trunk, macs=self.macs), self.batch_size
-        )
+def _parts(network: Network) -> list[_Part]:
+    """The base network, and where there is a branch point the branches."""
+    base = network.base()
+    if base.branch_at is None:
+        return [_Part("network", base.backbone, base.head)]
+    whole = _Part("base", base.backbone, base.head)
+    return [whole, *_later_branches(network)]
 
 
-def _later_branches(network: Network) -> list[_Branch]:
+def _later_branches(network: Network) -> list[_Part]:
     if network.base() is not network:
         parts = zip(network.networks[1:], network.branch_heads(), strict=True)
         return [
-            _Branch(f"branch {number}", later, head)
+            _Part(f"branch {number}", later, head)
             for number, (later, head) in enumerate(parts, start=1)
         ]
     latest = network.heads[-1]
@@ -177,108 +135,95 @@ def _later_branches(network: Network) -> list[_Branch]:
         (latest.stop - latest.start,), capacity=network.head.capacity
     )
     head.build(network.tail.output_shape)
-    return [_Branch(NEXT_BRANCH, network.tail, head)]
+    return [_Part(NEXT_BRANCH, network.tail, head)]
 
 
-# The rows.
+# Counted costs.
 
 
-def _cost_of(plan, branch, name, seconds, before=None) -> PartCost:
-    """The cost of a branch; `before`: what its training does before it."""
-    operations = plan.operations(branch)
-    trained = training(operations, plan.batch_size)
-    return part_cost(
-        name,
-        parameters(operations),
-        inference(operations, plan.batch_size),
-        trained if before is None else trained + before,
-        plan.constants,
-        seconds,
-    )
+class _Counter:
+    """Counts each network with each size of its head once."""
+
+    def __init__(self, batch_size: int, constants: EnergyConstants):
+        self.batch_size = batch_size
+        self.constants = constants
+        self.operations = functools.cache(count_part)
+
+    def cost(self, part: _Part, before: Work) -> PartCost:
+        """The cost of a part; `before`: what its training runs before it."""
+        operations = self.operations(part.network, part.head.units)
+        return part_cost(
+            part.name,
+            parameters(operations),
+            inference(operations, self.batch_size),
+            training(operations, self.batch_size) + before,
+            self.constants,
+        )
 
 
-def _base_row(plan, seconds) -> PartCost:
-    name = "network" if plan.trunk is None else "base"
-    return _cost_of(plan, plan.whole, name, seconds.get("base"))
+def _rows(counter, parts, trunk) -> list[PartCost]:
+    """The parts with sharing; `trunk` runs in each step of a branch."""
+    before = Work()
+    if trunk is not None:
+        before = inference(counter.operations(trunk), counter.batch_size)
+    whole, *branches = parts
+    rows = [counter.cost(branch, before) for branch in branches]
+    return [counter.cost(whole, Work()), *rows]
 
 
-def _branch_rows(plan, seconds) -> Iterator[PartCost]:
-    before = plan.work_before()
-    for branch in plan.branches:
-        name = branch.name
-        yield _cost_of(plan, branch, name, seconds.get(name), before)
-
-
-def _whole_rows(plan, base) -> Iterator[PartCost]:
-    """A whole network for each later task, as long as the base network."""
-    seconds = (base.inference_seconds, base.training_seconds)
-    for branch in plan.branches:
-        whole = dataclasses.replace(plan.whole, head=branch.head)
-        yield _cost_of(plan, whole, branch.name, seconds)
+def _rows_without_sharing(counter, parts) -> list[PartCost]:
+    """A whole network for each task, with a head of the task's units."""
+    return [
+        counter.cost(dataclasses.replace(parts[0], head=part.head), Work())
+        for part in parts
+    ]
 
 
 # Measured seconds.
 
 
-def _measure(plan: _Plan) -> dict[str, tuple[float, float]]:
-    """Seconds per image of inference and training, by row.
+def _timed(rows, parts, trunk, trunk_cached, batch_size) -> list[PartCost]:
+    """Returns the rows with the measured seconds of one image.
 
     The base network runs as a whole, in one call, as it would without sharing:
     run in two, its parts would pay for the call twice.
     """
-    images = random_images(plan.whole.network, plan.batch_size)
-    steps = _steps_of("base", plan.whole, images)
-    keys = {branch.name: plan.shape(branch) for branch in plan.branches}
-    if plan.trunk is not None:
-        kept = plan.trunk(images, training=False)
-        steps["trunk", "run"] = inference_step(plan.trunk, None, images)
-        for branch in plan.branches:
-            if (keys[branch.name], "run") not in steps:
-                steps |= _steps_of(keys[branch.name], branch, kept)
-    seconds = {
-        key: duration / plan.batch_size
-        for key, duration in median_seconds(steps).items()
-    }
-    extra = (
-        0.0
-        if plan.trunk is None or plan.trunk_cached
-        else seconds["trunk", "run"]
+    images = random_images(parts[0].network, batch_size)
+    inputs = [images]
+    if len(parts) > 1:
+        inputs += [trunk(images, training=False)] * (len(parts) - 1)
+    keys, steps = [], {}
+    for row, part, batch in zip(rows, parts, inputs, strict=True):
+        key = dataclasses.replace(row, name=""), part.head.allocated, id(batch)
+        if (key, "run") not in steps:
+            steps[key, "run"] = inference_step(part.network, part.head, batch)
+            steps[key, "train"] = training_step(part.network, part.head, batch)
+        keys.append(key)
+    if not trunk_cached and len(parts) > 1:
+        steps["trunk"] = inference_step(trunk, None, images)
+    seconds = median_seconds(steps)
+    before = [0.0] + [seconds.get("trunk", 0.0)] * (len(parts) - 1)
+    return [
+        dataclasses.replace(
+            row,
+            inference_seconds=seconds[key, "run"] / batch_size,
+            training_seconds=(seconds[key, "train"] + extra) / batch_size,
+        )
+        for row, key, extra in zip(rows, keys, before, strict=True)
+    ]
+
+
+def _as_long_as(base: PartCost, row: PartCost) -> PartCost:
+    return dataclasses.replace(
+        row,
+        inference_seconds=base.inference_seconds,
+        training_seconds=base.training_seconds,
     )
-    return {
-        "base": (seconds["base", "run"], seconds["base", "train"]),
-        **{
-            name: (seconds[key, "run"], seconds[key, "train"] + extra)
-            for name, key in keys.items()
-        },
-    }
 
 
-def _steps_of(key, branch, inputs):
-    network, head = branch.network, branch.head
-    return {
-        (key, "run"): inference_step(network, head, inputs),
-        (key, "train"): training_step(network, head, inputs),
-    }
-
-
-# Arguments.
-
-
-def _check_arguments(batch_size, constants) -> None:
-    if isinstance(batch_size, bool) or not isinstance(
-        batch_size, numbers.Integral
-    ):
-        raise TypeError(f"batch_size={batch_size!r}; expected an int >= 1.")
+def _check(model, batch_size) -> None:
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; expected 1 or more images.")
-    if not isinstance(constants, EnergyConstants):
-        raise TypeError(
-            f"constants={constants!r}; expected an EnergyConstants, such as "
-            "keras_incremental.cost.HOROWITZ_45NM."
-        )
-
-
-def _check_model(model) -> None:
     if not isinstance(getattr(model, "network", None), Network):
         raise TypeError(
             f"model is a {type(model).__name__}; expected an "

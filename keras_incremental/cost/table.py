@@ -63,20 +63,12 @@ def block(
     if totals:
         names.append("with / without")
         for column, quantity in zip(columns, quantities, strict=True):
-            column.append(percent(ratio(*totals, quantity.name)))
-    lines = _aligned([names, *columns])
+            share = ratio(*totals, quantity.name)
+            column.append(_UNKNOWN if share is None else f"{share:.1%}")
+    lines = aligned([names, *columns])
     if totals:
         lines.insert(2 + len(rows), "-" * max(map(len, lines)))
     return "\n".join(lines)
-
-
-def percent(share: float | None) -> str:
-    """Returns a share as text.
-
-    >>> percent(0.625)
-    '62.5%'
-    """
-    return _UNKNOWN if share is None else f"{100 * share:.1f}%"
 
 
 def _column(quantity: Quantity, parts: Sequence[PartCost]) -> list[str]:
@@ -97,14 +89,11 @@ def _decimals(values: Sequence[float]) -> int:
     return min(max(1 - math.floor(math.log10(min(values))), 1), _MAX_DECIMALS)
 
 
-def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a first column to the left and all others to the right."""
+def aligned(columns: Sequence[Sequence[str]]) -> list[str]:
+    """Returns lines of a first column to the left, all others to the right."""
     widths = [max(map(len, column)) for column in columns]
     lines = []
     for name, *cells in zip(*columns, strict=True):
-        padded = [
-            cell.rjust(width)
-            for cell, width in zip(cells, widths[1:], strict=True)
-        ]
+        padded = map(str.rjust, cells, widths[1:])
         lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
     return lines

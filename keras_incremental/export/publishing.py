@@ -2,7 +2,6 @@
 
 import warnings
 
-import numpy as np
 import tensorflow as tf
 
 from keras_incremental.export import saved_model, version_folders
@@ -62,8 +61,7 @@ def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
         `pathlib.Path` of the version's folder.
 
     Raises:
-        TypeError: if `model` is no `IncrementalClassifier`, or another
-            argument is of a wrong type.
+        TypeError: if `model` is no `IncrementalClassifier`.
         ValueError: if the model knows no classes, a name has a line break,
             `keep` is below 1, `base` is a version or not local, or the size of
             images is not known or not the model's.
@@ -79,7 +77,11 @@ def publish(model, base, keep=KEEP, image_size=None, as_float32=True):
            'variables'])
     """
     _check_model(model)
-    _check_keep(keep)
+    if keep is not None and keep < 1:
+        raise ValueError(
+            f"keep={keep} would delete the version just written. Use 1 or "
+            "more, or None for all."
+        )
     base, shape = check_publication(
         base, model.class_names, model.input_shape[1:], image_size
     )
@@ -111,7 +113,7 @@ def check_publication(base, class_names, input_shape, image_size=None):
         with the size that encoded images get.
 
     Raises:
-        TypeError, ValueError, OSError: as `publish`.
+        ValueError, OSError: as `publish`.
 
     >>> check_publication("served/digits", ["zero", "one"], (8, 8, 1))[1]
     (8, 8, 1)
@@ -139,20 +141,6 @@ def _check_model(model):
             "The model knows no classes yet, so there is nothing to serve. "
             "Teach it by a fit with an IncrementalCallback, or call "
             "add_classes(labels)."
-        )
-
-
-def _check_keep(keep):
-    if keep is None:
-        return
-    if isinstance(keep, bool) or not isinstance(keep, (int, np.integer)):
-        raise TypeError(
-            f"keep={keep!r}; expected a number of versions, or None for all."
-        )
-    if keep < 1:
-        raise ValueError(
-            f"keep={keep} would delete the version just written. Use 1 or "
-            "more, or None for all."
         )
 
 

@@ -32,14 +32,9 @@ def checked_base(base):
     """Returns the folder of versions as a path, which need not exist yet.
 
     Raises:
-        TypeError: if `base` is not a path.
         ValueError: if it is empty, not local, or a version itself.
         NotADirectoryError: if it is a file.
     """
-    if not isinstance(base, (str, os.PathLike)):
-        raise TypeError(
-            f"base={base!r}; expected the path of the served model's folder."
-        )
     text = os.fspath(base)
     if not text:
         raise ValueError("base is empty; expected a folder, 'serving/my_model'")

@@ -2,7 +2,6 @@
 
 import collections
 import math
-import numbers
 from collections.abc import Callable
 
 import keras
@@ -19,24 +18,23 @@ _Kept = np.ndarray | None
 def clone_network(network: keras.Model, width: float = 1.0) -> keras.Model:
     """Returns a clone of a network with `width` times the channels.
 
-    A layer of `n` filters or units keeps `round(width * n)` of them, those of
-    the largest kernel norm `||W[..., c]||_2`, in their order; the weights that
-    read them are selected alike. `width=1` is an exact clone: all weights are
-    equal, the moving statistics of batch normalisation included.
+    A layer of `n` filters or units keeps `round(width * n)` of them, one at
+    least: those of the largest kernel norm `||W[..., c]||_2`, in their order;
+    the weights that read them are selected alike. `width=1` is an exact clone:
+    all weights are equal, the moving statistics of batch normalisation
+    included.
 
     Source: Li et al. 2017 (arXiv:1608.08710), section 3, who sum absolute
     values instead. As in their independent pruning, the norm is over the whole
-    kernel, dropped inputs included; the norm of a `SeparableConv2D` is that of
-    its pointwise kernel. As in their section 3.3, of a residual block only the
-    inner convolutions are thinned.
+    kernel, dropped inputs included. As in their section 3.3, of a residual
+    block only the inner convolutions are thinned.
 
-    Thinned are the outputs of `Conv2D` (one group), `Dense` and
-    `SeparableConv2D` layers that only other such layers, or the output of the
-    network, read. Between them may be layers that keep channels apart: batch
-    normalisation, elementwise activations, dropout, 2D pooling, padding,
-    cropping and upsampling, depthwise convolution of multiplier 1, rescaling
-    by scalars, `Identity`, `Flatten`. Kept at full width are the channels of
-    the input of the network, and those that
+    Thinned are the outputs of `Conv2D` (one group) and `Dense` layers that
+    only other such layers, or the output of the network, read. Between them
+    may be layers that keep channels apart: batch normalisation, elementwise
+    activations, dropout, 2D pooling, padding, cropping and upsampling,
+    depthwise convolution of multiplier 1, `Identity`, `Flatten`. Kept at full
+    width are the channels of the input of the network, and those that
 
     - meet in a merge layer (`Add`, `Concatenate`, `Multiply`, ...),
     - reach a layer that is not named here, of which a subclass is one, or an
@@ -55,8 +53,7 @@ def clone_network(network: keras.Model, width: float = 1.0) -> keras.Model:
         nested models are opened. Its features, too, may be fewer.
 
     Raises:
-        ValueError: if `width` is not in (0, 1], leaves a layer without
-            channels, or is below 1 and there is no layer to thin.
+        ValueError: if `width` is below 1 and there is no layer to thin.
 
     >>> network = keras.Sequential(
     ...     [
@@ -68,9 +65,10 @@ def clone_network(network: keras.Model, width: float = 1.0) -> keras.Model:
     >>> clone_network(network, width=0.25).output_shape
     (None, 4)
     """
-    _check_width(width)
     graph = Graph(network)
-    kept = _kept_channels(graph, float(width))
+    kept: list[_Kept] = [None] * len(graph.nodes)
+    if width < 1:
+        kept = _kept_channels(graph, width)
     clone = _clone(graph, kept)
     _copy_weights(graph, kept, clone)
     for layer in clone.layers:
@@ -79,21 +77,20 @@ def clone_network(network: keras.Model, width: float = 1.0) -> keras.Model:
     return clone
 
 
-def _check_width(width) -> None:
-    if not isinstance(width, numbers.Real) or not 0 < width <= 1:
-        raise ValueError(
-            f"width={width!r} is not in (0, 1]. Pass the share of the channels "
-            "to keep, such as 0.5, or 1 for a clone of equal width."
-        )
-
-
 # What of the network can be thinned.
 
 
 def _kept_channels(graph: Graph, width: float) -> list[_Kept]:
     """Returns the channels to keep of each node's output."""
     thinned = _thinnable(graph)
-    _check_thinnable(graph, thinned, width)
+    if not thinned:
+        raise ValueError(
+            f"width={width} is below 1, but no layer of "
+            f"{graph.network_name!r} can be thinned: it has no convolution or "
+            "dense layer whose channels only others of their kind read, since "
+            "they meet in a merge layer or reach a layer that is not known. "
+            "Use width=1, or an earlier branch point."
+        )
     kept: list[_Kept] = []
     for index, node in enumerate(graph.nodes):
         if index in thinned:
@@ -130,7 +127,7 @@ def _lets_go(reader: Node, free: bool) -> bool:
 
 
 def _makes_channels(node: Node) -> bool:
-    return _mixes(node) and node.layer.activation in _ELEMENTWISE
+    return _mixes(node) and _is_elementwise(node)
 
 
 def _mixes(node: Node) -> bool:
@@ -141,7 +138,7 @@ def _mixes(node: Node) -> bool:
         and _is_plain(node)
         and getattr(layer, "groups", 1) == 1
         # Layers with low-rank adapters or quantised kernels have more.
-        and len(layer.weights) == _kernels(layer) + layer.use_bias
+        and len(layer.weights) == 1 + layer.use_bias
     )
 
 
@@ -157,48 +154,12 @@ def _is_plain(node: Node) -> bool:
     return len(node.inputs) == 1 and data_format == "channels_last"
 
 
-def _kernels(layer) -> int:
-    return 2 if type(layer) is layers.SeparableConv2D else 1
-
-
-def _check_thinnable(graph: Graph, thinned: set[int], width: float) -> None:
-    if width == 1:
-        return
-    if not thinned:
-        raise ValueError(
-            f"width={width} is below 1, but no layer of "
-            f"{graph.network_name!r} can be thinned: it has no convolution or "
-            "dense layer whose channels only others of their kind read, since "
-            "they meet in a merge layer or reach a layer that is not known. "
-            "Use width=1, or an earlier branch point."
-        )
-    narrowest = min(
-        (graph.nodes[index].layer for index in sorted(thinned)), key=_channels
-    )
-    channels = _channels(narrowest)
-    if round(width * channels) < 1:
-        raise ValueError(
-            f"width={width} leaves none of the {channels} channels of the "
-            f"layer {narrowest.name!r}. Use a width of at least "
-            f"{_least_width(channels)}, which leaves one."
-        )
-
-
-def _least_width(channels: int) -> float:
-    """The least multiple of 0.0001 whose product rounds to one channel."""
-    return (math.floor(0.5e4 / channels) + 1) / 1e4
-
-
-def _channels(layer) -> int:
-    return getattr(layer, _SIZES[type(layer)])
-
-
 def _strongest_channels(layer, width: float) -> np.ndarray:
     """Returns the output channels of the largest norm, the first of equals."""
-    kernel = layer.get_weights()[_kernels(layer) - 1].astype("float64")
+    kernel = layer.get_weights()[0].astype("float64")
     norms = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), axis=0)
     order = np.argsort(-norms, kind="stable")
-    return np.sort(order[: round(width * len(norms))])
+    return np.sort(order[: max(round(width * len(norms)), 1)])
 
 
 def _passed_on(node: Node, kept: _Kept) -> _Kept:
@@ -253,20 +214,6 @@ def _select_mixing(weights, read: _Kept, made: _Kept) -> list[np.ndarray]:
     return [kernel, *_select_channels(bias, read, made)]
 
 
-def _select_separable(weights, read: _Kept, made: _Kept) -> list[np.ndarray]:
-    """As `_select_mixing`, behind a depthwise kernel `(h, w, read, times)`.
-
-    The pointwise kernel reads the copies of a channel side by side.
-    """
-    depthwise, *rest = weights
-    copies = read
-    if read is not None:
-        times = depthwise.shape[-1]
-        copies = np.add.outer(read * times, np.arange(times)).ravel()
-    rest = _select_mixing(rest, copies, made)
-    return [_take(depthwise, read, -2), *rest]
-
-
 def _select_depthwise(weights, read: _Kept, made: _Kept) -> list[np.ndarray]:
     """Selects from a kernel `(h, w, read, 1)` and a bias `(read,)`."""
     kernel, *bias = weights
@@ -290,7 +237,10 @@ def _always(node: Node) -> bool:
 
 
 def _is_elementwise(node: Node) -> bool:
-    return node.layer.activation in _ELEMENTWISE
+    """Whether an activation gives fewer channels the same values."""
+    values = np.linspace(-3, 3, 8, dtype="float32")[None]
+    few, all_ = map(node.layer.activation, (values[:, :4], values))
+    return few.shape[-1] == 4 and np.allclose(few, all_[:, :4])
 
 
 def _is_depthwise_alone(node: Node) -> bool:
@@ -305,54 +255,14 @@ def _has_free_noise(node: Node) -> bool:
     return node.layer.noise_shape is None
 
 
-def _has_slope_of_channel(node: Node) -> bool:
-    return node.layer.alpha.shape[-1] == node.output_shape[-1]
-
-
-def _is_scalar(node: Node) -> bool:
-    return np.ndim(node.layer.scale) == np.ndim(node.layer.offset) == 0
-
-
 def _has_known_size(node: Node) -> bool:
     return None not in node.input_shapes[0][1:]
 
-
-_ELEMENTWISE = frozenset(
-    {
-        keras.activations.celu,
-        keras.activations.elu,
-        keras.activations.exponential,
-        keras.activations.gelu,
-        keras.activations.hard_shrink,
-        keras.activations.hard_sigmoid,
-        keras.activations.hard_silu,
-        keras.activations.hard_tanh,
-        keras.activations.leaky_relu,
-        keras.activations.linear,
-        keras.activations.log_sigmoid,
-        keras.activations.mish,
-        keras.activations.relu,
-        keras.activations.relu6,
-        keras.activations.selu,
-        keras.activations.sigmoid,
-        keras.activations.silu,
-        keras.activations.soft_shrink,
-        keras.activations.softplus,
-        keras.activations.softsign,
-        keras.activations.sparse_plus,
-        keras.activations.sparse_sigmoid,
-        keras.activations.squareplus,
-        keras.activations.tanh,
-        keras.activations.tanh_shrink,
-        keras.activations.threshold,
-    }
-)
 
 # Layers that mix channels: which argument says how many they make.
 _SIZES: dict[type, str] = {
     layers.Conv2D: "filters",
     layers.Dense: "units",
-    layers.SeparableConv2D: "filters",
 }
 
 # Layers that may keep channels apart: whether one does.
@@ -371,9 +281,7 @@ _PASSES: dict[type, Callable[[Node], bool]] = {
     layers.Identity: _always,
     layers.LeakyReLU: _always,
     layers.MaxPooling2D: _always,
-    layers.PReLU: _has_slope_of_channel,
     layers.ReLU: _always,
-    layers.Rescaling: _is_scalar,
     layers.SpatialDropout2D: _always,
     layers.UpSampling2D: _always,
     layers.ZeroPadding2D: _always,
@@ -384,5 +292,4 @@ _SELECTIONS = {
     layers.Conv2D: _select_mixing,
     layers.Dense: _select_mixing,
     layers.DepthwiseConv2D: _select_depthwise,
-    layers.SeparableConv2D: _select_separable,
 }

@@ -12,6 +12,7 @@ class Node:
     Attributes:
         layer: a Keras layer, or an operation of `keras.ops`.
         inputs: indices of the nodes whose outputs it reads.
+        arguments: what it is called with, Keras tensors included.
         input_shapes: shape of each of them, batch axis first.
         output_shape: batch axis first; of the first output, if several.
         output: the Keras tensor, or a structure of them.
@@ -19,6 +20,7 @@ class Node:
 
     layer: keras.layers.Layer
     inputs: tuple[int, ...]
+    arguments: tuple[tuple, dict]
     input_shapes: tuple[tuple, ...]
     output_shape: tuple
     output: object
@@ -59,7 +61,7 @@ class Graph:
         self.input = layer.output
         self._index_of_tensor: dict[int, int] = {}
         self.nodes: list[Node] = []
-        self._add(layer, (), self.input)
+        self._add(layer, ((), {}), self.input)
         self.output = keras.tree.flatten(self._replay(network, self.input))[0]
         self.output_index = self._index_of_tensor[id(self.output)]
         self._check_names()
@@ -111,6 +113,7 @@ class Graph:
             Node(
                 layer,
                 tuple(self._index_of_tensor[id(tensor)] for tensor in read),
+                arguments,
                 tuple(tuple(tensor.shape) for tensor in read),
                 tuple(outputs[0].shape),
                 output,

@@ -88,7 +88,8 @@ class PartialSharing(Method):
     def check(self, model, memory):
         network = BranchedNetwork.on(model.network)
         if self.width < 1:
-            clone_network(network.tail, self.width)  # refuses what is too thin
+            # Refuses a network that has no layer to thin.
+            clone_network(network.tail, self.width)
 
     def grow(self, task: TaskStep) -> None:
         model = task.model

@@ -133,7 +133,8 @@ def _label_axes(axes, runs):
     seen = sorted({x for line in axes.lines for x in line.get_xdata()})
     span = seen[-1] - seen[0]
     margin = 0.06 * span or 0.5 * seen[-1]
-    axes.set_xticks(_spaced(seen, span / _MAX_TICKS))
+    step = -(-len(seen) // _MAX_TICKS)
+    axes.set_xticks(seen[::-1][::step][::-1])
     axes.set_xlim(seen[0] - margin, seen[-1] + margin)
     axes.set_ylim(0, 1.05)
     axes.yaxis.set_major_locator(ticker.MultipleLocator(0.1))
@@ -146,12 +147,3 @@ def _label_axes(axes, runs):
     datasets = {results["dataset"] for results in runs.values()}
     if len(datasets) == 1:
         axes.set_title(plots.literal(datasets.pop()), fontsize="medium")
-
-
-def _spaced(values, gap):
-    """The last of the ascending `values`, and those before it `gap` apart."""
-    spaced = [values[-1]]
-    for value in reversed(values[:-1]):
-        if spaced[-1] - value >= gap:
-            spaced.append(value)
-    return spaced[::-1]

@@ -20,26 +20,18 @@ def load_runs(output_dirs):
         Dict from name to results, in the given order.
 
     Raises:
-        ValueError: If there is no folder, or the same one twice, or its
-            results are not a run's.
+        ValueError: If there is no folder, or its results are not a run's.
         FileNotFoundError: If a folder or its results are missing.
-        NotADirectoryError: If one is a file.
     """
     folders = [pathlib.Path(path) for path in output_dirs]
     if not folders:
         raise ValueError("output_dirs is empty, expected at least one folder.")
-    resolved = [folder.resolve() for folder in folders]
-    for folder, count in collections.Counter(resolved).items():
-        if count > 1:
-            raise ValueError(
-                f"output_dirs has {str(folder)!r} {count} times, expected "
-                "each run once."
-            )
     runs = [read_results(folder) for folder in folders]
     names = [str(run["method"]) for run in runs]
     names = _tell_apart(names, [str(run["dataset"]) for run in runs])
     names = _tell_apart(names, [f"seed {run['seed']}" for run in runs])
-    names = _tell_apart(names, _short_paths(resolved))
+    paths = _short_paths([folder.resolve() for folder in folders])
+    names = _tell_apart(names, paths)
     return dict(zip(names, runs, strict=True))
 
 
@@ -56,7 +48,6 @@ def compare(output_dirs, path):
     Raises:
         ValueError: As `load_runs`, or for another kind of file.
         FileNotFoundError: As `load_runs`.
-        NotADirectoryError: As `load_runs`.
     """
     runs = load_runs(output_dirs)
     plot_accuracy(runs, path)

@@ -32,8 +32,7 @@ def claim_output_dir(output_dir, resuming=False):
         ValueError: If it is not local: logs and pictures are written there.
         FileExistsError: If it holds a run's results, a picture, a model, a
             memory, logs or a sharing search (`ARTEFACTS`).
-        NotADirectoryError: If it, or a parent of it, is a file.
-        PermissionError: If it cannot be made or written.
+        OSError: If it cannot be made or written.
 
     Example:
 
@@ -50,17 +49,15 @@ def claim_output_dir(output_dir, resuming=False):
             "elsewhere."
         )
     try:
-        _make(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         found = [name for name in ARTEFACTS if (folder / name).exists()]
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except NotADirectoryError:
-        raise
     except OSError as error:
-        raise PermissionError(
+        raise OSError(
             f"The output folder {str(folder)!r} cannot be written "
-            f"({error.strerror}). Choose another --output_dir or change its "
-            "permissions."
+            f"({error.strerror}). Choose another --output_dir, or change what "
+            "is in the way."
         ) from error
     if found and not resuming:
         raise FileExistsError(
@@ -69,15 +66,3 @@ def claim_output_dir(output_dir, resuming=False):
             "or remove the folder."
         )
     return folder
-
-
-def _make(folder):
-    """Makes `folder` unless a file is in the way."""
-    for path in (folder, *folder.parents):
-        if path.is_file():
-            raise NotADirectoryError(
-                f"The output folder {str(folder)!r} cannot be made: "
-                f"{str(path)!r} is a file. Choose another --output_dir or "
-                "remove the file."
-            )
-    folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ import pathlib
 from keras_incremental.files import atomic_write
 
 DPI = 150
-_FORMATS = (".png", ".svg", ".pdf")
 
 
 def save(picture, path):
@@ -13,26 +12,29 @@ def save(picture, path):
 
     Args:
         picture: A `matplotlib.figure.Figure`.
-        path: `str` or path-like; the suffix chooses the kind of file.
+        path: `str` or path-like; the suffix chooses the kind of file, one that
+            matplotlib writes; PNG without one.
 
     Returns:
         `pathlib.Path(path)`.
 
     Raises:
-        ValueError: If the suffix is not `.png`, `.svg` or `.pdf`.
+        ValueError: If matplotlib writes no such file.
     """
     path = pathlib.Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        raise ValueError(
-            f"{str(path)!r} does not end in one of {', '.join(_FORMATS)}. "
-            "Choose one of them for the picture."
-        )
     with atomic_write(path) as file:
-        picture.savefig(file, format=suffix[1:], dpi=DPI)
+        picture.savefig(file, format=path.suffix[1:] or "png", dpi=DPI)
     return path
 
 
 def literal(text):
     """`text` such that matplotlib does not read `$` as mathematics."""
     return str(text).replace("$", r"\$")
+
+
+def shortened(text, length):
+    """At most `length` characters of `text`, as `literal`."""
+    text = str(text)
+    if len(text) > length:
+        text = text[: length - 1] + "…"
+    return literal(text)

@@ -1,5 +1,6 @@
 """`results.json`, the record of one run."""
 
+import functools
 import hashlib
 import json
 import math
@@ -13,40 +14,11 @@ FILE_NAME = "results.json"
 # It differs with the times, so its name ends as theirs do.
 CHECKSUM = "sha256_with_seconds"
 
-# The order in which keys are written; any other key follows by name.
-_RESULT_KEYS = (
-    "dataset",
-    "method",
-    "seed",
-    "class_order",
-    "class_names",
-    "flags",
-    "tasks",
-    "accuracy_matrix",
-    "average_incremental_accuracy",
-    "average_incremental_accuracy_after_first",
-    "final_accuracy",
-    "forgetting",
-    "backward_transfer",
-    "train_function_traces",
-    "confusion_matrix",
-)
-_TASK_KEYS = (
-    "task",
-    "classes",
-    "seen_classes",
-    "accuracy",
-    "top5_accuracy",
-    "per_task_accuracy",
-    "exemplars",
-    "train_seconds",
-    "overhead_seconds",
-)
+# What tables and pictures are made from.
 _REQUIRED_KEYS = (
     "dataset",
     "method",
     "seed",
-    "tasks",
     "accuracy_matrix",
     "average_incremental_accuracy",
     "final_accuracy",
@@ -86,9 +58,8 @@ def _checksum(content):
 def write_results(results, output_dir):
     """Writes `results` to `output_dir/results.json`, whole or not at all.
 
-    Equal results give equal bytes: the keys of the contract come first, in
-    its order, then all others by name. Numbers that JSON does not have (NaN,
-    infinity) become `null`. A list of plain values takes one line.
+    Numbers that JSON does not have (NaN, infinity) become `null`. A line holds
+    one key, or one item of a list of lists or dicts.
 
     Args:
         results: Nested dicts, lists, tuples, NumPy arrays and scalars,
@@ -112,7 +83,7 @@ def write_results(results, output_dir):
     }
     <BLANKLINE>
     """
-    text = _text(_plain(results, "results", _RESULT_KEYS)) + "\n"
+    text = _text(_plain(results, "results")) + "\n"
     path = pathlib.Path(output_dir) / FILE_NAME
     with atomic_write(path, "w") as file:
         file.write(text)
@@ -130,23 +101,15 @@ def read_results(output_dir):
         NaN was written.
 
     Raises:
-        FileNotFoundError: If the folder, or `results.json` in it, is missing.
-        NotADirectoryError: If `output_dir` is a file.
+        FileNotFoundError: If there is no `results.json` in it.
         ValueError: If the file is not JSON, lacks a key of a run's results, or
             is not what was written.
     """
-    folder = pathlib.Path(output_dir)
-    path = folder / FILE_NAME
-    if folder.is_file():
-        raise NotADirectoryError(
-            f"{str(folder)!r} is a file, expected the output folder of a run: "
-            f"the folder that holds {FILE_NAME}."
-        )
+    path = pathlib.Path(output_dir) / FILE_NAME
     if not path.is_file():
-        missing = f"no {FILE_NAME}" if folder.is_dir() else "no such folder"
         raise FileNotFoundError(
-            f"{str(folder)!r} is not the output folder of a run: {missing}. "
-            "Pass the --output_dir of a run that has finished."
+            f"{str(output_dir)!r} is not the output folder of a run: it has no "
+            f"{FILE_NAME}. Pass the --output_dir of a run that has finished."
         )
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -162,23 +125,17 @@ def read_results(output_dir):
 
 def _check_complete(results, path):
     """Checks that `results` has what tables and pictures are made from."""
-    if not isinstance(results, dict):
+    try:
+        for key in _REQUIRED_KEYS:
+            results[key]
+        for task in results["tasks"] or [{}]:
+            for key in _REQUIRED_TASK_KEYS:
+                task[key]
+    except (KeyError, TypeError) as error:
         raise ValueError(
-            f"{str(path)!r} holds a {type(results).__name__}, expected an "
-            "object with the results of a run."
-        )
-    _check_keys(results, _REQUIRED_KEYS, f"{str(path)!r}")
-    tasks = results["tasks"]
-    if not isinstance(tasks, list) or not tasks:
-        raise ValueError(
-            f"{str(path)!r}: 'tasks' is {tasks!r}, expected a list with one "
-            "object for each task."
-        )
-    for index, task in enumerate(tasks):
-        where = f"{str(path)!r}, tasks[{index}],"
-        if not isinstance(task, dict):
-            raise ValueError(f"{where} is {task!r}, expected an object.")
-        _check_keys(task, _REQUIRED_TASK_KEYS, where)
+            f"{str(path)!r} is not the results of a run, or of another "
+            f"version: {error!r}. Run again into another folder."
+        ) from error
 
 
 def _check_unchanged(results, path):
@@ -192,35 +149,18 @@ def _check_unchanged(results, path):
         )
 
 
-def _check_keys(mapping, required, where):
-    missing = [key for key in required if key not in mapping]
-    if missing:
-        raise ValueError(
-            f"{where} lacks {', '.join(map(repr, missing))}, so it is not "
-            "the results of a run, or of another version. Run again into "
-            "another folder."
-        )
-
-
-def _plain(value, where, first_keys=()):
-    """`value` of JSON types only, its keys in a stable order."""
+def _plain(value, where):
+    """`value` of JSON types only."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict):
-        named = {str(key): item for key, item in value.items()}
-        known = [key for key in first_keys if key in named]
-        others = sorted(named.keys() - set(known))
         return {
-            key: _plain(
-                named[key],
-                f"{where}[{key!r}]",
-                _TASK_KEYS if key == "tasks" else (),
-            )
-            for key in known + others
+            str(key): _plain(item, f"{where}[{key!r}]")
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple):
         return [
-            _plain(item, f"{where}[{index}]", first_keys)
+            _plain(item, f"{where}[{index}]")
             for index, item in enumerate(value)
         ]
     if isinstance(value, float):
@@ -235,20 +175,16 @@ def _plain(value, where, first_keys=()):
     )
 
 
-def _text(value, depth=0):
-    """JSON with an indent of 1, and lists of plain values on one line."""
-    if isinstance(value, dict) and value:
-        lines = [
-            f"{json.dumps(key, ensure_ascii=False)}: {_text(item, depth + 1)}"
-            for key, item in value.items()
-        ]
-    elif isinstance(value, list) and any(
-        isinstance(item, dict | list) for item in value
-    ):
-        lines = [_text(item, depth + 1) for item in value]
-    else:
-        return json.dumps(value, ensure_ascii=False)
-    first, last = "{}" if isinstance(value, dict) else "[]"
-    separator = "\n" + " " * (depth + 1)
-    body = f",{separator}".join(lines)
-    return f"{first}{separator}{body}\n{' ' * depth}{last}"
+def _text(results):
+    """JSON with one key a line, and one item of a list of lists or dicts."""
+    lines = [
+        f" {json.dumps(key)}: {_items(value)}" for key, value in results.items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _items(value):
+    dump = functools.partial(json.dumps, ensure_ascii=False)
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
+        return "[\n  " + ",\n  ".join(map(dump, value)) + "\n ]"
+    return dump(value)

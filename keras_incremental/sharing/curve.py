@@ -6,14 +6,16 @@ import math
 import pathlib
 import textwrap
 
+from matplotlib import ticker
+
 from keras_incremental.cost import CostReport
+from keras_incremental.cost.table import aligned
 from keras_incremental.files import atomic_write
 from keras_incremental.sharing import plots
 
-_LONGEST_NAME = 20
+_LONGEST_NAME = 19
 _LINE = 80
 _ROUNDING = 1e-9
-_UNITS = (("G", 1e9), ("M", 1e6), ("k", 1e3))
 _COLUMNS = (
     ("branch at", lambda p: str(p.branch_at)[:_LONGEST_NAME]),
     ("shared", lambda p: f"{100 * p.layers:.0f} %"),
@@ -107,35 +109,28 @@ class SharingCurve:
                 "The search tried no sharing alone; expected points above 0."
             )
         nearest = max(shared, key=lambda point: point.task_aware_accuracy)
+        least = math.ceil(1e4 * (self._loss(nearest) - _ROUNDING)) / 1e4
         raise ValueError(
             f"No branch point is within tolerance={self.tolerance:g} of "
             f"{self.points[0].task_aware_accuracy:.4f}, the accuracy without "
             f"sharing. The nearest is {nearest.branch_at!r} with "
             f"{nearest.task_aware_accuracy:.4f}: allow a tolerance of "
-            f"{_rounded_up(self._loss(nearest))}, train longer, or try earlier "
+            f"{least:.4f}, train longer, or try earlier "
             "points."
         )
 
-    def table(self) -> str:
+    def __str__(self) -> str:
         """Returns an aligned table for the terminal, and the choice."""
         columns = [[name, *map(cell, self.points)] for name, cell in _COLUMNS]
         losses = [f"{100 * self._loss(point):z.1f}" for point in self.points]
         columns.insert(3, ["lost", *losses])
-        widths = [max(map(len, column)) for column in columns]
-        lines = []
-        for name, *cells in zip(*columns, strict=True):
-            padded = map(str.rjust, cells, widths[1:])
-            lines.append("  ".join([name.ljust(widths[0]), *padded]))
         choice = textwrap.wrap(
             self._choice(),
             _LINE,
             break_long_words=False,
             break_on_hyphens=False,
         )
-        return "\n".join([*lines, "", _LEGEND, "", *choice])
-
-    def __str__(self) -> str:
-        return self.table()
+        return "\n".join([*aligned(columns), "", _LEGEND, "", *choice])
 
     def to_dict(self) -> dict:
         """Returns all figures as JSON types."""
@@ -144,11 +139,7 @@ class SharingCurve:
             "chosen": self._chosen_or_none(),
             "points": [
                 {
-                    **{
-                        field.name: getattr(point, field.name)
-                        for field in dataclasses.fields(point)
-                        if field.name != "cost"
-                    },
+                    **dataclasses.asdict(point),
                     "similarity": list(point.similarity),
                     "cost": point.cost.to_dict(),
                 }
@@ -198,28 +189,8 @@ def _calibrated(point: SharingPoint) -> str:
 
 
 def _added(point: SharingPoint) -> str:
-    return _three_digits(sum(row.parameters for row in point.cost.rows[1:]))
-
-
-def _three_digits(count: int) -> str:
-    """A number of parameters, in three digits from ten thousand on.
-
-    >>> _three_digits(2998), _three_digits(463_504), _three_digits(55_882_560)
-    ('2,998', '464k', '55.9M')
-    """
-    if count < 10_000:
-        return f"{count:,}"
-    suffix, size = next(unit for unit in _UNITS if count >= 0.9995 * unit[1])
-    return f"{count / size:.3g}{suffix}"
-
-
-def _rounded_up(loss: float) -> str:
-    """A tolerance of four decimals that is no less than the loss.
-
-    >>> _rounded_up(0.02341), _rounded_up(0.05)
-    ('0.0235', '0.0500')
-    """
-    return f"{math.ceil(1e4 * (loss - _ROUNDING)) / 1e4:.4f}"
+    added = sum(row.parameters for row in point.cost.rows[1:])
+    return ticker.EngFormatter(places=1, sep="")(added)
 
 
 def _branch_ratio(point: SharingPoint, quantity: str) -> float:

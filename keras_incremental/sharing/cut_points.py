@@ -1,7 +1,6 @@
 """The places where a network can be cut."""
 
 import dataclasses
-from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -28,9 +27,7 @@ class CutPoint:
     macs: float
 
 
-def cut_points(
-    backbone: keras.Model, macs: Mapping | None = None
-) -> list[CutPoint]:
+def cut_points(backbone: keras.Model) -> list[CutPoint]:
     """Returns the legal branch points of a network, from input to output.
 
     A network can be cut where a single tensor crosses, and no layer is called
@@ -38,12 +35,9 @@ def cut_points(
 
     Args:
         backbone: as for `IncrementalClassifier`.
-        macs: multiply-accumulates of layers of other kinds, as for
-            `keras_incremental.cost.report`.
 
     Raises:
-        TypeError, ValueError: for a backbone that is no such model, or a layer
-            whose multiply-accumulates are not known.
+        TypeError, ValueError: for a backbone that is no such model.
 
     >>> import keras_incremental as ki
     >>> for point in cut_points(ki.backbones.small((8, 8, 1)))[-2:]:
@@ -53,7 +47,7 @@ def cut_points(
     """
     extractor = as_feature_extractor(backbone)
     graph = Graph(extractor)
-    counted = [node.macs for node in count_network(extractor, macs)]
+    counted = [node.macs for node in count_network(extractor)]
     before = np.cumsum(counted)
     return [
         CutPoint(

@@ -1,11 +1,23 @@
 """The picture of a sharing search."""
 
+import dataclasses
+
 from matplotlib import figure
 
 from keras_incremental.reports import plots
 
 _AWARE, _ALL, _COST = "#0072B2", "#D55E00", "#009E73"
 _LONGEST_NAME = 30
+_ACCURACIES = (
+    ("task_aware_accuracy", "o-", _AWARE, "among the task's own classes"),
+    ("accuracy", "s-", _ALL, "among all classes, calibrated"),
+    ("uncalibrated_accuracy", "s:", _ALL, "among all classes, uncalibrated"),
+)
+_COSTS = (
+    ("training_macs", "o-", _COST, "multiply-accumulates"),
+    ("training_energy", "^--", _COST, "energy (estimate)"),
+    ("training_seconds", "D:", "black", "seconds (measured)"),
+)
 
 
 def plot_curve(curve, path):
@@ -52,39 +64,22 @@ def _legend_above(axes, columns: int) -> None:
 
 
 def _draw_accuracy(axes, curve) -> None:
-    points = curve.points
-    shared = [100 * point.layers for point in points]
-    best = 100 * points[0].task_aware_accuracy
-    least = 100 * curve.least_accuracy
+    best = 100 * curve.points[0].task_aware_accuracy
     axes.axhspan(
-        least, best, color=_AWARE, alpha=0.15, linewidth=1,
-        label=f"within {_in_points(curve.tolerance)} of no sharing",
-    )  # fmt: skip
-    axes.plot(
-        shared, [100 * p.task_aware_accuracy for p in points], "o-",
-        color=_AWARE, label="among the task's own classes",
-    )  # fmt: skip
-    if any(point.calibrated for point in points):
-        axes.plot(
-            shared, [100 * p.accuracy for p in points], "s-",
-            color=_ALL, label="among all classes, calibrated",
-        )  # fmt: skip
-    axes.plot(
-        shared, [100 * p.uncalibrated_accuracy for p in points], "s:",
-        color=_ALL, fillstyle="none", label="among all classes, uncalibrated",
-    )  # fmt: skip
+        100 * curve.least_accuracy,
+        best,
+        color=_AWARE,
+        alpha=0.15,
+        linewidth=1,
+        label=f"tolerance: {100 * curve.tolerance:g} % below no sharing",
+    )
+    calibrated = any(point.calibrated for point in curve.points)
+    for name, style, colour, label in _ACCURACIES:
+        if calibrated or name != "accuracy":
+            values = [100 * getattr(point, name) for point in curve.points]
+            axes.plot(_shared(curve), values, style, color=colour, label=label)
     _mark_choice(axes, curve)
     axes.set_ylabel("accuracy of the new tasks (%)")
-
-
-def _in_points(tolerance: float) -> str:
-    """Accuracy in percentage points.
-
-    >>> _in_points(0.01), _in_points(0.025)
-    ('1 point', '2.5 points')
-    """
-    points = f"{100 * tolerance:g}"
-    return f"{points} point" if points == "1" else f"{points} points"
 
 
 def _mark_choice(axes, curve) -> None:
@@ -92,6 +87,7 @@ def _mark_choice(axes, curve) -> None:
         chosen = curve.chosen
     except ValueError:
         return
+    name = plots.shortened(chosen.branch_at, _LONGEST_NAME)
     axes.plot(
         [100 * chosen.layers],
         [100 * chosen.task_aware_accuracy],
@@ -100,40 +96,30 @@ def _mark_choice(axes, curve) -> None:
         fillstyle="none",
         markeredgewidth=2,
         color="black",
-        label=f"chosen: {_shortened(str(chosen.branch_at))}",
+        label=f"chosen: {name}",
     )
-
-
-def _shortened(name: str) -> str:
-    if len(name) > _LONGEST_NAME:
-        name = f"{name[: _LONGEST_NAME - 1]}…"
-    return plots.literal(name)
 
 
 def _draw_cost(axes, curve) -> None:
-    points = curve.points
-    shared = [100 * point.layers for point in points]
-    for quantity, marker, label in (
-        ("training_macs", "o-", "multiply-accumulates"),
-        ("training_energy", "^--", "energy (estimate)"),
-    ):
-        costs = [getattr(point.cost.rows[-1], quantity) for point in points]
+    branches = [
+        dataclasses.replace(
+            point.cost.rows[-1], training_seconds=point.seconds_per_epoch
+        )
+        for point in curve.points
+    ]
+    for name, style, colour, label in _COSTS:
+        costs = [getattr(branch, name) for branch in branches]
         axes.plot(
-            shared,
+            _shared(curve),
             [100 * cost / costs[0] for cost in costs],
-            marker,
-            color=_COST,
+            style,
+            color=colour,
             label=label,
             clip_on=False,
         )
-    seconds = [point.seconds_per_epoch for point in points]
-    axes.plot(
-        shared,
-        [100 * duration / seconds[0] for duration in seconds],
-        "D:",
-        color="black",
-        label="seconds (measured)",
-        clip_on=False,
-    )
     axes.set_ylim(bottom=0)
     axes.set_ylabel("an epoch of a new task\n(% of no sharing)")
+
+
+def _shared(curve) -> list[float]:
+    return [100 * point.layers for point in curve.points]

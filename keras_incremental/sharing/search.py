@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,7 +56,6 @@ def search(
     memory: ExemplarMemory | None = None,
     augment=None,
     seed: int = 0,
-    macs: Mapping | None = None,
     verbose: int | str = "auto",
     train: Callable = fit_tasks,
 ) -> SharingCurve:
@@ -86,7 +85,6 @@ def search(
             a copy. `None`: no calibration.
         augment: As for `IncrementalCallback`.
         seed: As for `IncrementalCallback`.
-        macs: As for `keras_incremental.cost.report`.
         verbose: As in Keras' `fit`.
         train: `function(model, tasks, incremental, epochs=, batch_size=,
             verbose=)` that adds the tasks to the model of one point and
@@ -99,12 +97,12 @@ def search(
     Raises:
         TypeError, ValueError: at once, for a model without classes or with
             branches, for tasks or a memory that do not go with it, for points
-            that are not legal or leave no layer to thin, for a bad tolerance.
+            that are not legal or leave no layer to thin.
     """
     tasks = [tasks] if isinstance(tasks, Task) else list(tasks)
     points = [points] if isinstance(points, (str, float)) else points
     method = PartialSharing() if method is None else method
-    _check(model, tasks, tolerance, method, memory)
+    _check(model)
     candidates = _candidates(model, points)
     methods = [_method_at(candidate, method) for candidate in candidates]
     for candidate, method_at in zip(candidates, methods, strict=True):
@@ -130,7 +128,7 @@ def search(
             verbose=verbose,
         )
         seconds = time.perf_counter() - started
-        cost_report = _cost(candidate, batch_size, augment, method, macs)
+        cost_report = _cost(candidate, batch_size, augment, method)
         found.append(_point(candidate, tasks, reports, seconds, cost_report))
     return SharingCurve(tuple(found), tolerance)
 
@@ -192,22 +190,16 @@ def _accuracies(model, last_task: Task, new_tasks: int) -> dict:
     }
 
 
-def _cost(model, batch_size, augment, method, macs) -> cost.CostReport:
+def _cost(model, batch_size, augment, method) -> cost.CostReport:
     return cost.report(
         model,
         batch_size=batch_size,
-        macs=macs,
         measure=False,
         trunk_cached=augment is None or method.copies > 0,
     )
 
 
-def _check(model, tasks, tolerance, method, memory) -> None:
-    if not isinstance(model, IncrementalClassifier):
-        raise TypeError(
-            f"model is a {type(model).__name__}; expected an "
-            "IncrementalClassifier that knows the base classes."
-        )
+def _check(model) -> None:
     is_base = isinstance(model.network, SingleNetwork)
     if not model.num_classes or not is_base or not model.compiled:
         raise ValueError(
@@ -215,22 +207,6 @@ def _check(model, tasks, tolerance, method, memory) -> None:
             f"has no branches; this one knows {model.num_classes} classes, "
             f"has {'no' if is_base else 'some'} branches, and is "
             f"{'' if model.compiled else 'not '}compiled."
-        )
-    if not isinstance(method, PartialSharing):
-        raise TypeError(
-            f"method is a {type(method).__name__}; expected PartialSharing."
-        )
-    if not tasks:
-        raise ValueError("search got no tasks; expected one or more.")
-    if not 0 <= tolerance < 1:
-        raise ValueError(
-            f"tolerance={tolerance}; expected an accuracy in [0, 1), such as "
-            "0.01 for one point in a hundred."
-        )
-    if method.calibrate and memory is None:
-        raise ValueError(
-            "search got PartialSharing(calibrate=True) and no memory. Pass "
-            "memory=, the exemplars of the base classes."
         )
 
 

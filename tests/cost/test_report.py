@@ -179,8 +179,6 @@ def test_without_a_branch_point_it_is_the_network_alone(make_model):
     assert report.ratios == {}
     assert report.branch_at is None
     assert "sharing" not in str(report)
-    with pytest.raises(ValueError, match=r"branch_at=\.\.\."):
-        report.plot("never.png")
 
 
 # Measured seconds.
@@ -228,20 +226,20 @@ def fake_clock(monkeypatch):
 def test_branches_of_equal_shape_are_timed_once(make_model, fake_clock):
     model = make_model(later=(2, 5, 2))
     report = cost_report(model, batch_size=2)
-    # Base, trunk, and two of the three branches: run and train, the trunk run.
-    assert len(fake_clock) == 2 + 1 + 2 * 2
+    # Base, and two of the three branches: run and train.
+    assert len(fake_clock) == 2 + 2 * 2
     base, first, second, third = report.rows
     assert (base.inference_seconds, base.training_seconds) == (0.5, 1.0)
-    assert (first.inference_seconds, first.training_seconds) == (2.0, 2.5)
+    assert (first.inference_seconds, first.training_seconds) == (1.5, 2.0)
     assert third.training_seconds == first.training_seconds
-    assert second.training_seconds == 3.5
+    assert second.training_seconds == 3.0
 
 
 def test_a_trunk_that_is_not_cached_takes_its_time(make_model, fake_clock):
     model = make_model(later=(2,))
     report = cost_report(model, batch_size=2, trunk_cached=False)
-    assert report.rows[1].training_seconds == 2.5 + 1.5
-    assert fake_clock[2] == ("trunk", "run")
+    assert report.rows[1].training_seconds == 2.0 + 2.5
+    assert fake_clock[4] == "trunk"
 
 
 @pytest.mark.parametrize("later", [(), (2, 2)])
@@ -308,18 +306,10 @@ def test_another_model_is_an_error_that_says_to_wrap_it(model):
         cost_report(network)
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "kind"),
-    [(0, ValueError), (2.5, TypeError), (True, TypeError)],
-)
-def test_batch_size_is_checked(make_model, batch_size, kind):
-    with pytest.raises(kind, match=f"batch_size={batch_size}"):
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_is_checked(make_model, batch_size):
+    with pytest.raises(ValueError, match=f"batch_size={batch_size}"):
         cost_report(make_model(), batch_size=batch_size)
-
-
-def test_constants_are_checked(make_model):
-    with pytest.raises(TypeError, match="HOROWITZ_45NM"):
-        cost_report(make_model(), constants={"add": 1})
 
 
 def test_a_model_without_classes_is_an_error(make_model):
@@ -327,17 +317,21 @@ def test_a_model_without_classes_is_an_error(make_model):
         cost_report(make_model(base_classes=0))
 
 
-def test_unknown_layers_are_named_and_counted_by_the_user():
+def test_columns_that_a_head_holds_in_reserve_cost_nothing(make_model):
+    model = make_model(branch_at=None)
+    row = cost_report(model, measure=False).rows[0]
+    assert model.network.head.allocated > 4
+    assert row.inference_macs == 288 + 216 + 3 * 4
+    assert row.parameters == 18 + 54 + 3 * 4 + 4
+
+
+def test_layers_of_the_user_are_counted():
     class Odd(layers.Layer):
         def call(self, x):
-            return x
+            return keras.ops.matmul(x, keras.ops.ones((3, 3)))
 
-    network = keras.Sequential(
-        [keras.Input((4,)), layers.Dense(3), Odd(name="odd")]
-    )
+    network = keras.Sequential([keras.Input((4,)), layers.Dense(3), Odd()])
     model = ki.IncrementalClassifier(network)
     model.add_classes([0, 1])
-    with pytest.raises(ValueError, match=r"'odd' \(Odd\)"):
-        cost_report(model, measure=False)
-    report = cost_report(model, macs={Odd: lambda *_: 100}, measure=False)
-    assert report.rows[0].inference_macs == 12 + 100 + 6
+    report = cost_report(model, measure=False)
+    assert report.rows[0].inference_macs == 12 + 9 + 6

@@ -43,7 +43,7 @@ DEMO = [
     "--tolerance=0",
 ]
 FILES = {"search.json", "search.png", "search.txt", "base.keras"}
-COSTS = {"cost.json", "cost.png", "cost.txt"}
+COSTS = {"cost.json", "cost.txt"}
 
 
 def point_at(model, branch_at, accuracy):
@@ -155,10 +155,9 @@ def test_cost_is_that_of_the_chosen_point(output_dir):
 
 
 @pytest.mark.usefixtures("finished")
-def test_pictures_are_png_files(output_dir):
-    for name in ("search.png", "cost.png"):
-        picture = tf.io.decode_png((output_dir / name).read_bytes())
-        assert min(picture.shape[:2]) > 400, name
+def test_picture_is_a_png_file(output_dir):
+    picture = tf.io.decode_png((output_dir / "search.png").read_bytes())
+    assert min(picture.shape[:2]) > 400
 
 
 @pytest.mark.usefixtures("finished")
@@ -241,10 +240,6 @@ REFUSED = {
     "memory too small for the demo": (
         ["--memory=3", "--demo_classes=1"],
         "Use capacity >= 4",
-    ),
-    "width too small where nothing is shared": (
-        ["--width=0.01", "--points=1"],
-        r"width=0.01.*Use a width of at least",
     ),
     "no data": (["--dataset=cifar1000"], "no data set 'cifar1000'"),
 }

@@ -318,9 +318,9 @@ BAD_INPUT = {
         "'stage3' has no layers after it",
     ),
     "width of nothing": ([*SHARING, "--width=0"], "width=0"),
-    "width that leaves no channel": (
-        [*SHARING, "--width=0.001"],
-        "width=0.001.*at least 0.1251",
+    "width where no layer can be thinned": (
+        [*SHARING, "--branch_at=1.0", "--width=0.5"],
+        "width=0.5.*can be thinned",
     ),
     "memory of a sharing run too small": (
         [*SHARING, "--memory=9"],

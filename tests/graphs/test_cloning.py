@@ -1,7 +1,5 @@
 """Thin clones against kernels chosen by hand, and against the full network."""
 
-import re
-
 import keras
 import numpy as np
 import pytest
@@ -44,6 +42,12 @@ class Apply(keras.Operation):
 
     def compute_output_spec(self, x):
         return keras.KerasTensor(x.shape, x.dtype)
+
+
+@keras.saving.register_keras_serializable(package="test_thinning")
+def centred(x):
+    """An activation that mixes channels."""
+    return x - keras.ops.mean(x, -1, keepdims=True)
 
 
 class OwnDense(layers.Dense):
@@ -238,6 +242,7 @@ def test_any_width_keeps_the_rounded_share_of_the_strongest(dense_chain, width):
 def channelwise_layers():
     return {
         "activation": [layers.Activation("relu")],
+        "own_activation": [layers.Activation(keras.ops.relu)],
         "average_pooling": [layers.AveragePooling2D(2)],
         "batch_normalization": [layers.BatchNormalization(axis=3, name="bn")],
         "cropping": [layers.Cropping2D(1)],
@@ -252,17 +257,14 @@ def channelwise_layers():
         "identity": [layers.Identity()],
         "leaky_relu": [layers.LeakyReLU()],
         "max_pooling": [layers.MaxPooling2D(2)],
-        "prelu": [layers.PReLU()],
-        "prelu_shared": [layers.PReLU(shared_axes=[1, 2])],
         "relu": [layers.ReLU(6.0, negative_slope=0.1)],
-        "rescaling": [layers.Rescaling(0.5)],
         "spatial_dropout": [layers.SpatialDropout2D(0.5)],
         "upsampling": [layers.UpSampling2D()],
         "zero_padding": [layers.ZeroPadding2D(1)],
         "flat_normalization": [
             layers.Flatten(),
             layers.BatchNormalization(),
-            layers.PReLU(),
+            layers.ReLU(),
         ],
     }
 
@@ -309,14 +311,10 @@ def mixing_layers():
         "conv_dilated": layers.Conv2D(4, 3, dilation_rate=2),
         "conv_softmax": layers.Conv2D(4, 1, activation="softmax"),
         "dense": layers.Dense(4, use_bias=False),
-        "separable": layers.SeparableConv2D(4, 3, use_bias=False),
-        "separable_multiplier_3": layers.SeparableConv2D(
-            4, 3, depth_multiplier=3
-        ),
     }
 
 
-@pytest.mark.parametrize("first", ["conv", "dense", "separable"])
+@pytest.mark.parametrize("first", ["conv", "dense"])
 @pytest.mark.parametrize("second", mixing_layers())
 def test_zero_channels_go_between_mixing_layers(first, second):
     first, second = mixing_layers()[first], mixing_layers()[second]
@@ -346,7 +344,7 @@ def test_features_that_stay_are_those_of_the_full_network():
             (8, 8, 3),
             layers.Conv2D(6, 3, name="first"),
             layers.ReLU(),
-            layers.SeparableConv2D(12, 3, depth_multiplier=2, name="last"),
+            layers.Conv2D(12, 3, name="last"),
             layers.BatchNormalization(name="bn"),
             layers.ReLU(),
             layers.GlobalAveragePooling2D(),
@@ -488,7 +486,10 @@ def kept_whole():
         "subclass": lambda x, y: OwnDense(4)(x),
         "layer_normalization": lambda x, y: layers.LayerNormalization()(x),
         "softmax_layer": lambda x, y: layers.Activation("softmax")(x),
-        "own_callable": lambda x, y: layers.Activation(keras.ops.relu)(x),
+        "log_softmax": lambda x, y: layers.Activation("log_softmax")(x),
+        "sparsemax": lambda x, y: layers.Activation("sparsemax")(x),
+        "gated": lambda x, y: layers.Activation("glu")(x),
+        "own_callable": lambda x, y: layers.Activation(centred)(x),
         "operation": lambda x, y: x * 2.0,
         "reshape": lambda x, y: layers.Reshape((-1, 2))(x),
         "grouped": lambda x, y: layers.Conv2D(4, 1, groups=2)(x),
@@ -499,10 +500,9 @@ def kept_whole():
             3, activation="softmax"
         )(x),
         "normalized_axis_1": lambda x, y: layers.BatchNormalization(axis=1)(x),
-        "rescaling_of_channels": lambda x, y: layers.Rescaling([1, 2, 3, 4])(x),
-        "prelu_of_one_slope": lambda x, y: layers.PReLU(shared_axes=[1, 2, 3])(
-            x
-        ),
+        "rescaling": lambda x, y: layers.Rescaling([1, 2, 3, 4])(x),
+        "separable": lambda x, y: layers.SeparableConv2D(4, 1)(x),
+        "prelu": lambda x, y: layers.PReLU()(x),
         "noise_shape": lambda x, y: layers.Dropout(
             0.5, noise_shape=(None, 1, 1, 4)
         )(x),
@@ -559,7 +559,7 @@ def test_a_layer_that_two_branches_read_is_thinned():
     x = layers.Conv2D(8, 3, name="fork")(inputs)
     left = layers.Conv2D(4, 3, name="left")(layers.ReLU()(x))
     right = layers.DepthwiseConv2D(3, name="depthwise")(x)
-    right = layers.SeparableConv2D(4, 1, name="right")(right)
+    right = layers.Conv2D(4, 1, name="right")(right)
     outputs = layers.Add()([left, right])
     network = randomize(keras.Model(inputs, outputs))
     silence(network, "fork", ["depthwise"], 0.25)
@@ -758,31 +758,10 @@ def test_the_clone_can_be_saved_and_thinned_again(dense_chain, tmp_path):
 # Errors.
 
 
-@pytest.mark.parametrize(
-    "width", [0, -0.5, 1.001, 2, float("nan"), "0.5", None]
-)
-def test_a_width_outside_0_to_1_is_refused(dense_chain, width):
-    message = re.escape(f"width={width!r} is not in (0, 1]")
-    with pytest.raises(ValueError, match=message):
-        clone_network(dense_chain, width)
-
-
-@pytest.mark.parametrize("size", [1, 3, 5, 24, 64])
-def test_the_least_width_named_in_the_error_leaves_one_channel(size):
-    network = model(
-        (2,),
-        layers.Dense(80),
-        layers.Dense(size, name="narrow"),
-        layers.Dense(70),
-    )
-    with pytest.raises(
-        ValueError, match=rf"none of the {size} channels.*'narrow'"
-    ) as error:
-        clone_network(network, 0.5 / size)  # round(0.5) is 0
-    least = float(re.search(r"at least ([\d.]+)", str(error.value))[1])
-    assert channels(clone_network(network, least))["narrow"] == 1
-    with pytest.raises(ValueError, match="'narrow'"):
-        clone_network(network, least - 0.0001)
+def test_one_channel_is_left_at_least():
+    network = model((2,), layers.Dense(80), layers.Dense(1), layers.Dense(7))
+    sizes = channels(clone_network(network, 0.01)).values()
+    assert list(sizes) == [1, 1, 1]
 
 
 @pytest.mark.parametrize(

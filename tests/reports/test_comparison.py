@@ -65,10 +65,9 @@ def test_folders_of_one_name_are_named_with_their_parents(
     assert names == ["eeil, x/out", "eeil, y/out"]
 
 
-def test_one_folder_twice_is_an_error(write_runs):
+def test_one_folder_twice_is_one_run(write_runs):
     (folder,) = write_runs(a={})
-    with pytest.raises(ValueError, match="a' 2 times"):
-        reports.load_runs([folder, folder / ".." / "a"])
+    assert len(reports.load_runs([folder, folder / ".." / "a"])) == 1
 
 
 def test_no_folder_is_an_error():
@@ -124,7 +123,7 @@ def test_script_names_the_picture_it_cannot_write(script, write_runs):
     (folder,) = write_runs(a={})
     with (
         flagsaver.flagsaver(output="table.csv"),
-        pytest.raises(app.UsageError, match=r"table\.csv"),
+        pytest.raises(app.UsageError, match="'csv' is not supported"),
     ):
         script.main(["compare.py", str(folder)])
 

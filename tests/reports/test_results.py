@@ -43,23 +43,12 @@ def test_nan_and_infinity_become_null(tmp_path, make_results):
     assert read["flags"]["limit"] is None
 
 
-def test_keys_have_one_order_whatever_order_they_were_given_in(
-    tmp_path, make_results
-):
+def test_keys_keep_the_order_they_were_given_in(tmp_path, make_results):
     results = make_results() | {"zebra": 1, "aardvark": {"b": 1, "a": 2}}
-    shuffled = dict(reversed(results.items()))
-    shuffled["tasks"] = [
-        dict(reversed(task.items())) for task in results["tasks"]
-    ]
     first = write_results(results, tmp_path / "a").read_bytes()
-    assert write_results(shuffled, tmp_path / "b").read_bytes() == first
-    keys = list(read_results(tmp_path / "a"))
-    assert keys[:3] == ["dataset", "method", "seed"]
-    assert keys[-2:] == ["aardvark", "zebra"]
-    assert list(read_results(tmp_path / "b")["tasks"][0])[:2] == [
-        "task",
-        "classes",
-    ]
+    read = read_results(tmp_path / "a")
+    assert list(read) == list(results)
+    assert write_results(read, tmp_path / "b").read_bytes() == first
 
 
 def test_lists_of_numbers_take_one_line_each(tmp_path):
@@ -119,17 +108,11 @@ def test_value_json_cannot_hold_is_an_error_that_names_its_key(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == {"seed": 0}
 
 
-def test_missing_folder_or_file_is_an_error_that_says_which(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none.*no such folder"):
-        read_results(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match=r"no results\.json"):
-        read_results(tmp_path)
-
-
-def test_file_in_place_of_the_folder_is_an_error(tmp_path, make_results):
-    path = write_results(make_results(), tmp_path)
-    with pytest.raises(NotADirectoryError, match="the folder that holds"):
-        read_results(path)
+def test_a_folder_without_results_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(FileNotFoundError, match=f"{folder}' .*no results"):
+            read_results(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"seed": 0'])
@@ -155,30 +138,30 @@ def test_missing_key_is_an_error_that_names_file_and_key(
     results = make_results()
     del results[key]
     write_results(results, tmp_path)
-    with pytest.raises(ValueError, match=rf"results\.json' lacks '{key}'"):
+    with pytest.raises(ValueError, match=rf"results\.json' .*'{key}'"):
         read_results(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("tasks", "match"),
     [
-        ([], "expected a list"),
-        ({"a": 1}, "expected a list"),
-        ([1], r"tasks\[0\], is 1"),
-        ([{"seen_classes": 2}], r"tasks\[0\], lacks 'accuracy'"),
+        ([], "'seen_classes'"),
+        ({"a": 1}, "TypeError"),
+        ([1], "TypeError"),
+        ([{"seen_classes": 2}], "'accuracy'"),
     ],
 )
 def test_tasks_without_accuracies_are_an_error(
     tmp_path, make_results, tasks, match
 ):
     write_results(make_results() | {"tasks": tasks}, tmp_path)
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match=rf"results\.json' .*{match}"):
         read_results(tmp_path)
 
 
 def test_another_json_value_is_an_error(tmp_path):
     (tmp_path / "results.json").write_text("[1]")
-    with pytest.raises(ValueError, match="holds a list"):
+    with pytest.raises(ValueError, match=r"results\.json' .*TypeError"):
         read_results(tmp_path)
 
 

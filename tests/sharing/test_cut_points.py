@@ -112,23 +112,23 @@ def test_a_network_without_multiplications_has_shares_of_0():
     assert [(p.layers, p.parameters, p.macs) for p in points] == [(0, 0, 0)] * 2
 
 
-class Doubling(layers.Layer):
-    """A layer that no rule knows."""
+class Projection(layers.Layer):
+    """A layer of the user that multiplies by a matrix of its own."""
+
+    def build(self, input_shape):
+        self.matrix = self.add_weight(shape=(input_shape[-1], 3))
 
     def call(self, x):
-        return 2 * x
+        return keras.ops.matmul(x, self.matrix)
 
 
-def test_macs_of_other_layers_can_be_given():
-    network = convolutions([Doubling(name="own"), layers.Flatten()])
-    with pytest.raises(ValueError, match=r"'own' \(Doubling\)"):
-        cut_points(network)
-    points = cut_points(network, {Doubling: lambda *_: MACS_A + MACS_B})
-    assert points[1].macs == 1 / 6
-    assert [(point.name, point.macs) for point in points[4:6]] == [
-        ("b", 1 / 2),
-        ("own", 1.0),
-    ]
+def test_macs_of_the_users_layers_are_counted():
+    network = convolutions([layers.Flatten(), Projection(name="own")])
+    features = network.layers[-2].output.shape[-1]
+    points = cut_points(network)
+    whole = MACS_A + MACS_B + 3 * features
+    assert points[1].macs == MACS_A / whole
+    assert (points[-1].name, points[-1].macs) == ("own", 1.0)
 
 
 def test_what_is_no_backbone_is_refused():
