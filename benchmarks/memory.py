@@ -1,7 +1,7 @@
 """Memory: what a storage of exemplars costs in RAM, and in training speed.
 
     python benchmarks/memory.py
-    python benchmarks/memory.py --exemplars=2000 --storages=raw,png
+    python benchmarks/memory.py --exemplars=2000 --storages=raw,jpeg
 
 Each storage has a process of its own, which fills a memory from a stream of
 images and then trains from it. The processes take turns; the ratios are those
@@ -31,7 +31,6 @@ from keras_incremental.samples import StreamedSamples, training_batches
 STORAGES = {
     "raw": ki.exemplars.RawStorage,
     "jpeg": ki.exemplars.JpegStorage,
-    "png": ki.exemplars.PngStorage,
     "disk": ki.exemplars.DiskStorage,
 }
 NETWORKS = {

@@ -297,9 +297,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "the memory that was saved with this model, or an empty one."
             )
         self.memory.check_images(samples.image_spec)
-        self.memory.check_room(
-            distinct_in_order(samples.labels), samples.image_spec
-        )
+        self.memory.check_room(distinct_in_order(samples.labels))
 
 
 def _check_kind(name: str, value, kind: type) -> None:

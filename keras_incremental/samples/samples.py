@@ -36,9 +36,13 @@ class Samples(abc.ABC):
     def __len__(self):
         return len(self.labels)
 
-    @abc.abstractmethod
     def images(self) -> tf.data.Dataset:
         """Returns the images one by one, in the order of `labels`."""
+        indices = tf.data.Dataset.range(len(self)).batch(_TAKEN_AT_ONCE)
+        images = indices.map(
+            self.batch, num_parallel_calls=tf.data.AUTOTUNE
+        ).unbatch()
+        return images.apply(tf.data.experimental.assert_cardinality(len(self)))
 
     @abc.abstractmethod
     def take(self, indices) -> np.ndarray:
@@ -57,6 +61,17 @@ class Samples(abc.ABC):
         for first in range(0, len(indices), _TAKEN_AT_ONCE):
             part = indices[first : first + _TAKEN_AT_ONCE]
             yield first + np.arange(len(part)), self.take(part)
+
+    def batch(self, indices: tf.Tensor) -> tf.Tensor:
+        """Returns the images at `indices`, in a graph."""
+        (images,) = call_in_graph(self.take, [indices], [self.image_spec])
+        return images
+
+    def definite_spec(self) -> tf.TensorSpec:
+        """Returns `image_spec`, with the shape of the first image."""
+        if self.image_spec.shape.is_fully_defined():
+            return self.image_spec
+        return tf.TensorSpec(self.take([0]).shape[1:], self.image_spec.dtype)
 
     def look_up(self) -> LookUp | None:
         """Returns a function `(epoch, indices) -> {"images": images}`.
@@ -82,11 +97,6 @@ class ArraySamples(Samples):
         self._images, self.labels = images, labels
         self.image_spec = tf.TensorSpec(images.shape[1:], images.dtype)
 
-    def images(self):
-        indices = tf.data.Dataset.range(len(self)).batch(_TAKEN_AT_ONCE)
-        images = indices.map(self._batch).unbatch()
-        return images.apply(tf.data.experimental.assert_cardinality(len(self)))
-
     def take(self, indices):
         return self._images[np.asarray(indices, int)]
 
@@ -96,22 +106,6 @@ class ArraySamples(Samples):
 
     def look_up(self):
         return look_up_in_arrays([self._images])
-
-    def _batch(self, indices) -> tf.Tensor:
-        """Returns images `(len(indices), ...)`, in a graph.
-
-        `from_tensor_slices` would copy all of them.
-        """
-        samples = weakref.ref(
-            self
-        )  # or TensorFlow would keep the images for ever
-        images = tf.numpy_function(
-            lambda index: samples().take(index),
-            [indices],
-            self.image_spec.dtype,
-            stateful=False,
-        )
-        return tf.ensure_shape(images, [None, *self.image_spec.shape])
 
 
 class StreamedSamples(Samples):
@@ -164,6 +158,30 @@ class StreamedSamples(Samples):
         )
         images = (image for image, _ in chosen.as_numpy_iterator())
         return enumerate(images)
+
+
+def call_in_graph(method: Callable, inputs, specs) -> list[tf.Tensor]:
+    """Calls a bound method in a graph, and does not keep its object alive.
+
+    TensorFlow keeps what is passed to `numpy_function` till the process ends.
+
+    Args:
+        method: from arrays to an array, or a list of arrays, batch first.
+        inputs: its arguments, tensors.
+        specs: `tf.TensorSpec` of a row of each array that it returns.
+    """
+    method = weakref.WeakMethod(method)
+    values = tf.numpy_function(
+        lambda *arrays: method()(*arrays),
+        inputs,
+        [spec.dtype for spec in specs],
+        stateful=False,
+    )
+    return [
+        tf.ensure_shape(value, [None, *spec.shape])
+        # Outside of a graph a single tensor comes without its list.
+        for value, spec in zip(tf.nest.flatten(values), specs, strict=True)
+    ]
 
 
 def look_up_in_arrays(arrays: Sequence[np.ndarray]) -> LookUp:

@@ -375,9 +375,7 @@ def test_exemplars_come_back_as_they_were_stored(
     for label in first.memory.labels:
         ours, theirs = (run.memory.stored()[label] for run in (first, again))
         assert ours.storage == theirs.storage == storage
-        assert [*map(storage.to_bytes, ours.rows)] == [
-            *map(storage.to_bytes, theirs.rows)
-        ]
+        np.testing.assert_equal(ours.to_arrays(), theirs.to_arrays())
     other = start("eeil", tmp_path)
     with pytest.raises(ValueError, match=r"memory was .*Storage.*RawStorage"):
         other(data, tasks=TASKS[:1], epochs=1)

@@ -190,11 +190,11 @@ def test_images_of_another_shape_or_dtype_are_refused():
 # Every use of a memory in which some classes have no exemplars.
 
 
-def test_samples_and_dataset_hold_what_there_is():
+def test_samples_hold_what_there_is():
     memory = filled([7, 40, 9], {40: 2, 9: 1})
     assert memory.samples().labels.tolist() == [40, 40, 9]
-    pairs = [(int(i[0, 0, 0]), int(k)) for i, k in memory.dataset()]
-    assert pairs == [(0, 40), (1, 40), (2, 9)]
+    images = memory.samples().images()
+    assert [int(image[0, 0, 0]) for image in images] == [0, 1, 2]
 
 
 def test_an_update_brings_the_first_exemplars_of_a_listed_class():
