@@ -85,11 +85,6 @@ def merged(indices, labels):
     return np.sort(np.concatenate([indices[label] for label in labels]))
 
 
-def shown(values, limit=10):
+def shown(values):
     """Returns a short text of a collection of labels, for messages."""
-    values = sorted(values, key=lambda value: (str(type(value)), value))
-    if not values:
-        return "none"
-    rest = len(values) - limit
-    text = ", ".join(repr(value) for value in values[:limit])
-    return text + (f", and {rest} more" if rest > 0 else "")
+    return f"{sorted(values, key=str)[:10]} ({len(values)} in all)"

@@ -85,22 +85,11 @@ def class_folders(path):
         Dict from folder name to its sorted file paths, sorted by name.
 
     Raises:
-        FileNotFoundError: `path` does not exist.
-        NotADirectoryError: `path` is a file.
+        OSError: `path` does not exist, or is a file.
         ValueError: no class folders, an empty one, or a file in one of them
             that is not an image.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"There is no folder {path!r}. Pass a folder with one sub-folder "
-            "of images for each class."
-        )
-    if not os.path.isdir(path):
-        raise NotADirectoryError(
-            f"{path!r} is a file; expected a folder with one sub-folder of "
-            "images for each class."
-        )
     names = [entry.name for entry in _visible(path) if entry.is_dir()]
     if not names:
         raise ValueError(
@@ -212,5 +201,5 @@ def _check_images(files):
     if wrong:
         raise ValueError(
             f"{len(wrong)} of {len(files)} files are not JPEG, PNG, GIF or "
-            f"BMP images: {shown(wrong, limit=5)}. Remove or convert them."
+            f"BMP images: {shown(wrong)}. Remove or convert them."
         )

@@ -197,7 +197,7 @@ def test_class_with_one_image_cannot_be_split(tmp_path):
 
 def test_different_test_classes_are_named(animals, tmp_path):
     test = write_classes(tmp_path / "t", {"dog": 1, "cat": 1, "cow": 1})
-    with pytest.raises(ValueError, match=r"first: 'ant'; .* second: 'cow'"):
+    with pytest.raises(ValueError, match=r"first: \['ant'\].*: \['cow'\]"):
         FROM(animals, 4, classes_per_task=1, test_path=test)
 
 
@@ -208,10 +208,10 @@ def test_different_test_classes_are_named(animals, tmp_path):
         ({"test_fraction": 1.0}, ValueError, "test_fraction=1.0"),
         ({"channels": 4}, ValueError, "channels=4"),
         ({"image_size": 0}, ValueError, "image_size=0"),
-        ({"image_size": (4, 4, 3)}, TypeError, r"\(4, 4, 3\)"),
-        ({"image_size": 4.5}, TypeError, "image_size=4.5"),
-        ({"image_size": None}, TypeError, "image_size=None"),
-        ({"classes_per_task": -1}, ValueError, "classes_per_task=-1"),
+        ({"image_size": (4, 4, 3)}, ValueError, r"\(4, 4, 3\)"),
+        ({"image_size": 4.5}, ValueError, "image_size=4.5"),
+        ({"image_size": None}, ValueError, "image_size=None"),
+        ({"classes_per_task": -1}, ValueError, "classes_per_task is -1"),
     ],
 )
 def test_bad_argument_is_named(animals, arguments, error, message):
