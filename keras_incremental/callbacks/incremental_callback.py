@@ -59,8 +59,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             never touches the stored exemplars.
         seed: shuffles, augmentation and gradient noise are drawn from
             (seed, heads, phase, epoch).
-        cache_bytes: a dataset that takes more than this is streamed; arrays
-            are used as they are. It bounds stored augmentation, and the cached
+        cache_bytes: a dataset that takes more than this is kept in a file of
+            the temporary folder for as long as the method needs it; arrays are
+            used as they are. It bounds stored augmentation, and the cached
             outputs of a frozen trunk, as well.
         backup_dir: a folder for backups after each epoch and each task. The
             same program, run again after its process was killed, goes on where

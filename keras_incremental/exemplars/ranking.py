@@ -11,6 +11,7 @@ from keras_incremental.exemplars.storages import Storage
 from keras_incremental.labels import distinct_in_order
 from keras_incremental.samples import Samples
 
+_ENCODED_AT_ONCE = 64
 Selection = Callable[[np.ndarray, int, object], np.ndarray]
 Extract = Callable[[tf.data.Dataset], np.ndarray]
 
@@ -49,7 +50,7 @@ def rank_classes(
         indices.append(index[orders[-1][orders[-1] >= len(old)] - len(old)])
     rows = _encoded(samples, np.concatenate(indices), memory.storage)
     parts = np.split(rows, np.cumsum([*map(len, indices)])[:-1])
-    spec = samples.definite_spec()
+    spec = samples.image_spec
     return {
         label: ClassExemplars(
             memory.storage, spec, _merged(exemplars.get(label, ()), part, order)
@@ -84,11 +85,9 @@ def _checked(samples, features, extract) -> np.ndarray:
 
 
 def _encoded(samples, indices, storage: Storage) -> np.ndarray:
-    """Returns the rows that store the images at `indices`, read in one pass."""
-    spec = samples.definite_spec()
-    nothing = np.zeros((0, *spec.shape), spec.dtype.as_numpy_dtype)
-    positions, rows = [np.zeros(0, int)], [storage.encode(nothing)]
-    for part, images in samples.parts(indices):
-        positions.append(part)
-        rows.append(storage.encode(images))
-    return np.concatenate(rows)[np.argsort(np.concatenate(positions))]
+    """Returns the rows that store the images at `indices`."""
+    rows = [storage.encode(samples.take(indices[:0]))]
+    for first in range(0, len(indices), _ENCODED_AT_ONCE):
+        part = indices[first : first + _ENCODED_AT_ONCE]
+        rows.append(storage.encode(samples.take(part)))
+    return np.concatenate(rows)

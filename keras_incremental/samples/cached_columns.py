@@ -97,7 +97,7 @@ def cache_column(
     Raises:
         ValueError: if the disk has no room for the rows.
     """
-    spec = samples.definite_spec()
+    spec = samples.image_spec
     probe = function(tf.zeros([1, *spec.shape], spec.dtype))
     rows, owner = _allocate(probe, copies, len(samples), memory_bytes)
     progress = keras.utils.Progbar(

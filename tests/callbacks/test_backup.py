@@ -262,7 +262,7 @@ def test_a_closed_form_that_fails_starts_the_task_anew(
     assert run.state() == whole
 
 
-def test_streamed_data_come_in_the_same_order_after_a_cut(
+def test_data_in_a_file_come_in_the_same_order_after_a_cut(
     start, data, tmp_path
 ):
     dataset = tf.data.Dataset.from_tensor_slices(data).batch(9)

@@ -21,7 +21,7 @@ from keras_incremental.exemplars import (
 )
 from keras_incremental.samples import (
     ArraySamples,
-    StreamedSamples,
+    read_samples,
     training_batches,
 )
 
@@ -58,11 +58,11 @@ def filled(storage, counts=None, **options):
     return memory
 
 
-def streamed(samples):
+def in_a_file(samples):
     data = tf.data.Dataset.from_tensor_slices(
         (samples.all_images(), samples.labels)
     )
-    return StreamedSamples(data.batch(4), samples.labels)
+    return read_samples(data.batch(4), image_shape=SHAPE, cache_bytes=0)
 
 
 def to_units(labels):
@@ -146,8 +146,8 @@ def test_images_are_encoded_once_however_often_the_memory_shrinks():
     assert rows == before[: len(rows)] and len(rows) == 3
 
 
-@pytest.mark.parametrize("as_stream", [False, True])
-def test_only_what_is_kept_is_encoded(as_stream):
+@pytest.mark.parametrize("as_file", [False, True])
+def test_only_what_is_kept_is_encoded(as_file):
     encoded = []
 
     class Counting(RawStorage):
@@ -157,7 +157,7 @@ def test_only_what_is_kept_is_encoded(as_stream):
 
     memory = ExemplarMemory(5, storage=Counting(), selection=first_come)
     samples = samples_of({0: 200})
-    memory.update(streamed(samples) if as_stream else samples, extract)
+    memory.update(in_a_file(samples) if as_file else samples, extract)
     assert sum(encoded) == 5
 
 
@@ -261,10 +261,10 @@ def test_batches_are_those_of_raw_exemplars(storage, with_new):
 
 
 @every_storage
-def test_beside_streamed_data_every_epoch_holds_every_exemplar_once(storage):
+def test_beside_data_in_a_file_every_epoch_holds_every_exemplar_once(storage):
     new, memory = samples_of({5: 13}, seed=2), filled(storage)
     batches, steps = training_batches(
-        [streamed(new), memory.samples()], to_units, batch_size=4
+        [in_a_file(new), memory.samples()], to_units, batch_size=4
     )
     expected = np.concatenate(
         [new.all_images(), memory.samples().take(range(9))]
