@@ -283,13 +283,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def _check_memory(self, model, samples) -> None:
         if self.memory is None:
             return
-        strangers = [k for k in self.memory.labels if k not in model.classes]
-        if strangers:
-            raise ValueError(
-                f"The memory holds classes {strangers[:10]} that the model "
-                f"does not know; it knows {model.labels[:10]}. Pass the "
-                "memory that was saved with this model."
-            )
+        self.memory.check_classes(model.labels)
         missing = [k for k in model.labels if k not in self.memory]
         if len(self.memory) and missing:
             raise ValueError(

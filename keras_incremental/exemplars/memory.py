@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from keras_incremental.exemplars import folder_format
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
-from keras_incremental.exemplars.old_data import read_old_data
 from keras_incremental.exemplars.ranking import (
     Extract,
     Selection,
@@ -17,7 +16,7 @@ from keras_incremental.exemplars.ranking import (
 from keras_incremental.exemplars.selection import herding_order
 from keras_incremental.exemplars.storages import RawStorage, Storage
 from keras_incremental.labels import as_label, distinct_in_order
-from keras_incremental.samples import Samples
+from keras_incremental.samples import Samples, read_samples
 
 _RAW = RawStorage()
 
@@ -84,8 +83,6 @@ class ExemplarMemory:
                 f"selection={selection!r}; expected a function such as "
                 "keras_incremental.exemplars.herding_order."
             )
-        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-            raise TypeError(f"seed={seed!r}; expected an integer.")
         self.storage = storage
         self.selection, self.seed = selection, int(seed)
         self._images: dict[int | str, ClassExemplars] = {}
@@ -181,30 +178,6 @@ class ExemplarMemory:
         rows = np.concatenate([part.rows for part in self._images.values()])
         return self.storage.samples(rows, self.image_spec, labels)
 
-    def rank(
-        self,
-        samples: Samples,
-        extract: Extract,
-        counts: Mapping,
-        features: np.ndarray | None = None,
-    ) -> dict[int | str, ClassExemplars]:
-        """Chooses images of the classes in `samples`; stores none of them.
-
-        Args:
-            samples: New data; exemplars of the same classes compete with it.
-            extract: Maps a dataset of single images to `(samples, dim)`
-                features.
-            counts: How many images to choose, by label.
-            features: `(samples, dim)` of `samples`, if they are known.
-
-        Returns:
-            The chosen images of each label, best first.
-
-        Raises:
-            ValueError: If features do not fit the images or are not finite.
-        """
-        return rank_classes(self, samples, extract, counts, features)
-
     def update(
         self,
         samples: Samples,
@@ -218,8 +191,9 @@ class ExemplarMemory:
 
         Args:
             samples: New data.
-            extract: As for `rank`, with the network as it is now.
-            features: As for `rank`.
+            extract: Maps a dataset of single images to `(samples, dim)`
+                features, with the network as it is now.
+            features: `(samples, dim)` of `samples`, if they are known.
             known: Labels that the memory is to list even without any image.
 
         Raises:
@@ -232,7 +206,7 @@ class ExemplarMemory:
         absent = set(self.labels_without_exemplars(classes)) - set(arriving)
         present = [label for label in classes if label not in absent]
         counts = dict(zip(present, self.quotas(len(present)), strict=True))
-        chosen = self.rank(samples, extract, counts, features)
+        chosen = rank_classes(self, samples, extract, counts, features)
         nothing = chosen[arriving[0]].head(0)
         merged = {**dict.fromkeys(absent, nothing), **self._images, **chosen}
         self._images = {
@@ -266,9 +240,31 @@ class ExemplarMemory:
         >>> memory.labels, len(memory)
         (['cat', 'dog'], 3)
         """
-        samples = read_old_data(model, images, labels, self.labels)
-        if samples is not None:
-            self.update(samples, model.extract_features, known=model.labels)
+        if _is_nothing(images, labels):
+            return
+        shape = model.input_shape[1:]
+        samples = read_samples(images, labels, image_shape=shape)
+        model.classes.to_units(samples.labels)  # refuses what it does not know
+        self.check_classes(model.labels)
+        self.update(samples, model.extract_features, known=model.labels)
+
+    def check_classes(self, known: Iterable) -> None:
+        """Refuses a model that does not know all classes of the memory.
+
+        Args:
+            known: Labels of the classes that the model knows.
+
+        Raises:
+            ValueError: Naming the classes that it does not know.
+        """
+        known = [*known]
+        strangers = [label for label in self.labels if label not in known]
+        if strangers:
+            raise ValueError(
+                f"The memory holds classes {strangers[:10]} that the model "
+                f"does not know; it knows {known[:10]}. Pass the memory "
+                "that was saved with this model; each needs one of its own."
+            )
 
     def check_room(self, labels: Iterable) -> None:
         """Refuses more classes than there is room for.
@@ -335,3 +331,10 @@ def _checked_count(count) -> int:
             "images."
         )
     return int(count)
+
+
+def _is_nothing(images, labels) -> bool:
+    """Returns whether no image was passed."""
+    if isinstance(images, tf.data.Dataset):
+        return labels is None and not any(True for _ in images.take(1))
+    return labels is not None and not len(labels) and not len(images)

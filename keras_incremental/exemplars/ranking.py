@@ -21,16 +21,22 @@ def rank_classes(
     samples: Samples,
     extract: Extract,
     counts: Mapping[int | str, int],
-    features: np.ndarray | None,
+    features: np.ndarray | None = None,
 ) -> dict[int | str, ClassExemplars]:
-    """Chooses images of each class in `samples`: `ExemplarMemory.rank`.
+    """Chooses images of the classes in `samples`; the memory stays as it is.
 
     Args:
-        memory: An `ExemplarMemory`.
-        samples: As for `ExemplarMemory.rank`, like the other arguments.
+        memory: An `ExemplarMemory`. Its exemplars of the same classes compete.
+        samples: New data.
         extract: Maps a dataset of single images to `(samples, dim)` features.
         counts: How many images to choose, by label.
         features: `(samples, dim)` of `samples`, if they are known.
+
+    Returns:
+        The chosen images of each label, best first.
+
+    Raises:
+        ValueError: If features do not fit the images or are not finite.
     """
     features = _checked(samples, features, extract)
     exemplars, arriving = memory.stored(), distinct_in_order(samples.labels)

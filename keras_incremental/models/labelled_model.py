@@ -265,7 +265,7 @@ def _clear_label_errors():
         start = error.message.find(UNKNOWN_LABEL_MESSAGE)
         if start < 0:
             raise
-        raise ValueError(error.message[start:]) from None
+        raise ValueError(error.message[start:].splitlines()[0]) from None
 
 
 def _is_validation_of_fit(kwargs) -> bool:

@@ -139,17 +139,14 @@ def _collected(batches, cache_bytes, verbose):
 
 def _check_dataset_spec(dataset, image_shape) -> None:
     spec = dataset.element_spec
-    if not (isinstance(spec, tuple) and len(spec) == 2):
+    is_pair = isinstance(spec, tuple) and len(spec) == 2
+    if not is_pair or not all(isinstance(part, tf.TensorSpec) for part in spec):
         raise ValueError(
             f"The dataset's elements are {spec}; expected (images, labels) "
-            "batches, without sample weights or dictionaries."
+            "batches of two dense tensors, without sample weights, "
+            "dictionaries or ragged tensors."
         )
     image_spec, label_spec = spec
-    if not all(isinstance(part, tf.TensorSpec) for part in spec):
-        raise ValueError(
-            f"The dataset's elements are {spec}; expected one dense image "
-            "tensor and one label tensor, no dictionaries or ragged tensors."
-        )
     if image_spec.shape.rank == len(image_shape):
         raise ValueError(
             f"The dataset yields single images of shape {image_spec.shape}; "

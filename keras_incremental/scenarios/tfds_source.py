@@ -173,17 +173,11 @@ def open_builder(name, data_dir, download):
         download: whether to download and prepare data that is not there.
 
     Raises:
-        ImportError: tensorflow-datasets is not installed.
         ValueError: there is no such data set.
         FileNotFoundError: not prepared, and the download failed.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            "from_tfds needs TensorFlow Datasets, which is not installed. "
-            "Run `pip install tensorflow-datasets`."
-        ) from error
+    import tensorflow_datasets as tfds
+
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:

@@ -11,6 +11,7 @@ from keras_incremental.exemplars import (
     herding_order,
     random_order,
 )
+from keras_incremental.exemplars.ranking import rank_classes
 from keras_incremental.samples import ArraySamples
 
 SHAPE = (2, 2, 1)
@@ -235,8 +236,12 @@ def test_features_at_hand_choose_what_extracted_ones_choose():
         np.testing.assert_array_equal(
             at_hand.images(label), extracted.images(label)
         )
-    picked = ExemplarMemory(7).rank(
-        samples, unwanted, {0: 2, 1: 2}, features=extract(samples.images())
+    picked = rank_classes(
+        ExemplarMemory(7),
+        samples,
+        unwanted,
+        {0: 2, 1: 2},
+        features=extract(samples.images()),
     )
     np.testing.assert_array_equal(picked[0].decoded(), extracted.images(0)[:2])
 

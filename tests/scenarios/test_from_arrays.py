@@ -283,7 +283,7 @@ X = marked_images(2)
 BAD_ARRAYS = [
     (X, [0.0, 1.0], X, [0, 1], TypeError, "y_train has dtype float64"),
     (X, [True, False], X, [0, 1], TypeError, "y_train has dtype bool"),
-    (X, [0, 1], X, np.array([0, "a"], object), TypeError, "holds int, str"),
+    (X, [0, 1], X, np.array([0, "a"], object), ValueError, "y_test holds 0"),
     (X, [0, -1], X, [0, 1], ValueError, "negative label -1"),
     (X, [[0, 1], [1, 0]], X, [0, 1], ValueError, "argmax"),
     (X, [0, 1, 2], X, [0, 1], ValueError, "x_train has 2 .* 3 labels"),
