@@ -20,6 +20,7 @@ from keras_incremental.exemplars.selection import (
 from keras_incremental.exemplars.storages import (
     Storage,
     recorded_storage,
+    registered,
     storage_record,
 )
 from keras_incremental.files import as_path, checked_archive, replacing
@@ -106,7 +107,10 @@ def _read(arrays, selection, storage):
         )
     saved = recorded_storage(settings["storage"])
     settings["storage"] = storage or saved
-    settings["selection"] = selection or _registered(settings["selection"])
+    settings["selection"] = selection or registered(
+        settings["selection"],
+        "Pass it: ExemplarMemory.load(directory, selection=...).",
+    )
     exemplars = {}
     for index, label in enumerate(settings.pop("labels")):
         prefix = f"{index}/"
@@ -123,13 +127,3 @@ def _read(arrays, selection, storage):
             ranked = ranked.moved_to(storage)
         exemplars[label] = ranked
     return settings, exemplars
-
-
-def _registered(name: str) -> Selection:
-    selection = keras.saving.get_registered_object(name)
-    if selection is None:
-        raise ValueError(
-            f"The memory was saved with the selection {name!r}, which is not "
-            "registered. Pass it: ExemplarMemory.load(directory, selection=...)"
-        )
-    return selection

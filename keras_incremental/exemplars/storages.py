@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars.class_exemplars import StoredSamples
-from keras_incremental.samples import ArraySamples, Samples
+from keras_incremental.samples import ArraySamples, Samples, call_in_graph
 
 
 class Storage(abc.ABC):
@@ -139,10 +139,11 @@ class JpegStorage(Storage):
     def decode(self, rows, image_spec):
         images = np.empty((len(rows), *image_spec.shape), np.uint8)
         for image, row in zip(images, rows, strict=True):
-            image[:] = tf.io.decode_jpeg(
-                row, image_spec.shape[-1], dct_method="INTEGER_ACCURATE"
-            )
+            image[:] = _decode_jpeg(row, image_spec)
         return images
+
+    def samples(self, rows, image_spec, labels):
+        return _JpegSamples(self, image_spec, rows, labels)
 
     def nbytes(self, rows, image_spec):
         return sum(map(len, rows))
@@ -157,6 +158,29 @@ class JpegStorage(Storage):
     def from_arrays(self, arrays):
         parts = np.split(arrays["bytes"], np.cumsum(arrays["sizes"]))[:-1]
         return _as_rows(part.tobytes() for part in parts)
+
+
+class _JpegSamples(StoredSamples):
+    """Decodes batches in the graph, several at a time, without Python."""
+
+    def batch(self, indices):
+        text = tf.TensorSpec((), tf.string)
+        (rows,) = call_in_graph(self._contents, [indices], [text])
+        return tf.map_fn(
+            lambda row: _decode_jpeg(row, self.image_spec),
+            rows,
+            fn_output_signature=self.image_spec,
+        )
+
+    def _contents(self, indices):
+        return self._rows[indices]
+
+
+def _decode_jpeg(row, image_spec: tf.TensorSpec) -> tf.Tensor:
+    image = tf.io.decode_jpeg(
+        row, image_spec.shape[-1], dct_method="INTEGER_ACCURATE"
+    )
+    return tf.ensure_shape(image, image_spec.shape)
 
 
 @keras.saving.register_keras_serializable("keras_incremental")
@@ -216,19 +240,28 @@ def storage_record(storage: Storage) -> dict:
     }
 
 
+def registered(name: str, advice: str):
+    """Returns what is registered with `keras.saving` under a name.
+
+    Raises:
+        ValueError: If nothing is; it ends with the advice.
+    """
+    found = keras.saving.get_registered_object(name)
+    if found is None:
+        raise ValueError(
+            f"The memory was saved with {name!r}, which is not registered with "
+            f"keras.saving. {advice}"
+        )
+    return found
+
+
 def recorded_storage(record: dict) -> Storage:
     """Makes a storage of what `storage_record` returned.
 
     Raises:
         ValueError: If its class is not registered with `keras.saving`.
     """
-    storage = keras.saving.get_registered_object(record["name"])
-    if storage is None:
-        raise ValueError(
-            f"The memory was saved with the storage {record['name']!r}, which "
-            "is not registered. Import the module that registers it with "
-            "keras.saving first."
-        )
+    storage = registered(record["name"], "Import the module that registers it.")
     return storage.from_config(record["config"])
 
 

@@ -22,6 +22,7 @@ from keras_incremental.samples.samples import (
     LookUp,
     MappedSamples,
     Samples,
+    call_in_graph,
     look_up_in_arrays,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "MappedSamples",
     "Samples",
     "cache_column",
+    "call_in_graph",
     "check_pixels",
     "look_up_in_arrays",
     "read_samples",

@@ -33,8 +33,8 @@ def check_same_classes(train_labels, test_labels):
     """Raises unless both label vectors hold the same classes.
 
     Args:
-        train_labels: labels of the training images, from `as_labels`.
-        test_labels: labels of the test images, from `as_labels`.
+        train_labels: labels of the training images, or their folders.
+        test_labels: those of the test images.
 
     Raises:
         ValueError: a class has no training or no test image.

@@ -6,7 +6,10 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.scenarios.class_labels import shown
+from keras_incremental.scenarios.class_labels import (
+    check_same_classes,
+    shown,
+)
 from keras_incremental.scenarios.image_files import image_reader, is_image
 from keras_incremental.scenarios.progress import with_progress
 
@@ -63,7 +66,7 @@ def train_and_test(path, test_path, test_fraction, seed, size, channels):
         train, test = split_folders(train, test_fraction, seed)
     else:
         test = class_folders(test_path)
-        _check_same_folders(train, test, path, test_path)
+        check_same_classes([*train], [*test])
     return (
         FileImages(*labelled_files(train, seed), size, channels),
         FileImages(*labelled_files(test), size, channels),
@@ -140,16 +143,6 @@ def _check_fraction(test_fraction):
         raise ValueError(
             f"test_fraction={test_fraction}; expected a share between 0 and "
             "1, both excluded. For a test set of its own pass test_path."
-        )
-
-
-def _check_same_folders(train, test, path, test_path):
-    if train.keys() != test.keys():
-        raise ValueError(
-            f"{os.fspath(path)!r} and {os.fspath(test_path)!r} must have the "
-            "same class folders. Only in the first: "
-            f"{shown(train.keys() - test.keys())}; only in the second: "
-            f"{shown(test.keys() - train.keys())}."
         )
 
 

@@ -197,7 +197,7 @@ def test_class_with_one_image_cannot_be_split(tmp_path):
 
 def test_different_test_classes_are_named(animals, tmp_path):
     test = write_classes(tmp_path / "t", {"dog": 1, "cat": 1, "cow": 1})
-    with pytest.raises(ValueError, match=r"first: \['ant'\].*: \['cow'\]"):
+    with pytest.raises(ValueError, match=r"test data: \['cow'\].*: \['ant'\]"):
         FROM(animals, 4, classes_per_task=1, test_path=test)
 
 
