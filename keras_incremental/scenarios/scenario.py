@@ -51,7 +51,7 @@ class ClassIncrementalScenario:
     >>> x, y = np.zeros((6, 8, 8, 1), "uint8"), np.array([40, 7, 3] * 2)
     >>> scenario = ClassIncrementalScenario.from_arrays(
     ...     x, y, x, y, classes_per_task=2, class_order=[7, 40, 3])
-    >>> [(task.labels, task.num_train) for task in scenario]
+    >>> [(task.labels, len(task.train)) for task in scenario]
     [([7, 40], 4), ([3], 2)]
     """
 

@@ -106,10 +106,10 @@ def test_datasets_hold_what_a_plain_scan_selects(train, test, size, limit):
             and (limit is None or train[:i].count(y) < limit)
         ]
         assert pairs(task.train) == kept
-        assert task.num_train == len(kept)
+        assert len(task.train) == len(kept)
         for dataset, labels, count in (
-            (task.test, task.labels, task.num_test),
-            (task.seen_test, seen, task.num_seen_test),
+            (task.test, task.labels, len(task.test)),
+            (task.seen_test, seen, len(task.seen_test)),
         ):
             expected = [
                 (1000 + i, y) for i, y in enumerate(test) if y in labels

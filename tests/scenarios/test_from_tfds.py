@@ -66,10 +66,10 @@ def test_random_mock_of_cifar10_gives_its_shapes_and_counts():
         tasks = list(scenario)
         assert scenario.image_shape == (32, 32, 3)
         assert scenario.name == "cifar10"
-        assert sum(task.num_train for task in tasks) == 80
-        assert tasks[-1].num_seen_test == 80
+        assert sum(len(task.train) for task in tasks) == 80
+        assert len(tasks[-1].seen_test) == 80
         images, labels = as_arrays(tasks[0].train)
-        assert images.shape == (tasks[0].num_train, 32, 32, 3)
+        assert images.shape == (len(tasks[0].train), 32, 32, 3)
         assert (images.dtype, labels.dtype) == ("uint8", "int64")
         assert set(labels.tolist()) == set(tasks[0].labels)
 
@@ -93,7 +93,7 @@ def test_datasets_hold_what_a_plain_scan_selects(cache_bytes):
         assert grey_values(first.test) == [1]
         assert grey_values(second.test) == [0, 2, 3]
         assert grey_values(second.seen_test) == [0, 1, 2, 3]
-        counts = [(t.num_train, t.num_seen_test) for t in (first, second)]
+        counts = [(len(t.train), len(t.seen_test)) for t in (first, second)]
         assert counts == [(2, 1), (4, 4)]
         assert first.train.element_spec == (
             tf.TensorSpec((32, 32, 3), "uint8"),
@@ -168,7 +168,7 @@ def test_unlabelled_test_split_gives_way_to_validation():
 
     with tfds.testing.mock_data(as_dataset_fn=as_dataset):
         scenario = FROM("imagenet2012", classes_per_task=3, image_size=4)
-        assert scenario[0].num_test == 3
+        assert len(scenario[0].test) == 3
         assert splits[-1] == "validation"
         with pytest.raises(ValueError, match="'test' holds the negative"):
             FROM(
@@ -253,4 +253,4 @@ def test_prepared_cifar10_is_read_without_download(cache_bytes, monkeypatch):
     images, labels = as_arrays(scenario[0].train)
     np.testing.assert_array_equal(images, np.stack(expected))
     assert sorted(labels) == sorted([0, 1, 2, 3, 4] * 4)
-    assert scenario[1].num_seen_test == 300
+    assert len(scenario[1].seen_test) == 300
