@@ -1,9 +1,9 @@
 """Memory: what a storage of exemplars costs in RAM, and in training speed.
 
     python benchmarks/memory.py
-    python benchmarks/memory.py --exemplars=2000 --storages=raw,png
+    python benchmarks/memory.py --exemplars=2000 --storages=raw,jpeg
 
-Each storage has a process of its own, which fills a memory from a stream of
+Each storage has a process of its own, which fills a memory from a file of
 images and then trains from it. The processes take turns; the ratios are those
 of one turn, against the first storage, and their median is printed, of the time
 by the clock and of processor time, which other processes disturb less.
@@ -26,12 +26,15 @@ from absl import app, flags
 
 import keras_incremental as ki
 from keras_incremental.exemplars import random_order
-from keras_incremental.samples import StreamedSamples, training_batches
+from keras_incremental.samples import (
+    MappedSamples,
+    read_samples,
+    training_batches,
+)
 
 STORAGES = {
     "raw": ki.exemplars.RawStorage,
     "jpeg": ki.exemplars.JpegStorage,
-    "png": ki.exemplars.PngStorage,
     "disk": ki.exemplars.DiskStorage,
 }
 NETWORKS = {
@@ -56,7 +59,7 @@ _TURNS = flags.DEFINE_integer("turns", 5, "Of each storage.")
 _CHILD = flags.DEFINE_string("child", None, "The storage of this process.")
 
 
-def image_stream() -> StreamedSamples:
+def images_in_a_file() -> MappedSamples:
     """Returns shifts of smooth random images with some noise."""
     size, count = _IMAGE_SIZE.value, _EXEMPLARS.value
     coarse = [_DISTINCT, max(size // 8, 1), max(size // 8, 1), 3]
@@ -81,7 +84,11 @@ def image_stream() -> StreamedSamples:
     pairs = tf.data.Dataset.zip(
         images, tf.data.Dataset.from_tensor_slices(labels)
     )
-    return StreamedSamples(pairs.batch(_BATCH_SIZE.value), labels)
+    return read_samples(
+        pairs.batch(_BATCH_SIZE.value),
+        image_shape=(size, size, 3),
+        cache_bytes=0,
+    )
 
 
 def peak_mb() -> float:
@@ -148,7 +155,7 @@ def be_child() -> None:
     )
     start = time.perf_counter()
     features = np.zeros((_EXEMPLARS.value, 1), "float32")
-    memory.update(image_stream(), None, features=features)
+    memory.update(images_in_a_file(), None, features=features)
     report["fill_seconds"] = time.perf_counter() - start
     report["stored"], report["filled"] = memory.nbytes / 1e6, peak_mb()
     batches, _ = training_batches(

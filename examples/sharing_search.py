@@ -125,7 +125,7 @@ def main(argv) -> None:
         if memory is not None:
             memory.check_images(scenario.image_spec)
             labels = [k for task in (base, *tasks) for k in task.labels]
-            memory.check_room(labels, scenario.image_spec)
+            memory.check_room(labels)
         points = [train.branch_point(text) for text in _POINTS.value]
         points.append(model.branch_at)
         check_points([0.0, *points], model, method, memory)

@@ -42,7 +42,6 @@ SELECTIONS = {
 }
 STORAGES = {
     "raw": lambda quality: ki.exemplars.RawStorage(),
-    "png": lambda quality: ki.exemplars.PngStorage(),
     "jpeg": ki.exemplars.JpegStorage,
     "disk": lambda quality: ki.exemplars.DiskStorage(),
 }
@@ -78,9 +77,6 @@ _MEMORY = flags.DEFINE_integer(
 )
 _MEMORY_PER_CLASS = flags.DEFINE_integer(
     "memory_per_class", None, "Exemplars of each class.", lower_bound=1
-)
-_MEMORY_BUDGET = flags.DEFINE_string(
-    "memory_budget", None, "Bytes of all exemplars as stored, e.g. 50MB."
 )
 _MEMORY_STORAGE = flags.DEFINE_enum(
     "memory_storage", "raw", sorted(STORAGES), "How exemplars are kept."
@@ -135,12 +131,11 @@ def _is_a_method(name):
 
 
 @flags.multi_flags_validator(
-    ["memory", "memory_per_class", "memory_budget"],
-    message="Give one of --memory (images in all), --memory_per_class and "
-    "--memory_budget (bytes in all).",
+    ["memory", "memory_per_class"],
+    message="Give one of --memory (images in all) and --memory_per_class.",
 )
 def _one_budget(values):
-    return [*values.values()].count(None) >= 2
+    return [*values.values()].count(None) >= 1
 
 
 def make_scenario() -> ki.ClassIncrementalScenario:
@@ -198,18 +193,16 @@ def make_memory(method: ki.methods.Method) -> ki.ExemplarMemory | None:
     Raises:
         ValueError: if there is none and the method needs one.
     """
-    budgets = (_MEMORY.value, _MEMORY_PER_CLASS.value, _MEMORY_BUDGET.value)
-    if not any(budgets):
+    if _MEMORY.value is None and _MEMORY_PER_CLASS.value is None:
         if method.needs_memory:
             raise ValueError(
-                f"--method={_METHOD.value} needs --memory (exemplars in all), "
-                "--memory_per_class or --memory_budget (bytes)."
+                f"--method={_METHOD.value} needs --memory (exemplars in all) "
+                "or --memory_per_class."
             )
         return None
     return ki.ExemplarMemory(
         capacity=_MEMORY.value,
         per_class=_MEMORY_PER_CLASS.value,
-        budget=_MEMORY_BUDGET.value,
         storage=STORAGES[_MEMORY_STORAGE.value](_JPEG_QUALITY.value),
         selection=SELECTIONS[_SELECTION.value],
         seed=_SEED.value,
@@ -264,7 +257,7 @@ def make_experiment() -> Experiment:
     scenario = make_scenario()
     if memory is not None:
         memory.check_images(scenario.image_spec)
-        memory.check_room(scenario.class_order, scenario.image_spec)
+        memory.check_room(scenario.class_order)
     model = make_model(scenario)
     method.check(model, memory)
     return Experiment(

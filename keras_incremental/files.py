@@ -134,7 +134,6 @@ def atomic_write(path, mode="wb"):
         The open temporary file.
 
     Raises:
-        ValueError: If `mode` is neither `"wb"` nor `"w"`.
         IsADirectoryError: If `path` is a folder.
 
     Example:
@@ -145,11 +144,6 @@ def atomic_write(path, mode="wb"):
     >>> path.read_text()
     'hello'
     """
-    if mode not in ("wb", "w"):
-        raise ValueError(
-            f"mode={mode!r} cannot be written atomically. Use 'wb' for bytes "
-            "or 'w' for text."
-        )
     encoding = "utf-8" if mode == "w" else None
     with (
         replacing(path) as temporary,

@@ -26,7 +26,7 @@ def check_labels(labels, name: str = "labels") -> np.ndarray:
         `(samples,)` array, `int64` or a NumPy string dtype.
 
     Raises:
-        ValueError: for one-hot, negative, empty-string or missing labels.
+        ValueError: for one-hot, negative, empty, missing or mixed labels.
         TypeError: for floats, booleans and other dtypes.
 
     >>> check_labels([[40], [7]])
@@ -68,15 +68,11 @@ def _check_strings(array: np.ndarray, name: str) -> np.ndarray:
         item.decode("utf-8") if isinstance(item, bytes) else item
         for item in array.tolist()
     ]
-    if any(not isinstance(text, str) for text in texts):
-        kinds = sorted({type(text).__name__ for text in texts})
-        raise TypeError(
-            f"{name} holds {', '.join(kinds)}; expected all integers or all "
-            "strings, none missing."
-        )
-    if "" in texts:
+    wrong = [text for text in texts if not (text and isinstance(text, str))]
+    if wrong:
         raise ValueError(
-            f"{name} holds an empty string; every image needs a label."
+            f"{name} holds {wrong[0]!r}; expected all integers or all strings, "
+            "none empty or missing: every image needs a label."
         )
     return np.array(texts, dtype=str)
 
@@ -203,36 +199,12 @@ class ClassIndex:
         """`to_units` for tensors, inside a tf.data pipeline.
 
         Raises (when the tensor is computed): `tf.errors.InvalidArgumentError`
-        beginning with `UNKNOWN_LABEL_MESSAGE`.
+        with the message of `to_units`.
         """
-        if labels.dtype != tf.string and not labels.dtype.is_integer:
-            raise TypeError(
-                f"Labels have dtype {labels.dtype.name}; expected integers or "
-                "strings."
-            )
-        if labels.shape.rank == 2 and labels.shape[1] == 1:
-            labels = labels[:, 0]
-        is_text = labels.dtype == tf.string
-        if self.labels and is_text != isinstance(self.labels[0], str):
-            raise ValueError(
-                f"{UNKNOWN_LABEL_MESSAGE}: they are {labels.dtype.name}, the "
-                f"model's are {self.labels[:5]}."
-            )
-        keys = tf.constant(self.labels, tf.string if is_text else tf.int64)
-        table = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                keys, tf.range(len(self), dtype=tf.int64)
-            ),
-            default_value=_MISSING,
+        units = tf.numpy_function(
+            self.to_units, [labels], tf.int32, stateful=False
         )
-        units = table.lookup(labels if is_text else tf.cast(labels, tf.int64))
-        missing = tf.boolean_mask(labels, units == _MISSING)
-        check = tf.debugging.Assert(
-            tf.equal(tf.size(missing), 0),
-            [UNKNOWN_LABEL_MESSAGE, missing, "It knows", keys],
-        )
-        with tf.control_dependencies([check]):
-            return tf.cast(units, tf.int32)
+        return tf.ensure_shape(units, labels.shape[:1])
 
 
 def _check_unique(what: str, items: list) -> None:

@@ -81,15 +81,6 @@ def test_a_symbolic_link_stays_one(tmp_path):
     assert (tmp_path / "real").read_text() == "x"
 
 
-@pytest.mark.parametrize("mode", ["a", "r", "r+b", "x"])
-def test_modes_that_cannot_be_atomic_are_errors(tmp_path, mode):
-    with (
-        pytest.raises(ValueError, match=f"mode='{mode[0]}.*'wb'"),
-        files.atomic_write(tmp_path / "a", mode),
-    ):
-        pass
-
-
 def test_writing_a_file_over_a_folder_is_an_error_before_the_body(tmp_path):
     ran = []
     with (

@@ -46,8 +46,9 @@ def test_unknown_labels_are_named():
     index = ClassIndex([1, 2])
     with pytest.raises(ValueError, match=r"not been taught: \[5, 9\]"):
         index.to_units([1, 9, 5, 9])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="9"):
-        index.map_labels(tf.constant([1, 9]))
+    labels = tf.data.Dataset.from_tensors([1, 9]).map(index.map_labels)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"taught: \[9\]"):
+        list(labels)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +58,9 @@ def test_unknown_labels_are_named():
         ([True, False], TypeError, "bool"),
         ([3, -1], ValueError, "negative label -1"),
         ([[1, 0], [0, 1]], ValueError, "argmax"),
-        (["a", None], TypeError, "none missing"),
-        (["a", ""], ValueError, "empty string"),
-        (np.array([1, "a"], object), TypeError, "int, str"),
+        (["a", None], ValueError, "None.* or missing"),
+        (["a", ""], ValueError, "''.*none empty"),
+        (np.array([1, "a"], object), ValueError, "holds 1.*all strings"),
     ],
 )
 def test_bad_labels_are_refused(labels, error, message):

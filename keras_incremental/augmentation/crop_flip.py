@@ -32,8 +32,7 @@ class CropFlip:
         flip: whether to mirror.
 
     Raises:
-        TypeError: if `padding` is not an int.
-        ValueError: if `padding` is negative.
+        ValueError: if `padding` is not an int of at least 0.
 
     >>> import numpy as np
     >>> images = np.zeros((16, 32, 32, 3), "uint8")

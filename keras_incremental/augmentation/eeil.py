@@ -31,7 +31,10 @@ class EEILDraws(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _EEILVariants:
-    """What the two have in common: the ranges, and how a variant is made."""
+    """What the two have in common: all but which variants are drawn."""
+
+    copies: ClassVar[int]
+    stored: ClassVar[bool]
 
     brightness: float = 63
     contrast: tuple[float, float] = (0.2, 1.8)
@@ -40,23 +43,45 @@ class _EEILVariants:
 
     def __post_init__(self):
         windows.check_padding(self.padding)
-        if self.brightness < 0:
-            raise ValueError(
-                f"brightness={self.brightness} is negative; expected the "
-                "largest change in either direction, in units of 0..255."
-            )
         low, high = self.contrast
-        if not 0 <= low <= high:
-            raise ValueError(
-                f"contrast={self.contrast} is no range of factors; expected "
-                "(low, high) with 0 <= low <= high, such as (0.2, 1.8)."
-            )
         darkest, brightest = self.value_range
-        if not darkest < brightest:
+        if self.brightness < 0 or not 0 <= low <= high or darkest >= brightest:
             raise ValueError(
-                f"value_range={self.value_range} is empty or reversed; "
-                "expected (lowest, highest) pixel value, such as (0, 255)."
+                f"{self}; expected brightness >= 0, in units of 0..255, "
+                "contrast=(low, high) with 0 <= low <= high, and "
+                "value_range=(lowest, highest)."
             )
+
+    def __call__(self, images, seed):
+        """Returns changed images of the same type, `copies` for each one.
+
+        Args:
+            images: `(batch, h, w, c)`, any number type.
+            seed: integers of shape `(2,)`; the same one draws the same.
+
+        Returns:
+            `(batch * copies, h, w, c)`, those of one image adjacent.
+
+        Raises:
+            ValueError: if `images` is not of rank 4 or cannot hold
+                `value_range`, or `seed` is not a pair.
+        """
+        images = windows.image_batch(images)
+        self._check_type_holds_range(images.dtype)
+        batch_size = tf.shape(images)[0]
+        draws = self.draw(seed, batch_size)
+        if self.copies > 1:
+            # A gather takes every number type, tf.repeat on images does not.
+            copied = tf.repeat(tf.range(batch_size), self.copies)
+            images = tf.gather(images, copied)
+        images = self._recolour(images, draws)
+        cropped = draws.variant % _UNMIRRORED >= _COLOURS
+        return windows.window(
+            images,
+            tf.where(cropped[:, None], draws.offsets, self.padding),
+            draws.variant >= _UNMIRRORED,
+            self.padding,
+        )
 
     def _check_type_holds_range(self, dtype):
         darkest, brightest = self.value_range
@@ -78,17 +103,6 @@ class _EEILVariants:
         brightness = largest * (2 * unit - 1)
         unit = tf.random.stateless_uniform(shape, contrast_seed)
         return brightness, low + (high - low) * unit
-
-    def _make(self, images, draws):
-        """Makes of each image the variant drawn for it."""
-        images = self._recolour(images, draws)
-        cropped = draws.variant % _UNMIRRORED >= _COLOURS
-        return windows.window(
-            images,
-            tf.where(cropped[:, None], draws.offsets, self.padding),
-            draws.variant >= _UNMIRRORED,
-            self.padding,
-        )
 
     def _recolour(self, images, draws):
         """Changes brightness or contrast; an original stays as it is."""
@@ -138,9 +152,8 @@ class EEILAugmentation(_EEILVariants):
         value_range: lowest and highest pixel value of the images.
 
     Raises:
-        TypeError: if `padding` is not an int.
-        ValueError: if `padding` or `brightness` is negative, or a range is
-            reversed.
+        ValueError: if `padding` is not an int, or it or `brightness` is
+            negative, or a range is reversed.
 
     >>> import numpy as np
     >>> images = np.zeros((16, 32, 32, 3), "uint8")
@@ -150,22 +163,6 @@ class EEILAugmentation(_EEILVariants):
 
     copies: ClassVar[int] = 1
     stored: ClassVar[bool] = False
-
-    def __call__(self, images, seed):
-        """Returns changed images of the same shape and type.
-
-        Args:
-            images: `(batch, h, w, c)`, any number type.
-            seed: integers of shape `(2,)`; the same one draws the same.
-
-        Raises:
-            ValueError: if `images` is not of rank 4 or cannot hold
-                `value_range`, or `seed` is not a pair.
-        """
-        images = windows.image_batch(images)
-        self._check_type_holds_range(images.dtype)
-        draws = self.draw(seed, tf.shape(images)[0])
-        return self._make(images, draws)
 
     def draw(self, seed, batch_size):
         """Returns the `EEILDraws` of `batch_size` images, one for each."""
@@ -197,9 +194,8 @@ class StoredEEILAugmentation(_EEILVariants):
         value_range: lowest and highest pixel value of the images.
 
     Raises:
-        TypeError: if `padding` is not an int.
-        ValueError: if `padding` or `brightness` is negative, or a range is
-            reversed.
+        ValueError: if `padding` is not an int, or it or `brightness` is
+            negative, or a range is reversed.
 
     >>> import numpy as np
     >>> images = np.zeros((16, 32, 32, 3), "uint8")
@@ -209,28 +205,6 @@ class StoredEEILAugmentation(_EEILVariants):
 
     copies: ClassVar[int] = _VARIANTS
     stored: ClassVar[bool] = True
-
-    def __call__(self, images, seed):
-        """Returns twelve images for each one, of the same type.
-
-        Args:
-            images: `(batch, h, w, c)`, any number type.
-            seed: integers of shape `(2,)`; the same one draws the same.
-
-        Returns:
-            `(batch * 12, h, w, c)`, the twelve of one image adjacent.
-
-        Raises:
-            ValueError: if `images` is not of rank 4 or cannot hold
-                `value_range`, or `seed` is not a pair.
-        """
-        images = windows.image_batch(images)
-        self._check_type_holds_range(images.dtype)
-        batch_size = tf.shape(images)[0]
-        draws = self.draw(seed, batch_size)
-        # A gather takes every number type, tf.repeat on images does not.
-        copied = tf.repeat(tf.range(batch_size), _VARIANTS)
-        return self._make(tf.gather(images, copied), draws)
 
     def draw(self, seed, batch_size):
         """Returns the `EEILDraws` of `batch_size` images, twelve for each.

@@ -8,15 +8,10 @@ import tensorflow as tf
 def check_padding(padding):
     """Raises unless `padding` is a number of pixels."""
     is_int = isinstance(padding, numbers.Integral)
-    if isinstance(padding, bool) or not is_int:
-        raise TypeError(
-            f"padding={padding!r} is a {type(padding).__name__}; expected the "
-            "number of pixels added to each side, an int such as 4."
-        )
-    if padding < 0:
+    if not is_int or isinstance(padding, bool) or padding < 0:
         raise ValueError(
-            f"padding={padding} is negative; expected the number of pixels "
-            "added to each side. Use padding=0 for no crop."
+            f"padding={padding!r}; expected the number of pixels added to each "
+            "side, an int such as 4. Use padding=0 for no crop."
         )
 
 

@@ -62,8 +62,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             never touches the stored exemplars.
         seed: shuffles, augmentation and gradient noise are drawn from
             (seed, heads, phase, epoch).
-        cache_bytes: a dataset that takes more than this is streamed; arrays
-            are used as they are. It bounds stored augmentation, and the cached
+        cache_bytes: a dataset that takes more than this is kept in a file of
+            the temporary folder for as long as the method needs it; arrays are
+            used as they are. It bounds stored augmentation, and the cached
             outputs of a frozen trunk, as well.
         backup_dir: a folder for backups after each epoch and each task. The
             same program, run again after its process was killed, goes on where
@@ -175,10 +176,10 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     def on_train_begin(self, logs=None):
         raise TypeError(
-            f"An IncrementalCallback runs in the fit of a {type(self.model)}; "
-            "expected that of a keras_incremental.IncrementalClassifier, "
-            "IncrementalClassifier(backbone).fit(..., callbacks=[incremental]),"
-            " and no CallbackList around it."
+            f"IncrementalCallback got a {type(self.model).__name__}; it works "
+            "in the fit of a keras_incremental.IncrementalClassifier alone, "
+            "and not within another callback. Pass callbacks=[incremental, "
+            "...] to IncrementalClassifier(backbone).fit."
         )
 
     # The backup.
@@ -285,13 +286,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def _check_memory(self, model, samples) -> None:
         if self.memory is None:
             return
-        strangers = [k for k in self.memory.labels if k not in model.classes]
-        if strangers:
-            raise ValueError(
-                f"The memory holds classes {strangers[:10]} that the model "
-                f"does not know; it knows {model.labels[:10]}. Pass the "
-                "memory that was saved with this model."
-            )
+        self.memory.check_classes(model.labels)
         missing = [k for k in model.labels if k not in self.memory]
         if len(self.memory) and missing:
             raise ValueError(
@@ -300,9 +295,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "the memory that was saved with this model, or an empty one."
             )
         self.memory.check_images(samples.image_spec)
-        self.memory.check_room(
-            distinct_in_order(samples.labels), samples.image_spec
-        )
+        self.memory.check_room(distinct_in_order(samples.labels))
 
 
 def _check_kind(name: str, value, kind: type) -> None:

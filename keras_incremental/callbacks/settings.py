@@ -30,7 +30,6 @@ def settings_of(model, memory, method, augment, seed: int) -> dict:
             "per_class": memory.per_class,
             "selection": _described(memory.selection),
             "seed": memory.seed,
-            "budget": memory.budget,
             "storage": storage_record(memory.storage),
         }
     shapes = [tuple(weight.shape) for weight in model.backbone.weights]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from keras_incremental.exemplars.memory import ExemplarMemory, Extract
+from keras_incremental.exemplars.memory import ExemplarMemory
+from keras_incremental.exemplars.ranking import Extract, rank_classes
 from keras_incremental.labels import distinct_in_order
 from keras_incremental.samples import Samples
 
@@ -40,7 +41,7 @@ def balanced_samples(
         )
     counts = dict.fromkeys(distinct_in_order(samples.labels), per_class)
     chosen = memory.stored()
-    chosen.update(memory.rank(samples, extract, counts))
+    chosen.update(rank_classes(memory, samples, extract, counts))
     lacking = [label for label, ranked in chosen.items() if not len(ranked)]
     if lacking:
         raise ValueError(

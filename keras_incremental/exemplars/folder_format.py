@@ -11,23 +11,23 @@ import keras
 import numpy as np
 
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
-from keras_incremental.exemplars.codecs import (
-    Storage,
-    recorded_storage,
-    storage_record,
-)
 from keras_incremental.exemplars.ranking import Selection
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,
     random_order,
 )
+from keras_incremental.exemplars.storages import (
+    Storage,
+    recorded_storage,
+    registered,
+    storage_record,
+)
 from keras_incremental.files import as_path, checked_archive, replacing
 
 _FILE, _RECORD = "memory.npz", "memory.json"
-_ARRAYS = ("bytes", "sizes", "image")
 # The arguments of `ExemplarMemory`.
-_SETTINGS = ("capacity", "per_class", "budget", "storage", "selection", "seed")
+_SETTINGS = ("capacity", "per_class", "storage", "selection", "seed")
 
 for _order in (herding_order, random_order, nearest_to_mean_order):
     keras.saving.register_keras_serializable("keras_incremental")(_order)
@@ -107,24 +107,23 @@ def _read(arrays, selection, storage):
         )
     saved = recorded_storage(settings["storage"])
     settings["storage"] = storage or saved
-    settings["selection"] = selection or _registered(settings["selection"])
+    settings["selection"] = selection or registered(
+        settings["selection"],
+        "Pass it: ExemplarMemory.load(directory, selection=...).",
+    )
     exemplars = {}
     for index, label in enumerate(settings.pop("labels")):
+        prefix = f"{index}/"
         ranked = ClassExemplars.from_arrays(
-            saved, {name: arrays[f"{index}/{name}"] for name in _ARRAYS}
+            saved,
+            {
+                name.removeprefix(prefix): arrays[name]
+                for name in arrays.files
+                if name.startswith(prefix)
+            },
         )
         if storage not in (None, saved):
             storage.check(ranked.image_spec)
             ranked = ranked.moved_to(storage)
         exemplars[label] = ranked
     return settings, exemplars
-
-
-def _registered(name: str) -> Selection:
-    selection = keras.saving.get_registered_object(name)
-    if selection is None:
-        raise ValueError(
-            f"The memory was saved with the selection {name!r}, which is not "
-            "registered. Pass it: ExemplarMemory.load(directory, selection=...)"
-        )
-    return selection

@@ -7,19 +7,16 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars import folder_format
-from keras_incremental.exemplars.budget import Budget
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
-from keras_incremental.exemplars.codecs import RawStorage, Storage
-from keras_incremental.exemplars.old_data import read_old_data
 from keras_incremental.exemplars.ranking import (
     Extract,
     Selection,
-    definite_spec,
     rank_classes,
 )
 from keras_incremental.exemplars.selection import herding_order
+from keras_incremental.exemplars.storages import RawStorage, Storage
 from keras_incremental.labels import as_label, distinct_in_order
-from keras_incremental.samples import Samples
+from keras_incremental.samples import Samples, read_samples
 
 _RAW = RawStorage()
 
@@ -29,10 +26,7 @@ class ExemplarMemory:
 
     With `capacity=K`, each of `C` classes has a quota of `floor(K / C)`, and
     the `K mod C` images left over go to the classes that came first. With
-    `per_class=m`, each class has a quota of m. With `budget=B` bytes, what is
-    stored never exceeds B: the capacity is `floor(B / s)`, where s is the bytes
-    that an image takes at least. Where images differ in size, as in JPEG,
-    classes then keep their best images in turns, as many as fit into B.
+    `per_class=m`, each class has a quota of m.
 
     A class is ranked when it is new; when its quota shrinks, the images ranked
     last are dropped. If more data of a class arrives, its exemplars and the new
@@ -44,25 +38,20 @@ class ExemplarMemory:
     loses the rank (`build_exemplars_set.m`); the text keeps it.
 
     Args:
-        capacity: Images in all, K. Pass this, `per_class` or `budget`.
+        capacity: Images in all, K. Pass this, or `per_class`.
         per_class: Images per class, m.
-        budget: Bytes in all as they are stored, B: an integer, or a text such
-            as "50MB" or "64MiB" (`parse_bytes`).
-        storage: How images are kept: `RawStorage()`, `JpegStorage()`,
-            `PngStorage()` or `DiskStorage()` of `keras_incremental.exemplars`;
-            each says how much RAM it takes.
+        storage: How images are kept: `RawStorage()`, `JpegStorage()` or
+            `DiskStorage()` of `keras_incremental.exemplars`; each says how much
+            RAM it takes.
         selection: Function `(features, count, seed) -> indices`, best first:
             `herding_order`, `random_order`, `nearest_to_mean_order`, or yours.
         seed: For selections that draw at random.
 
     Raises:
-        ValueError: Unless exactly one budget is given, 1 or more.
+        ValueError: Unless exactly one of the two is given, 1 or more.
         TypeError: If an argument has another type.
 
     >>> ExemplarMemory(capacity=10).quotas(3)
-    [4, 3, 3]
-    >>> tiny = tf.TensorSpec((10, 10, 1), "uint8")
-    >>> ExemplarMemory(budget="1kB").quotas(3, tiny)
     [4, 3, 3]
     """
 
@@ -71,12 +60,19 @@ class ExemplarMemory:
         capacity: int | None = None,
         per_class: int | None = None,
         *,
-        budget: int | str | None = None,
         storage: Storage = _RAW,
         selection: Selection = herding_order,
         seed: int = 0,
     ):
-        self._budget = Budget(capacity, per_class, budget)
+        if (capacity is None) == (per_class is None):
+            raise ValueError(
+                f"Got capacity={capacity} and per_class={per_class}; expected "
+                "exactly one of them, e.g. ExemplarMemory(capacity=2000)."
+            )
+        self.capacity = None if capacity is None else _checked_count(capacity)
+        self.per_class = (
+            None if per_class is None else _checked_count(per_class)
+        )
         if not isinstance(storage, Storage):
             raise TypeError(
                 f"storage={storage!r}; expected an object such as "
@@ -87,29 +83,12 @@ class ExemplarMemory:
                 f"selection={selection!r}; expected a function such as "
                 "keras_incremental.exemplars.herding_order."
             )
-        if isinstance(seed, bool) or not isinstance(seed, numbers.Integral):
-            raise TypeError(f"seed={seed!r}; expected an integer.")
         self.storage = storage
         self.selection, self.seed = selection, int(seed)
         self._images: dict[int | str, ClassExemplars] = {}
 
     def __len__(self):
         return sum(len(images) for images in self._images.values())
-
-    @property
-    def capacity(self) -> int | None:
-        """Images in all at most, if that is the budget."""
-        return self._budget.capacity
-
-    @property
-    def per_class(self) -> int | None:
-        """Images of each class at most, if that is the budget."""
-        return self._budget.per_class
-
-    @property
-    def budget(self) -> int | None:
-        """Bytes in all at most, if that is the budget."""
-        return self._budget.size
 
     def __contains__(self, label):
         return label in self._images
@@ -162,32 +141,26 @@ class ExemplarMemory:
         """Returns all exemplars by label, without a copy, for `restore`."""
         return dict(self._images)
 
-    def quotas(
-        self, num_classes: int, image_spec: tf.TensorSpec | None = None
-    ) -> list[int]:
+    def quotas(self, num_classes: int) -> list[int]:
         """Returns how many images each of `num_classes` classes may keep.
 
-        Args:
-            num_classes: How many share the budget.
-            image_spec: For a budget in bytes while the memory is empty.
-
         Raises:
-            ValueError: If it is less than one, or `image_spec` is missing.
+            ValueError: If it is less than one.
         """
-        return self._budget.quotas(num_classes, _image_bytes(self, image_spec))
+        if self.capacity is None:
+            return [self.per_class] * num_classes
+        if num_classes > self.capacity:
+            raise ValueError(
+                f"capacity={self.capacity} holds less than one exemplar for "
+                f"each of {num_classes} classes. Use capacity >= {num_classes}."
+            )
+        share, left = divmod(self.capacity, max(num_classes, 1))
+        return [share + (index < left) for index in range(num_classes)]
 
     def quota_per_class(self) -> int:
-        """Returns how many images a class may keep now, 0 while empty.
-
-        With a budget in bytes, it is at most the size of the largest class.
-        """
+        """Returns how many images a class may keep now, 0 while empty."""
         present = self.labels_with_exemplars()
-        if not present:
-            return 0
-        quota = min(self.quotas(len(present)))
-        if self.budget is None:
-            return quota
-        return min(quota, max(len(self._images[label]) for label in present))
+        return min(self.quotas(len(present)), default=0)
 
     def samples(self) -> Samples:
         """Returns all exemplars, class by class in order of arrival.
@@ -205,52 +178,6 @@ class ExemplarMemory:
         rows = np.concatenate([part.rows for part in self._images.values()])
         return self.storage.samples(rows, self.image_spec, labels)
 
-    def dataset(self) -> tf.data.Dataset:
-        """Returns the exemplars as an unbatched dataset of (image, label).
-
-        Images are as they were given to `fit`, except for the losses of JPEG;
-        labels are the user's.
-
-        Raises:
-            ValueError: While the memory is empty.
-        """
-        samples = self.samples()
-        labels = tf.data.Dataset.from_tensor_slices(samples.labels)
-        return tf.data.Dataset.zip(samples.images(), labels)
-
-    def rank(
-        self,
-        samples: Samples,
-        extract: Extract,
-        counts: Mapping,
-        features: np.ndarray | None = None,
-    ) -> dict[int | str, ClassExemplars]:
-        """Chooses images of the classes in `samples`; stores none of them.
-
-        Args:
-            samples: New data; exemplars of the same classes compete with it.
-            extract: Maps a dataset of single images to `(samples, dim)`
-                features.
-            counts: How many images to choose, by label.
-            features: `(samples, dim)` of `samples`, if they are known.
-
-        Returns:
-            The chosen images of each label, best first.
-
-        Raises:
-            ValueError: If features do not fit the images or are not finite.
-        """
-        return rank_classes(
-            samples,
-            counts,
-            self._images,
-            features=features,
-            extract=extract,
-            selection=self.selection,
-            seed=self.seed,
-            storage=self.storage,
-        )
-
     def update(
         self,
         samples: Samples,
@@ -264,8 +191,9 @@ class ExemplarMemory:
 
         Args:
             samples: New data.
-            extract: As for `rank`, with the network as it is now.
-            features: As for `rank`.
+            extract: Maps a dataset of single images to `(samples, dim)`
+                features, with the network as it is now.
+            features: `(samples, dim)` of `samples`, if they are known.
             known: Labels that the memory is to list even without any image.
 
         Raises:
@@ -277,12 +205,13 @@ class ExemplarMemory:
         classes = list(dict.fromkeys([*self.labels, *known, *arriving]))
         absent = set(self.labels_without_exemplars(classes)) - set(arriving)
         present = [label for label in classes if label not in absent]
-        quotas = self.quotas(len(present), definite_spec(samples))
-        counts = dict(zip(present, quotas, strict=True))
-        chosen = self.rank(samples, extract, counts, features)
+        counts = dict(zip(present, self.quotas(len(present)), strict=True))
+        chosen = rank_classes(self, samples, extract, counts, features)
         nothing = chosen[arriving[0]].head(0)
-        merged = {**self._images, **dict.fromkeys(absent, nothing), **chosen}
-        self._images = _cut(self, {label: merged[label] for label in classes})
+        merged = {**dict.fromkeys(absent, nothing), **self._images, **chosen}
+        self._images = {
+            label: merged[label].head(counts.get(label, 0)) for label in classes
+        }
 
     def add_from(self, model, images, labels=None) -> None:
         """Chooses exemplars from old data of the classes a model knows.
@@ -311,33 +240,43 @@ class ExemplarMemory:
         >>> memory.labels, len(memory)
         (['cat', 'dog'], 3)
         """
-        samples = read_old_data(model, images, labels, self.labels)
-        if samples is not None:
-            self.update(samples, model.extract_features, known=model.labels)
+        if _is_nothing(images, labels):
+            return
+        shape = model.input_shape[1:]
+        samples = read_samples(images, labels, image_shape=shape)
+        model.classes.to_units(samples.labels)  # refuses what it does not know
+        self.check_classes(model.labels)
+        self.update(samples, model.extract_features, known=model.labels)
 
-    def check_room(
-        self, labels: Iterable, image_spec: tf.TensorSpec | None = None
-    ) -> None:
-        """Refuses more classes than the budget has images for.
+    def check_classes(self, known: Iterable) -> None:
+        """Refuses a model that does not know all classes of the memory.
 
-        The best exemplar of each class has to fit beside the smallest image
-        possible of each new class.
+        Args:
+            known: Labels of the classes that the model knows.
+
+        Raises:
+            ValueError: Naming the classes that it does not know.
+        """
+        known = [*known]
+        strangers = [label for label in self.labels if label not in known]
+        if strangers:
+            raise ValueError(
+                f"The memory holds classes {strangers[:10]} that the model "
+                f"does not know; it knows {known[:10]}. Pass the memory "
+                "that was saved with this model; each needs one of its own."
+            )
+
+    def check_room(self, labels: Iterable) -> None:
+        """Refuses more classes than there is room for.
 
         Args:
             labels: Labels of the images that are to come.
-            image_spec: Shape and dtype of these images.
 
         Raises:
             ValueError: If there is less than one image for each class.
         """
-        size = _image_bytes(self, image_spec)
-        if self.budget is not None and size is None:
-            return  # not known before the images are read
-        present = self.labels_with_exemplars()
         absent = self.labels_without_exemplars(dict.fromkeys(labels))
-        self._budget.quotas(len(present) + len(absent), size)
-        best = [self._images[label].sizes[:1] for label in present]
-        self._budget.deal([*best, *[np.array([size])] * len(absent)])
+        self.quotas(len(self.labels_with_exemplars()) + len(absent))
 
     def restore(self, images: Mapping) -> None:
         """Takes over the exemplars that a memory had `stored`."""
@@ -381,20 +320,21 @@ class ExemplarMemory:
         """
         settings, images = folder_format.read(directory, selection, storage)
         memory = cls(**settings)
-        memory._images = _cut(memory, images)
+        memory.restore(images)
         return memory
 
 
-def _image_bytes(memory: ExemplarMemory, image_spec) -> int | None:
-    """Returns what an image takes at least, for a budget in bytes."""
-    spec = memory.image_spec or image_spec
-    if memory.budget is None or not (spec and spec.shape.is_fully_defined()):
-        return None
-    return memory.storage.image_bytes(spec)
+def _checked_count(count) -> int:
+    if not isinstance(count, numbers.Integral) or count < 1:
+        raise ValueError(
+            f"The memory's size is {count!r}; expected an integer of 1 or more "
+            "images."
+        )
+    return int(count)
 
 
-def _cut(memory: ExemplarMemory, images: Mapping) -> dict:
-    """Returns the best exemplars of each class that the budget allows."""
-    specs = [part.image_spec for part in images.values() if len(part)]
-    size = _image_bytes(memory, specs[0] if specs else None)
-    return memory._budget.cut(images, size)
+def _is_nothing(images, labels) -> bool:
+    """Returns whether no image was passed."""
+    if isinstance(images, tf.data.Dataset):
+        return labels is None and not any(True for _ in images.take(1))
+    return labels is not None and not len(labels) and not len(images)

@@ -1,79 +1,81 @@
 """Ranking the images of each class, and storing those that are chosen."""
 
-import collections
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
-from keras_incremental.exemplars.codecs import Storage
 from keras_incremental.exemplars.selection import check_features
+from keras_incremental.exemplars.storages import Storage
 from keras_incremental.labels import distinct_in_order
 from keras_incremental.samples import Samples
 
+_ENCODED_AT_ONCE = 64
 Selection = Callable[[np.ndarray, int, object], np.ndarray]
 Extract = Callable[[tf.data.Dataset], np.ndarray]
 
 
 def rank_classes(
+    memory,
     samples: Samples,
-    counts: Mapping[int | str, int],
-    exemplars: Mapping[int | str, ClassExemplars],
-    *,
-    features: np.ndarray | None,
     extract: Extract,
-    selection: Selection,
-    seed: int,
-    storage: Storage,
+    counts: Mapping[int | str, int],
+    features: np.ndarray | None = None,
 ) -> dict[int | str, ClassExemplars]:
-    """Chooses images of each class in `samples`, as `ExemplarMemory.rank`.
+    """Chooses images of the classes in `samples`; the memory stays as it is.
 
     Args:
+        memory: An `ExemplarMemory`. Its exemplars of the same classes compete.
         samples: New data.
-        counts: How many images to choose, by label.
-        exemplars: Those in the memory by label, in order of arrival.
-        features: `(samples, dim)` of `samples`, if they are known.
         extract: Maps a dataset of single images to `(samples, dim)` features.
-        selection: Function `(features, count, seed) -> indices`, best first.
-        seed: Passed to `selection`, with the position of the class.
-        storage: How the chosen images are stored.
+        counts: How many images to choose, by label.
+        features: `(samples, dim)` of `samples`, if they are known.
+
+    Returns:
+        The chosen images of each label, best first.
+
+    Raises:
+        ValueError: If features do not fit the images or are not finite.
     """
     features = _checked(samples, features, extract)
-    arriving = distinct_in_order(samples.labels)
+    exemplars, arriving = memory.stored(), distinct_in_order(samples.labels)
     known = list(dict.fromkeys([*exemplars, *arriving]))
-    picks, indices = {}, []
+    orders, indices = [], []
     for label in arriving:
         index, old = samples.of_label(label), exemplars.get(label, ())
         candidates = features[index]
         if len(old):
-            candidates = np.concatenate([extract(old.dataset()), candidates])
+            images = old.samples().images()
+            candidates = np.concatenate([extract(images), candidates])
         count = min(counts[label], len(candidates))
-        order = selection(candidates, count, (seed, known.index(label)))
-        # Below 0: exemplars, counted from their end. 0 and up: new images.
-        picks[label] = np.asarray(order, int) - len(old)
-        indices.append(index[picks[label][picks[label] >= 0]])
-    new = _encoded(samples, np.concatenate(indices), storage)
-    spec = definite_spec(samples)
-    return {
-        label: ClassExemplars.of_rows(
-            storage,
-            spec,
-            [
-                new.popleft() if pick >= 0 else exemplars[label].rows[pick]
-                for pick in picks[label]
-            ],
+        order = memory.selection(
+            candidates, count, (memory.seed, known.index(label))
         )
-        for label in arriving
+        orders.append(np.asarray(order, int))
+        indices.append(index[orders[-1][orders[-1] >= len(old)] - len(old)])
+    rows = _encoded(samples, np.concatenate(indices), memory.storage)
+    parts = np.split(rows, np.cumsum([*map(len, indices)])[:-1])
+    spec = samples.image_spec
+    return {
+        label: ClassExemplars(
+            memory.storage, spec, _merged(exemplars.get(label, ()), part, order)
+        )
+        for label, part, order in zip(arriving, parts, orders, strict=True)
     }
 
 
-def definite_spec(samples: Samples) -> tf.TensorSpec:
-    """Returns shape and dtype of the images, also where a dataset has none."""
-    spec = samples.image_spec
-    if spec.shape.is_fully_defined():
-        return spec
-    return tf.TensorSpec(samples.take([0]).shape[1:], spec.dtype)
+def _merged(old, new: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Returns rows in an order in which old ones come before new ones.
+
+    Args:
+        old: `ClassExemplars`, or nothing.
+        new: The rows of the new images in the order, as they come in it.
+        order: Positions among the old images, followed by the new ones.
+    """
+    rows = np.concatenate([old.rows, new]) if len(old) else new
+    is_new = order >= len(old)
+    return rows[np.where(is_new, len(old) + np.cumsum(is_new) - 1, order)]
 
 
 def _checked(samples, features, extract) -> np.ndarray:
@@ -88,11 +90,10 @@ def _checked(samples, features, extract) -> np.ndarray:
     return features
 
 
-def _encoded(samples, indices, storage) -> collections.deque:
-    """Returns the rows that store the images at `indices`, read in one pass."""
-    rows = [None] * len(indices)
-    for positions, images in samples.parts(indices):
-        encoded = storage.encode(images)
-        for position, row in zip(positions, encoded, strict=True):
-            rows[position] = row
-    return collections.deque(rows)
+def _encoded(samples, indices, storage: Storage) -> np.ndarray:
+    """Returns the rows that store the images at `indices`."""
+    rows = [storage.encode(samples.take(indices[:0]))]
+    for first in range(0, len(indices), _ENCODED_AT_ONCE):
+        part = indices[first : first + _ENCODED_AT_ONCE]
+        rows.append(storage.encode(samples.take(part)))
+    return np.concatenate(rows)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_incremental.metrics.incremental import check_fractions
+
 
 class AccuracyMatrix:
     """Owns the results of a run: accuracy on task `i` after task `t`.
@@ -42,11 +44,7 @@ class AccuracyMatrix:
                 f"{(task + 1,)}: after task {task}, one accuracy for each of "
                 f"the tasks 0..{task}. Record once after every task."
             )
-        if not np.all((row >= 0) & (row <= 1)):
-            raise ValueError(
-                f"per_task_accuracy={row.tolist()} must be in [0, 1]. Divide "
-                "percentages by 100; NaN means a task without test images."
-            )
+        check_fractions(row, "per_task_accuracy")
         self._rows.append(row)
 
     @property

@@ -47,7 +47,7 @@ def per_task_accuracy(predictions, units, task_of_unit):
 
     Raises:
         ValueError: As `accuracy`, or if a true unit is not in
-            `task_of_unit`, or a task is negative.
+            `task_of_unit`.
 
     Example:
 
@@ -57,11 +57,6 @@ def per_task_accuracy(predictions, units, task_of_unit):
     predictions, units = _checked_pair(predictions, units)
     task_of_unit = _integers(task_of_unit, "task_of_unit")
     _check_range(units, len(task_of_unit), "units")
-    if np.min(task_of_unit) < 0:
-        raise ValueError(
-            f"task_of_unit has the task {np.min(task_of_unit)}, expected "
-            "tasks numbered from 0."
-        )
     tasks = task_of_unit[units]
     num_tasks = int(np.max(task_of_unit)) + 1
     samples = np.bincount(tasks, minlength=num_tasks)
@@ -186,16 +181,12 @@ def _checked_pair(predictions, units):
 def _integers(values, name):
     """`values` as a vector of int64, not empty."""
     values = np.asarray(values)
-    if values.ndim != 1 or not len(values):
+    if values.ndim != 1 or not len(values) or values.dtype.kind not in "iu":
         raise ValueError(
-            f"{name} has shape {values.shape}, expected one integer for each "
-            "entry and at least one entry. Take logits.argmax(axis=1) for "
-            "the predicted units."
-        )
-    if not np.issubdtype(values.dtype, np.integer):
-        raise ValueError(
-            f"{name} has dtype {values.dtype}, expected integers: units "
-            "count the classes in order of arrival, they are not labels."
+            f"{name} has shape {values.shape} and dtype {values.dtype}, "
+            "expected one integer for each entry and at least one entry: "
+            "units, which count the classes in order of arrival, not labels. "
+            "Take logits.argmax(axis=1) for the predicted units."
         )
     return values.astype(np.int64)
 

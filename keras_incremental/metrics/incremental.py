@@ -116,7 +116,7 @@ def _checked_accuracies(accuracies):
             f"accuracies has shape {values.shape}, expected (tasks,): the "
             "accuracy over all classes seen, once after every task."
         )
-    _check_fractions(values, "accuracies")
+    check_fractions(values, "accuracies")
     return values
 
 
@@ -132,7 +132,7 @@ def _checked_matrix(accuracy_matrix):
             f"accuracy_matrix has shape {values.shape}, expected "
             "(tasks, tasks) with at least one task, as AccuracyMatrix.values."
         )
-    _check_fractions(
+    check_fractions(
         values[np.tril_indices(len(values))],
         "accuracy_matrix, on and below the diagonal,",
     )
@@ -140,7 +140,8 @@ def _checked_matrix(accuracy_matrix):
     return values
 
 
-def _check_fractions(values, name):
+def check_fractions(values, name):
+    """Raises a `ValueError` for a value not in [0, 1]."""
     wrong = values[~((values >= 0) & (values <= 1))]
     if len(wrong):
         raise ValueError(

@@ -218,4 +218,4 @@ def _clear_label_errors():
         start = error.message.find(UNKNOWN_LABEL_MESSAGE)
         if start < 0:
             raise
-        raise ValueError(error.message[start:]) from None
+        raise ValueError(error.message[start:].splitlines()[0]) from None

@@ -1,9 +1,9 @@
 """Images and labels of one task, checked once, in a fixed order.
 
 `fit` accepts arrays and batched datasets; behind it everything works on
-`Samples`: rows can be counted, looked up by index, and streamed again. Data
+`Samples`: rows can be counted, looked up by index, and read again. Data
 that fits the cache is kept as arrays, so that a dataset is decoded once; larger
-data is streamed anew on each pass. What is computed once for each sample, such
+data is kept in a temporary file. What is computed once for each sample, such
 as the outputs of frozen layers, is a `CachedColumn`.
 """
 
@@ -20,8 +20,9 @@ from keras_incremental.samples.reading import (
 from keras_incremental.samples.samples import (
     ArraySamples,
     LookUp,
+    MappedSamples,
     Samples,
-    StreamedSamples,
+    call_in_graph,
     look_up_in_arrays,
 )
 
@@ -30,9 +31,10 @@ __all__ = [
     "ArraySamples",
     "CachedColumn",
     "LookUp",
+    "MappedSamples",
     "Samples",
-    "StreamedSamples",
     "cache_column",
+    "call_in_graph",
     "check_pixels",
     "look_up_in_arrays",
     "read_samples",

@@ -12,12 +12,10 @@ from keras_incremental.samples.samples import (
     ArraySamples,
     LookUp,
     Samples,
-    StreamedSamples,
     look_up_in_arrays,
 )
 
 _STORED_AT_ONCE = 512
-_STREAMED_AT_ONCE = 32
 _PREFETCHED = 4
 _LOOKED_UP_AT_ONCE = 256
 ToUnits = Callable[[np.ndarray], np.ndarray]
@@ -41,9 +39,9 @@ def training_batches(
 
     Every epoch holds each sample (each stored augmented copy of it) once, in
     a new order; of a column cached in several variants, one variant an epoch.
-    Sources in host memory are shuffled as a whole, streamed ones through a
-    buffer of `cache_bytes`. The order is drawn from `(seed, epoch)` alone, so
-    that a run can go on at any epoch without the state of an iterator.
+    All sources are shuffled as a whole. The order is drawn from
+    `(seed, epoch)` alone, so that a run can go on at any epoch without the
+    state of an iterator.
 
     Args:
         sources: new data, exemplars, ...; images, or a column cached in place
@@ -55,11 +53,11 @@ def training_batches(
         augment: an object of `keras_incremental.augmentation`, or `None`.
         columns: further columns by name, each a function from a dict of
             columns, batch first, to rows `(batch, ...)`. Where every epoch has
-            the same rows, and they are not streamed, they are computed once
-            before the first epoch; elsewhere they are left out.
+            the same rows, they are computed once before the first epoch;
+            elsewhere they are left out.
         seed: non-negative integers, e.g. (seed, task, phase).
         first_epoch: the epoch that the first batches belong to.
-        cache_bytes: bound of the shuffle buffer and of stored augmentation.
+        cache_bytes: bound of stored augmentation.
         replicas: how many are to share each batch.
 
     Returns:
@@ -85,15 +83,11 @@ def training_batches(
     steps = -(-count // batch_size)
     _check_replicas(count, steps, replicas)
     look_up = _look_up(sources)
-    if look_up is not None:
-        labels = np.concatenate([source.labels for source in sources])
-        units = to_units(labels)
-        if augment is None and all(s.copies == 1 for s in sources):
-            for name, column in (columns or {}).items():
-                look_up = _with_column(look_up, count, name, column)
-        batches = _gathered(look_up, units, steps, epochs, base)
-    else:
-        batches = _streamed(sources, to_units, steps, epochs, base, cache_bytes)
+    units = to_units(np.concatenate([source.labels for source in sources]))
+    if augment is None and all(source.copies == 1 for source in sources):
+        for name, column in (columns or {}).items():
+            look_up = _with_column(look_up, count, name, column)
+    batches = _gathered(look_up, units, steps, epochs, base)
     if augment is not None:
         batches = batches.map(
             lambda columns, units, seed: (
@@ -131,13 +125,11 @@ def _check_replicas(count, steps, replicas) -> None:
         )
 
 
-def _look_up(sources) -> LookUp | None:
-    """Returns a look-up in all sources behind one another, if each has one."""
+def _look_up(sources) -> LookUp:
+    """Returns a look-up in all sources behind one another."""
     if all(isinstance(source, ArraySamples) for source in sources):
         return look_up_in_arrays([source.all_images() for source in sources])
     look_ups = [source.look_up() for source in sources]
-    if None in look_ups:
-        return None
     if len(look_ups) == 1:
         return look_ups[0]
     return _joined(look_ups, [len(source) for source in sources])
@@ -202,77 +194,6 @@ def _gathered(look_up, units, steps, epochs, base) -> tf.data.Dataset:
     )
 
 
-def _streamed(
-    sources, to_units, steps, epochs, base, cache_bytes
-) -> tf.data.Dataset:
-    """Batches of samples too large for memory: buffers, mixed by count."""
-    counts = [len(source) for source in sources]
-    sizes = np.diff(np.arange(steps + 1) * sum(counts) // steps)
-    origin = tf.repeat(tf.range(len(sources), dtype=tf.int64), counts)
-    orders = [_orders(source, to_units, cache_bytes) for source in sources]
-
-    def batches_of_epoch(epoch):
-        seed = tf.random.experimental.stateless_fold_in(base, epoch)
-        order = tf.random.experimental.stateless_shuffle(origin, seed)
-        mixed = tf.data.Dataset.choose_from_datasets(
-            [
-                shuffled(_batch_seed(seed, -1 - number))
-                for number, shuffled in enumerate(orders)
-            ],
-            tf.data.Dataset.from_tensor_slices(order),
-        )
-        batches = mixed.batch(sizes.max()).rebatch(sizes).enumerate()
-        return batches.map(
-            lambda step, batch: (*batch, _batch_seed(seed, step))
-        )
-
-    return epochs.flat_map(batches_of_epoch)
-
-
-def _orders(source, to_units, cache_bytes) -> Callable:
-    """Returns a function from a seed to single images and units, shuffled."""
-    units = tf.constant(to_units(source.labels))
-    look_up = source.look_up()
-    if look_up is not None and not isinstance(source, ArraySamples):
-        return lambda seed: _shuffled_look_up(look_up, units, seed)
-    pairs = tf.data.Dataset.zip(
-        source.images().map(lambda image: {"images": image}),
-        tf.data.Dataset.from_tensor_slices(units),
-    )
-    rows = max(1, min(len(source), cache_bytes // _image_bytes(source)))
-    return lambda seed: _shuffled(pairs, rows, seed)
-
-
-def _shuffled(dataset, rows, seed) -> tf.data.Dataset:
-    """`dataset.shuffle(rows, seed)`, with a tensor of two as the seed.
-
-    The method takes no tensor while the global seed is 0.
-    """
-    specs = tf.nest.flatten(dataset.element_spec)
-    seed = tf.cast(seed, tf.int64)
-    variant = tf.raw_ops.ShuffleDataset(
-        input_dataset=tf.data.experimental.to_variant(dataset),
-        buffer_size=rows,
-        seed=seed[0],
-        seed2=seed[1],
-        output_types=[spec.dtype for spec in specs],
-        output_shapes=[spec.shape for spec in specs],
-        reshuffle_each_iteration=False,
-    )
-    return tf.data.experimental.from_variant(variant, dataset.element_spec)
-
-
-def _shuffled_look_up(look_up, units, seed) -> tf.data.Dataset:
-    """Shuffles indices, of which there is room for all."""
-    order = tf.random.experimental.stateless_shuffle(tf.range(len(units)), seed)
-    indices = tf.data.Dataset.from_tensor_slices(order)
-    batches = indices.batch(_STREAMED_AT_ONCE).map(
-        lambda index: (look_up(0, index), tf.gather(units, index)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return batches.unbatch()
-
-
 def _as_it_is() -> tf.data.Options:
     """Turns off what tf.data would do to the pipeline by itself.
 
@@ -290,25 +211,21 @@ def _batch_seed(epoch_seed, step):
     return tf.random.experimental.stateless_fold_in(epoch_seed, step)
 
 
-def _image_bytes(source: Samples) -> int:
-    spec = source.image_spec
-    return (spec.shape.num_elements() or 1) * spec.dtype.size
-
-
 def _augmented(sources, augment, seed, cache_bytes) -> ArraySamples:
     """Makes all copies of all images, once."""
     count = sum(len(source) for source in sources) * augment.copies
-    size = count * _image_bytes(sources[0])
-    if size > cache_bytes or any(
-        isinstance(source, StreamedSamples) for source in sources
-    ):
+    spec = sources[0].image_spec
+    size = count * spec.shape.num_elements() * spec.dtype.size
+    if size > cache_bytes:
         raise ValueError(
             f"Stored augmentation would keep {count} images, {size} bytes, "
             f"and cache_bytes is {cache_bytes}. Use the on-line form "
             "(keras_incremental.augmentation.EEILAugmentation), or raise "
             "cache_bytes."
         )
-    images = _concatenated_images(sources)
+    images = np.concatenate(
+        [source.take(range(len(source))) for source in sources]
+    )
     labels = np.concatenate([source.labels for source in sources])
     copies = [
         augment(
@@ -319,13 +236,3 @@ def _augmented(sources, augment, seed, cache_bytes) -> ArraySamples:
     ]
     labels = np.repeat(labels, augment.copies)
     return ArraySamples(np.concatenate(copies), labels)
-
-
-def _concatenated_images(sources) -> np.ndarray:
-    return np.concatenate([_all_images(source) for source in sources])
-
-
-def _all_images(source: Samples) -> np.ndarray:
-    if isinstance(source, ArraySamples):
-        return source.all_images()
-    return source.take(np.arange(len(source)))

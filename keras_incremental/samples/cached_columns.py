@@ -3,14 +3,17 @@
 import math
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.samples.samples import LookUp, Samples
+from keras_incremental.samples.samples import (
+    LookUp,
+    Samples,
+    call_in_graph,
+)
 
 _BATCH = 128
 
@@ -46,29 +49,20 @@ class CachedColumn:
 
     def look_up(self) -> LookUp:
         """Returns a function `(epoch, indices) -> {name: rows}`, for graphs."""
-        parts = keras.tree.flatten(self.rows)
-        dtypes = [tf.as_dtype(part.dtype) for part in parts]
-        column = weakref.ref(self)
-        # TensorFlow keeps what is passed to `numpy_function` till the process
-        # ends, and with it all that it refers to.
-
-        def rows_at(copy, indices):
-            parts = keras.tree.flatten(column().rows)
-            return [part[copy, indices] for part in parts]
+        specs = [
+            tf.TensorSpec(part.shape[2:], part.dtype)
+            for part in keras.tree.flatten(self.rows)
+        ]
 
         def look_up(epoch, indices):
-            rows = tf.numpy_function(
-                rows_at, [epoch % self.copies, indices], dtypes, stateful=False
-            )
-            # Outside of a graph a single tensor comes without its list.
-            rows = [
-                tf.ensure_shape(row, [None, *part.shape[2:]])
-                for row, part in zip(tf.nest.flatten(rows), parts, strict=True)
-            ]
-            packed = keras.tree.pack_sequence_as(self.rows, rows)
-            return {self.name: packed}
+            copy = epoch % self.copies
+            rows = call_in_graph(self._rows_at, [copy, indices], specs)
+            return {self.name: keras.tree.pack_sequence_as(self.rows, rows)}
 
         return look_up
+
+    def _rows_at(self, copy, indices) -> list[np.ndarray]:
+        return [part[copy, indices] for part in keras.tree.flatten(self.rows)]
 
 
 def cache_column(
@@ -104,7 +98,7 @@ def cache_column(
         ValueError: if the disk has no room for the rows.
     """
     spec = samples.image_spec
-    probe = function(tf.zeros([1, *_definite(samples)], spec.dtype))
+    probe = function(tf.zeros([1, *spec.shape], spec.dtype))
     rows, owner = _allocate(probe, copies, len(samples), memory_bytes)
     progress = keras.utils.Progbar(
         math.ceil(len(samples) / _BATCH), verbose=verbose, unit_name="batch"
@@ -121,14 +115,6 @@ def cache_column(
         first = last
         progress.add(1)
     return CachedColumn(name, rows, samples.labels, owner)
-
-
-def _definite(samples: Samples) -> tuple:
-    """Returns the shape of an image, also where a dataset does not tell."""
-    shape = samples.image_spec.shape
-    if shape.is_fully_defined():
-        return tuple(shape)
-    return samples.take([0]).shape[1:]
 
 
 def _write(rows, copy: int, first: int, last: int, values) -> None:

@@ -1,5 +1,10 @@
 """Reads and checks what a user passes to `fit`."""
 
+import contextlib
+import pathlib
+import tempfile
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -7,8 +12,8 @@ import tensorflow as tf
 from keras_incremental.labels import check_labels
 from keras_incremental.samples.samples import (
     ArraySamples,
+    MappedSamples,
     Samples,
-    StreamedSamples,
 )
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
@@ -26,7 +31,8 @@ def read_samples(
         y: labels `(samples,)` or `(samples, 1)`; `None` with a dataset.
         image_shape: `(h, w, c)` that the model takes; `None` dimensions match
             any size.
-        cache_bytes: a dataset whose images take more than this is streamed.
+        cache_bytes: the images of a dataset that take more than this are kept
+            in a file of the temporary folder, which goes with the samples.
         verbose: 0 silent, else a progress bar once a dataset is found to be
             too large to cache.
 
@@ -83,43 +89,64 @@ def _in_native_order(images: np.ndarray) -> np.ndarray:
 
 def _read_dataset(dataset, image_shape, cache_bytes, verbose) -> Samples:
     _check_dataset_spec(dataset, image_shape)
-    batches, labels, count, cached = [], [], 0, 0
-    progress = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
+    labels = []
+    batches = _checked_batches(dataset, image_shape, labels)
+    images, folder = _collected(batches, cache_bytes, verbose)
+    flat = np.concatenate(labels)
+    if folder is None:
+        samples = ArraySamples(images, flat)
+    else:
+        samples = MappedSamples(images, flat, folder)
+    samples.batch_size = len(labels[0])
+    return samples
+
+
+def _checked_batches(dataset, image_shape, labels) -> Iterator[np.ndarray]:
+    """Yields the images of each batch, and appends their labels to a list."""
+    count = 0
     for images, batch_labels in dataset.as_numpy_iterator():
         _check_image_spec(
             tf.TensorShape(images.shape), images.dtype, image_shape
         )
         check_pixels(images, count)
         labels.append(check_labels(batch_labels))
-        count += len(images)
-        cached += images.nbytes
-        batches.append(images)
-        if cached > cache_bytes:
-            batches.clear()
-            progress.add(1)
+        image_shape, count = images.shape[1:], count + len(images)
+        yield images
     _check_not_empty(count)
-    flat = np.concatenate(labels)
-    if cached > cache_bytes:
-        samples = StreamedSamples(dataset, flat)
-    else:
-        samples = ArraySamples(np.concatenate(batches), flat)
-    samples.batch_size = len(labels[0])
-    return samples
+
+
+def _collected(batches, cache_bytes, verbose):
+    """Returns all images, and the folder of their file if they take more."""
+    kept, folder, size = [], None, 0
+    progress = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
+    with contextlib.ExitStack() as stack:
+        for images in batches:
+            kept.append(images)
+            size += images.nbytes
+            if size > cache_bytes:
+                if folder is None:
+                    folder = tempfile.TemporaryDirectory(prefix="samples_")
+                    path = pathlib.Path(folder.name, "images")
+                    file = stack.enter_context(path.open("wb"))
+                file.writelines(batch.tobytes() for batch in kept)
+                kept.clear()
+                progress.add(1)
+    if folder is None:
+        return np.concatenate(kept), None
+    mapped = np.memmap(path, images.dtype, "r")
+    return mapped.reshape(-1, *images.shape[1:]), folder
 
 
 def _check_dataset_spec(dataset, image_shape) -> None:
     spec = dataset.element_spec
-    if not (isinstance(spec, tuple) and len(spec) == 2):
+    is_pair = isinstance(spec, tuple) and len(spec) == 2
+    if not is_pair or not all(isinstance(part, tf.TensorSpec) for part in spec):
         raise ValueError(
             f"The dataset's elements are {spec}; expected (images, labels) "
-            "batches, without sample weights or dictionaries."
+            "batches of two dense tensors, without sample weights, "
+            "dictionaries or ragged tensors."
         )
     image_spec, label_spec = spec
-    if not all(isinstance(part, tf.TensorSpec) for part in spec):
-        raise ValueError(
-            f"The dataset's elements are {spec}; expected one dense image "
-            "tensor and one label tensor, no dictionaries or ragged tensors."
-        )
     if image_spec.shape.rank == len(image_shape):
         raise ValueError(
             f"The dataset yields single images of shape {image_spec.shape}; "

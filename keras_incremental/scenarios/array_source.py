@@ -53,13 +53,7 @@ def as_images(values, labels, name):
         TypeError: the images are not numbers.
         ValueError: other than one image a label, or not of one shape.
     """
-    try:
-        images = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(
-            f"{name} holds images of different shapes; expected one array "
-            "(images, height, width, channels). Resize them to one size."
-        ) from error
+    images = np.asarray(values)
     if images.dtype.kind not in "iufb" and images.dtype.name != "bfloat16":
         raise TypeError(
             f"{name} has dtype {images.dtype}; expected numbers, for example "

@@ -33,8 +33,8 @@ def check_same_classes(train_labels, test_labels):
     """Raises unless both label vectors hold the same classes.
 
     Args:
-        train_labels: labels of the training images, from `as_labels`.
-        test_labels: labels of the test images, from `as_labels`.
+        train_labels: labels of the training images, or their folders.
+        test_labels: those of the test images.
 
     Raises:
         ValueError: a class has no training or no test image.
@@ -85,11 +85,6 @@ def merged(indices, labels):
     return np.sort(np.concatenate([indices[label] for label in labels]))
 
 
-def shown(values, limit=10):
+def shown(values):
     """Returns a short text of a collection of labels, for messages."""
-    values = sorted(values, key=lambda value: (str(type(value)), value))
-    if not values:
-        return "none"
-    rest = len(values) - limit
-    text = ", ".join(repr(value) for value in values[:limit])
-    return text + (f", and {rest} more" if rest > 0 else "")
+    return f"{sorted(values, key=str)[:10]} ({len(values)} in all)"

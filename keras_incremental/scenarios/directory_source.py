@@ -6,7 +6,10 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.scenarios.class_labels import shown
+from keras_incremental.scenarios.class_labels import (
+    check_same_classes,
+    shown,
+)
 from keras_incremental.scenarios.image_files import image_reader, is_image
 from keras_incremental.scenarios.progress import with_progress
 
@@ -63,7 +66,7 @@ def train_and_test(path, test_path, test_fraction, seed, size, channels):
         train, test = split_folders(train, test_fraction, seed)
     else:
         test = class_folders(test_path)
-        _check_same_folders(train, test, path, test_path)
+        check_same_classes([*train], [*test])
     return (
         FileImages(*labelled_files(train, seed), size, channels),
         FileImages(*labelled_files(test), size, channels),
@@ -85,22 +88,11 @@ def class_folders(path):
         Dict from folder name to its sorted file paths, sorted by name.
 
     Raises:
-        FileNotFoundError: `path` does not exist.
-        NotADirectoryError: `path` is a file.
+        OSError: `path` does not exist, or is a file.
         ValueError: no class folders, an empty one, or a file in one of them
             that is not an image.
     """
     path = os.fspath(path)
-    if not os.path.exists(path):
-        raise FileNotFoundError(
-            f"There is no folder {path!r}. Pass a folder with one sub-folder "
-            "of images for each class."
-        )
-    if not os.path.isdir(path):
-        raise NotADirectoryError(
-            f"{path!r} is a file; expected a folder with one sub-folder of "
-            "images for each class."
-        )
     names = [entry.name for entry in _visible(path) if entry.is_dir()]
     if not names:
         raise ValueError(
@@ -154,16 +146,6 @@ def _check_fraction(test_fraction):
         )
 
 
-def _check_same_folders(train, test, path, test_path):
-    if train.keys() != test.keys():
-        raise ValueError(
-            f"{os.fspath(path)!r} and {os.fspath(test_path)!r} must have the "
-            "same class folders. Only in the first: "
-            f"{shown(train.keys() - test.keys())}; only in the second: "
-            f"{shown(test.keys() - train.keys())}."
-        )
-
-
 def labelled_files(folders, seed=None):
     """Flattens class folders to paths and labels 0, 1, ... by folder order.
 
@@ -212,5 +194,5 @@ def _check_images(files):
     if wrong:
         raise ValueError(
             f"{len(wrong)} of {len(files)} files are not JPEG, PNG, GIF or "
-            f"BMP images: {shown(wrong, limit=5)}. Remove or convert them."
+            f"BMP images: {shown(wrong)}. Remove or convert them."
         )

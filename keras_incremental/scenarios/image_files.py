@@ -25,32 +25,22 @@ def as_size(image_size):
     """Returns `(height, width)` in pixels from an int or a pair.
 
     Raises:
-        TypeError: neither an int nor a pair of ints.
-        ValueError: smaller than one pixel.
+        ValueError: neither an int nor a pair of ints, or less than a pixel.
 
     Example:
 
     >>> as_size(32)
     (32, 32)
     """
-    pair = (
-        tuple(image_size)
-        if isinstance(image_size, (list, tuple, np.ndarray))
-        else (image_size, image_size)
-    )
-    if len(pair) != 2 or not all(
-        isinstance(side, (int, np.integer)) and not isinstance(side, bool)
-        for side in pair
-    ):
-        raise TypeError(
-            f"image_size={image_size!r}; expected an int or (height, width) "
-            "in pixels."
-        )
-    if min(pair) < 1:
+    sides = np.atleast_1d(image_size)
+    is_size = sides.dtype.kind in "iu" and sides.shape in ((1,), (2,))
+    if not is_size or sides.min() < 1:
         raise ValueError(
-            f"image_size={image_size!r}; expected at least one pixel a side."
+            f"image_size={image_size!r}; expected an int or (height, width) "
+            "in pixels, each at least 1."
         )
-    return int(pair[0]), int(pair[1])
+    height, width = np.broadcast_to(sides, 2).tolist()
+    return height, width
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import os
 
 import tensorflow as tf
 
+from keras_incremental.labels import label_names
 from keras_incremental.scenarios import (
     array_source,
     class_labels,
@@ -31,7 +32,8 @@ class ClassIncrementalScenario:
     - `samples_per_class`: training images kept of each class, the first in
       data set order; `None` keeps all. Test images are all kept.
     - `class_names`: dict from label to name, or list indexed by label; `None`
-      takes the data set's own names, or else the labels' text.
+      takes the data set's own names. A label without a name is named by its
+      text.
 
     A scenario is iterable, has a length, and `scenario[i]` is task `i`.
 
@@ -49,22 +51,21 @@ class ClassIncrementalScenario:
     >>> x, y = np.zeros((6, 8, 8, 1), "uint8"), np.array([40, 7, 3] * 2)
     >>> scenario = ClassIncrementalScenario.from_arrays(
     ...     x, y, x, y, classes_per_task=2, class_order=[7, 40, 3])
-    >>> [(task.labels, task.num_train) for task in scenario]
+    >>> [(task.labels, len(task.train)) for task in scenario]
     [([7, 40], 4), ([3], 2)]
     """
 
-    def __init__(
-        self, train, test, class_schedule, *, name, class_names, default_names
-    ):
+    def __init__(self, train, test, class_schedule, *, name, class_names):
         """Cuts two image sources into tasks.
 
         Args:
-            train: `ImageSource` of the training images.
-            test: `ImageSource` of the test images, with the same classes.
+            train: source of the training images. It has their `labels`,
+                `image_shape` and `dtype`, and `dataset(indices)`, the unbatched
+                `(image, label)` pairs of ascending indices.
+            test: source of the test images, with the same classes.
             class_schedule: a `ClassSchedule`.
             name: name of the data set.
-            class_names: names given by the user, or `None`.
-            default_names: dict from label to name, for `None`.
+            class_names: a dict or list of names, or `None`.
 
         Raises:
             ValueError: classes that differ, or that the arguments do not fit.
@@ -81,9 +82,8 @@ class ClassIncrementalScenario:
         self.image_shape = train.image_shape
         self.image_spec = tf.TensorSpec(train.image_shape, train.dtype)
         self.class_order = [label for task in self._tasks for label in task]
-        self.class_names = schedule.name_classes(
-            self.class_order, class_names, default_names
-        )
+        names = label_names(self.class_order, class_names)
+        self.class_names = dict(zip(self.class_order, names, strict=True))
 
     @classmethod
     def from_arrays(
@@ -119,10 +119,7 @@ class ClassIncrementalScenario:
             ValueError: arrays that do not fit one another or the arguments.
         """
         class_schedule = schedule.ClassSchedule(
-            classes_per_task=classes_per_task,
-            class_order=class_order,
-            seed=seed,
-            samples_per_class=samples_per_class,
+            classes_per_task, class_order, seed, samples_per_class
         )
         y_train = class_labels.as_labels(y_train, "y_train")
         y_test = class_labels.as_labels(y_test, "y_test")
@@ -135,7 +132,6 @@ class ClassIncrementalScenario:
             class_schedule,
             name="arrays",
             class_names=class_names,
-            default_names={},
         )
 
     @classmethod
@@ -179,10 +175,7 @@ class ClassIncrementalScenario:
                 them that is not an image.
         """
         class_schedule = schedule.ClassSchedule(
-            classes_per_task=classes_per_task,
-            class_order=class_order,
-            seed=seed,
-            samples_per_class=samples_per_class,
+            classes_per_task, class_order, seed, samples_per_class
         )
         size = image_files.as_size(image_size)
         train, test, folders = directory_source.train_and_test(
@@ -193,8 +186,7 @@ class ClassIncrementalScenario:
             test,
             class_schedule,
             name=os.path.basename(os.path.abspath(path)),
-            class_names=class_names,
-            default_names=dict(enumerate(folders)),
+            class_names=folders if class_names is None else class_names,
         )
 
     @classmethod
@@ -244,23 +236,21 @@ class ClassIncrementalScenario:
             ValueError: no such data set, or not one of labelled images.
         """
         class_schedule = schedule.ClassSchedule(
-            classes_per_task=classes_per_task,
-            class_order=class_order,
-            seed=seed,
-            samples_per_class=samples_per_class,
+            classes_per_task, class_order, seed, samples_per_class
         )
         size = None if image_size is None else image_files.as_size(image_size)
         builder = tfds_source.open_builder(name, data_dir, download)
         test_split = test_split or tfds_source.choose_test_split(builder)
+        if class_names is None:
+            class_names = tfds_source.label_names(builder)
         return cls(
-            tfds_source.open_split(
+            tfds_source.TfdsImages(
                 builder, train_split, size, cache_bytes, samples_per_class
             ),
-            tfds_source.open_split(builder, test_split, size, cache_bytes),
+            tfds_source.TfdsImages(builder, test_split, size, cache_bytes),
             class_schedule,
             name=builder.name,
             class_names=class_names,
-            default_names=tfds_source.label_names(builder),
         )
 
     @property

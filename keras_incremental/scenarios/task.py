@@ -9,10 +9,10 @@ import tensorflow as tf
 class Task:
     """The classes that arrive at one step, and the images to learn and test.
 
-    The datasets are unbatched `(image, label)` pairs of known cardinality. The
-    image keeps its own dtype, the label is an int64 or string scalar. Images
-    come in data set order, the same in every pass: shuffle `train` before
-    batching where the data is sorted by class.
+    The datasets are unbatched `(image, label)` pairs, and `len` counts them.
+    The image keeps its own dtype, the label is an int64 or string scalar.
+    Images come in data set order, the same in every pass: shuffle `train`
+    before batching where the data is sorted by class.
 
     Args:
         index: position of the task in its scenario, from 0.
@@ -29,18 +29,3 @@ class Task:
     train: tf.data.Dataset
     test: tf.data.Dataset
     seen_test: tf.data.Dataset
-
-    @property
-    def num_train(self):
-        """Number of training images."""
-        return int(self.train.cardinality())
-
-    @property
-    def num_test(self):
-        """Number of test images of the new classes."""
-        return int(self.test.cardinality())
-
-    @property
-    def num_seen_test(self):
-        """Number of test images of all classes seen so far."""
-        return int(self.seen_test.cardinality())

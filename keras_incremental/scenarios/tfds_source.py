@@ -30,18 +30,33 @@ class TfdsImages:
         builder: a prepared `tfds.core.DatasetBuilder`.
         split: name of the split, or a slice of one such as `"train[:10%]"`.
         size: `(height, width)` in pixels, or `None` for the images' own.
+        cache_bytes: images that take no more are decoded into memory when they
+            are first asked for.
+        samples_per_class: images of each class that will be asked for, the
+            first in data set order; `None` for all.
     """
 
-    def __init__(self, builder, split, size):
+    def __init__(
+        self, builder, split, size, cache_bytes, samples_per_class=None
+    ):
         self._builder, self._split, self._size = builder, split, size
         self._image_key, self._label_key = supervised_keys(builder)
         self._feature = builder.info.features[self._image_key]
         self.image_shape = _image_shape(self._feature, size, builder.name)
         self.dtype = tf.as_dtype(self._feature.np_dtype)
         self.labels = as_labels(self._scan(), f"split {split!r}")
+        used = indices_by_label(self.labels, samples_per_class)
+        self._used = merged(used, list(used))
+        pixels = len(self._used) * math.prod(self.image_shape)
+        self._fits = pixels * self.dtype.size <= cache_bytes
 
     def dataset(self, indices):
         """Returns the unbatched `(image, label)` pairs of `indices`."""
+        if self._fits:
+            return self._loaded.dataset(np.searchsorted(self._used, indices))
+        return self._read(indices)
+
+    def _read(self, indices):
         wanted = np.zeros(len(self.labels), bool)
         wanted[indices] = True
         wanted = tf.constant(wanted)
@@ -62,28 +77,17 @@ class TfdsImages:
             tf.data.experimental.assert_cardinality(len(indices))
         )
 
-    def nbytes(self, indices):
-        """Returns the size of the decoded images of `indices`, in bytes."""
-        return len(indices) * math.prod(self.image_shape) * self.dtype.size
-
-    def load(self, indices):
-        """Decodes the images of `indices` into memory.
-
-        Args:
-            indices: ascending int64 array.
-
-        Returns:
-            The same images and labels, in order, as `ArrayImages`.
-        """
-        shape = (len(indices), *self.image_shape)
+    @functools.cached_property
+    def _loaded(self):
+        shape = (len(self._used), *self.image_shape)
         images = np.empty(shape, self.dtype.as_numpy_dtype)
-        batches = self.dataset(indices).batch(_DECODED_TOGETHER).prefetch(2)
-        total = math.ceil(len(indices) / _DECODED_TOGETHER)
+        batches = self._read(self._used).batch(_DECODED_TOGETHER).prefetch(2)
+        total = math.ceil(len(images) / _DECODED_TOGETHER)
         start = 0
         for batch, _ in with_progress(batches, total, "batch"):
             images[start : start + len(batch)] = batch.numpy()
             start += len(batch)
-        return ArrayImages(images, self.labels[indices])
+        return ArrayImages(images, self.labels[self._used])
 
     def _encoded(self):
         return encoded_examples(self._builder, self._split)
@@ -105,50 +109,6 @@ class TfdsImages:
             image = resize_and_crop(image, self._size)
         image = tf.ensure_shape(image, self.image_shape)
         return image, tf.cast(label, "int64")
-
-
-class LoadedOnFirstUse:
-    """Images of a split that are decoded into memory when first asked for.
-
-    Args:
-        source: a `TfdsImages`.
-        indices: ascending int64 array, the images to load; no others can be
-            asked for.
-    """
-
-    def __init__(self, source, indices):
-        self.labels = source.labels
-        self.image_shape = source.image_shape
-        self.dtype = source.dtype
-        self._source, self._indices = source, indices
-
-    def dataset(self, indices):
-        """Returns the unbatched `(image, label)` pairs of `indices`."""
-        positions = np.searchsorted(self._indices, indices)
-        return self._loaded.dataset(positions)
-
-    @functools.cached_property
-    def _loaded(self):
-        return self._source.load(self._indices)
-
-
-def open_split(builder, split, size, cache_bytes, samples_per_class=None):
-    """Returns the images of a split, kept in memory if they are small.
-
-    Args:
-        builder: a prepared `tfds.core.DatasetBuilder`.
-        split: name of the split, or a slice of one.
-        size: `(height, width)` in pixels, or `None` for the images' own.
-        cache_bytes: largest size to keep in memory, decoded, in bytes.
-        samples_per_class: images of each class that will be asked for, the
-            first in data set order; `None` for all.
-    """
-    source = TfdsImages(builder, split, size)
-    used = indices_by_label(source.labels, samples_per_class)
-    indices = merged(used, list(used))
-    if source.nbytes(indices) <= cache_bytes:
-        return LoadedOnFirstUse(source, indices)
-    return source
 
 
 def encoded_examples(builder, split):
@@ -213,17 +173,11 @@ def open_builder(name, data_dir, download):
         download: whether to download and prepare data that is not there.
 
     Raises:
-        ImportError: tensorflow-datasets is not installed.
         ValueError: there is no such data set.
         FileNotFoundError: not prepared, and the download failed.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            "from_tfds needs TensorFlow Datasets, which is not installed. "
-            "Run `pip install tensorflow-datasets`."
-        ) from error
+    import tensorflow_datasets as tfds
+
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
@@ -260,10 +214,9 @@ def choose_test_split(builder):
 
 
 def label_names(builder):
-    """Returns a dict from label to name; empty if the labels have none."""
+    """Returns the names by label; `None` if the labels have none."""
     _, label_key = supervised_keys(builder)
-    names = getattr(builder.info.features[label_key], "names", None)
-    return dict(enumerate(names or []))
+    return getattr(builder.info.features[label_key], "names", None)
 
 
 def _image_shape(feature, size, name):

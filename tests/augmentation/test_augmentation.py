@@ -137,7 +137,7 @@ def test_negative_padding_is_refused(kind):
 @KINDS
 @pytest.mark.parametrize("padding", [1.5, "4", None, True])
 def test_padding_that_is_no_int_is_refused(kind, padding):
-    with pytest.raises(TypeError, match="number of pixels"):
+    with pytest.raises(ValueError, match="number of pixels"):
         kind(padding=padding)
 
 

@@ -262,7 +262,7 @@ def test_a_closed_form_that_fails_starts_the_task_anew(
     assert run.state() == whole
 
 
-def test_streamed_data_come_in_the_same_order_after_a_cut(
+def test_data_in_a_file_come_in_the_same_order_after_a_cut(
     start, data, tmp_path
 ):
     dataset = tf.data.Dataset.from_tensor_slices(data).batch(9)
@@ -375,11 +375,9 @@ def test_exemplars_come_back_as_they_were_stored(
     for label in first.memory.labels:
         ours, theirs = (run.memory.stored()[label] for run in (first, again))
         assert ours.storage == theirs.storage == storage
-        assert [*map(storage.to_bytes, ours.rows)] == [
-            *map(storage.to_bytes, theirs.rows)
-        ]
+        np.testing.assert_equal(ours.to_arrays(), theirs.to_arrays())
     other = start("eeil", tmp_path)
-    with pytest.raises(ValueError, match=r"memory was .*Storage.*RawStorage"):
+    with pytest.raises(ValueError, match=r"memory .*Storage.*RawStorage"):
         other(data, tasks=TASKS[:1], epochs=1)
 
 
@@ -392,7 +390,7 @@ def test_cut_off_while_the_memory_or_the_backup_is_written(
 
     target = {
         "memory": (ki.ExemplarMemory, "update"),
-        "backup": (ki.callbacks.backup.BackupFolder, "commit"),
+        "backup": (ki.training.backup.BackupFolder, "commit"),
     }[failing]
     whole, _ = start.straight("eeil", data)
     cut = start("eeil", tmp_path / "cut")
@@ -418,7 +416,7 @@ def test_a_failed_task_starts_anew_in_the_same_process(start, data, tmp_path):
 def test_a_task_that_cannot_be_backed_up_is_undone(
     start, data, tmp_path, monkeypatch
 ):
-    commit = ki.callbacks.backup.BackupFolder.commit
+    commit = ki.training.backup.BackupFolder.commit
 
     def full(folder, record, blobs):
         if record["progress"] is None:  # the end of a task
@@ -430,7 +428,7 @@ def test_a_task_that_cannot_be_backed_up_is_undone(
     run(data, tasks=TASKS[:1])
     before = run.state()
     with monkeypatch.context() as patch, pytest.raises(OSError, match="space"):
-        patch.setattr(ki.callbacks.backup.BackupFolder, "commit", full)
+        patch.setattr(ki.training.backup.BackupFolder, "commit", full)
         run(data, tasks=TASKS[1:])
     assert run.state() == before
     assert len(run.callback.reports) == 1

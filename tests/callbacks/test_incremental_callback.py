@@ -378,7 +378,7 @@ def test_same_seed_same_weights_another_seed_others(make, blobs, restored):
 
 
 @pytest.mark.slow
-def test_streamed_data_trains_like_cached_data(make, blobs):
+def test_data_in_a_file_trains_like_data_in_memory(make, blobs):
     model, incremental = make(ki.ExemplarMemory(8), EEIL, cache_bytes=100)
     for labels in ([0, 1], [2]):
         data = tf.data.Dataset.from_tensor_slices(blobs(labels)).batch(8)

@@ -190,11 +190,7 @@ CONTRADICTIONS = {
     "copies in fractions": ([*SHARING, "--copies=1.5"], "copies.*1.5"),
     "two budgets": (
         ["--memory=100", "--memory_per_class=10"],
-        "one of --memory .*--memory_per_class and --memory_budget",
-    ),
-    "budgets of images and of bytes": (
-        ["--memory=100", "--memory_budget=1MB"],
-        "one of --memory .*--memory_per_class and --memory_budget",
+        "one of --memory .*--memory_per_class",
     ),
     "storage that does not exist": (["--memory_storage=tape"], "tape.*jpeg"),
     "quality out of range": (["--jpeg_quality=0"], "jpeg_quality"),
@@ -278,15 +274,8 @@ BAD_INPUT = {
         "every=0.*every >= 1",
     ),
     "decay by 0": (["--learning_rate_decay_factor=0"], "factor > 0"),
-    "eeil without a memory": (
-        [],
-        "--memory.*--memory_per_class or --memory_budget",
-    ),
-    "budget without a unit we know": (["--memory_budget=3 cups"], "Units: B"),
-    "budget too small": (
-        ["--memory_budget=300"],
-        "300 bytes holds 4 exemplars of 64 bytes.*Use budget >= 640",
-    ),
+    "eeil without a memory": ([], "--memory.*or --memory_per_class"),
+    "memory too small": (["--memory=4"], "capacity=4.*Use capacity >= 10"),
     "unknown data set": (
         ["--dataset=cifar1000", "--memory=100"],
         "no data set 'cifar1000'.*cifar100",

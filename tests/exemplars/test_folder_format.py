@@ -66,7 +66,9 @@ def test_damage_is_an_error_that_names_the_file(damaged, tmp_path):
     assert errors > 150
 
 
-@pytest.mark.parametrize("name", ["memory.json", "0/bytes.npy", "1/sizes.npy"])
+@pytest.mark.parametrize(
+    "name", ["memory.json", "0/images.npy", "1/images.npy"]
+)
 def test_no_part_can_change_unseen(name, tmp_path):
     memory_of(IMAGES).save(tmp_path)
     path = tmp_path / "memory.npz"
@@ -87,7 +89,7 @@ def test_arrays_that_need_pickle_are_refused(tmp_path):
     path = tmp_path / "memory.npz"
     with zipfile.ZipFile(path) as archive:
         record = archive.read("memory.json")
-    np.savez(path, **{"0/bytes": np.array([object()])}, allow_pickle=True)
+    np.savez(path, **{"0/images": np.array([object()])}, allow_pickle=True)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("memory.json", record)
     with pytest.raises(ValueError, match=rf"{path}.*allow_pickle"):
@@ -119,7 +121,7 @@ def test_equal_memories_give_equal_bytes(tmp_path):
 def test_the_file_is_one_that_numpy_reads(tmp_path):
     memory_of(IMAGES).save(tmp_path)
     with np.load(tmp_path / "memory.npz") as arrays:
-        assert arrays["0/bytes"].tobytes() == IMAGES[30].tobytes()
+        assert arrays["0/images"].tobytes() == IMAGES[30].tobytes()
         assert json.loads(arrays["memory.json"])["labels"] == [*IMAGES]
 
 

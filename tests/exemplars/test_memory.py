@@ -11,6 +11,7 @@ from keras_incremental.exemplars import (
     herding_order,
     random_order,
 )
+from keras_incremental.exemplars.ranking import rank_classes
 from keras_incremental.samples import ArraySamples
 
 SHAPE = (2, 2, 1)
@@ -130,13 +131,23 @@ def test_selection_sees_each_class_apart_and_a_seed_of_its_own():
     assert len({call[2] for call in calls}) == 2
 
 
-def test_dataset_gives_the_users_labels_and_raw_images():
+def test_samples_have_the_users_labels_and_raw_images():
     memory = ExemplarMemory(per_class=2, selection=first_come)
     memory.update(make_samples({300: 3, 7: 3}), extract)
-    pairs = list(memory.dataset().as_numpy_iterator())
-    assert len(pairs) == len(memory) == int(memory.dataset().cardinality())
-    assert [label for _, label in pairs] == np.repeat(memory.labels, 2).tolist()
-    assert pairs[0][0].shape == SHAPE and pairs[0][0].dtype == np.uint8
+    samples = memory.samples()
+    assert len(samples) == len(memory) == int(samples.images().cardinality())
+    assert samples.labels.tolist() == np.repeat(memory.labels, 2).tolist()
+    first = next(iter(samples.images()))
+    assert first.shape == SHAPE and first.dtype == np.uint8
+
+
+def test_less_than_an_image_a_class_is_refused_before_training():
+    memory = ExemplarMemory(4)
+    memory.update(make_samples({0: 3, 1: 3}), extract)
+    memory.check_room([0, 2, 3, 3])
+    with pytest.raises(ValueError, match="Use capacity >= 5"):
+        memory.check_room([0, 2, 3, 4])
+    assert set(memory.labels) == {0, 1}
 
 
 def test_stored_images_are_copies():
@@ -177,7 +188,7 @@ def test_unknown_class_empty_memory_and_bad_selection_are_errors():
     with pytest.raises(KeyError, match="no class 4"):
         memory.images(4)
     with pytest.raises(ValueError, match="empty"):
-        memory.dataset()
+        memory.samples()
     with pytest.raises(TypeError, match="herding_order"):
         ExemplarMemory(3, selection="herding")
 
@@ -225,8 +236,12 @@ def test_features_at_hand_choose_what_extracted_ones_choose():
         np.testing.assert_array_equal(
             at_hand.images(label), extracted.images(label)
         )
-    picked = ExemplarMemory(7).rank(
-        samples, unwanted, {0: 2, 1: 2}, features=extract(samples.images())
+    picked = rank_classes(
+        ExemplarMemory(7),
+        samples,
+        unwanted,
+        {0: 2, 1: 2},
+        features=extract(samples.images()),
     )
     np.testing.assert_array_equal(picked[0].decoded(), extracted.images(0)[:2])
 

@@ -370,7 +370,7 @@ def test_outputs_in_a_file_train_the_same_and_the_file_goes(
         np.testing.assert_array_equal(in_file, in_memory)
 
 
-def test_streamed_images_train_as_arrays_do(branched, blobs, restored):
+def test_images_in_a_file_train_as_arrays_do(branched, blobs, restored):
     results = []
     for cache_bytes in (10**9, 100):
         incremental = callback(ki.ExemplarMemory(10))
@@ -379,8 +379,8 @@ def test_streamed_images_train_as_arrays_do(branched, blobs, restored):
         with restored(branched):
             fit(branched, incremental, data.batch(8))
             results.append(values(branched.weights))
-    for arrays, streamed in zip(*results, strict=True):
-        np.testing.assert_array_equal(streamed, arrays)
+    for arrays, in_file in zip(*results, strict=True):
+        np.testing.assert_array_equal(in_file, arrays)
 
 
 # The clone source.

@@ -10,7 +10,7 @@ import tensorflow as tf
 import keras_incremental as ki
 from keras_incremental.methods import TaskStep
 from keras_incremental.networks import BranchedNetwork, OneHeadNetwork
-from keras_incremental.samples import ArraySamples, StreamedSamples
+from keras_incremental.samples import ArraySamples, read_samples
 
 
 def make_model(policy="float32", branch_at="stage1"):
@@ -103,15 +103,15 @@ def test_features_are_those_of_extract_features_cached_or_not(kind, blobs):
     np.testing.assert_allclose(cached, expected, atol=1e-5)
 
 
-def test_features_of_streamed_samples_are_those_of_arrays(branched, blobs):
+def test_features_of_samples_in_a_file_are_those_of_arrays(branched, blobs):
     x, y = blobs([300])
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
-    streamed = StreamedSamples(data, y)
-    task = task_of(branched, streamed)
+    in_file = read_samples(data, image_shape=x.shape[1:], cache_bytes=0)
+    task = task_of(branched, in_file)
     expected = branched.extract_features(x)
-    np.testing.assert_allclose(task.features(streamed), expected, atol=1e-5)
-    task.cached(streamed)
-    np.testing.assert_allclose(task.features(streamed), expected, atol=1e-5)
+    np.testing.assert_allclose(task.features(in_file), expected, atol=1e-5)
+    task.cached(in_file)
+    np.testing.assert_allclose(task.features(in_file), expected, atol=1e-5)
 
 
 def test_a_column_is_cached_once_for_samples_network_and_copies(

@@ -142,11 +142,6 @@ def test_unit_out_of_range_is_an_error(unit):
         metrics.per_task_accuracy([0], [unit], [0, 0, 1])
 
 
-def test_negative_task_is_an_error():
-    with pytest.raises(ValueError, match="the task -1"):
-        metrics.per_task_accuracy([0], [0], [-1])
-
-
 @pytest.mark.parametrize("k", [0, -1, 2.5])
 def test_k_below_one_is_an_error(k):
     with pytest.raises(ValueError, match=f"k={k}"):

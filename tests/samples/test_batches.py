@@ -28,7 +28,7 @@ def make_samples(counts, first=0):
     return ArraySamples(images, labels)
 
 
-def stream(samples):
+def in_one_file(samples):
     data = tf.data.Dataset.from_tensor_slices(
         (samples.all_images(), samples.labels)
     ).batch(4)
@@ -48,10 +48,10 @@ def numbers(epoch):
     return [int(i[1, 1, 0]) for x, _ in epoch for i in x["images"]]
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_every_epoch_holds_every_sample_once_in_a_new_order(streamed):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_every_epoch_holds_every_sample_once_in_a_new_order(mapped):
     new, old = make_samples({3: 13}), make_samples({1: 6}, first=13)
-    sources = [stream(new) if streamed else new, old]
+    sources = [in_one_file(new) if mapped else new, old]
     dataset, steps = training_batches(sources, to_units, batch_size=4)
     assert steps == 5
     first, second = epochs_of(dataset, steps, 2)
@@ -86,10 +86,10 @@ def test_sizes_of_an_epochs_batches_differ_by_one_at_most(
         assert len(set(numbers(epoch))) == count
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_new_data_and_exemplars_are_mixed_throughout_the_epoch(streamed):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_new_data_and_exemplars_are_mixed_throughout_the_epoch(mapped):
     new, old = make_samples({3: 100}), make_samples({1: 100}, first=100)
-    sources = [stream(new) if streamed else new, old]
+    sources = [in_one_file(new) if mapped else new, old]
     dataset, steps = training_batches(sources, to_units, batch_size=50)
     (epoch,) = epochs_of(dataset, steps, 1)
     for x, _ in epoch:
@@ -104,15 +104,15 @@ def in_files(samples):
 
 @pytest.mark.parametrize(
     ("kind", "global_seed"),
-    [("arrays", 7), ("streamed", 0), ("streamed and files", 7)],
+    [("arrays", 7), ("one file", 0), ("files of all kinds", 7)],
 )
 def test_order_and_augmentation_depend_on_seed_and_epoch_alone(
     kind, global_seed
 ):
     sources = [make_samples({0: 20, 1: 10})]
     if kind != "arrays":
-        sources = [stream(sources[0])]
-    if kind == "streamed and files":
+        sources = [in_one_file(sources[0])]
+    if kind == "files of all kinds":
         sources.append(in_files(make_samples({0: 4, 1: 6}, first=30)))
     options = {"batch_size": 8, "augment": CropFlip(padding=1)}
 
@@ -242,12 +242,12 @@ def test_a_cached_column_comes_in_the_order_of_its_images():
         assert a["images"][:, 1, 1, 0].tolist() == b["frozen"][:, 1].tolist()
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_a_cached_column_is_not_mixed_with_images(streamed):
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_cached_column_is_not_mixed_with_images(mapped):
     images = make_samples({0: 3})
     with pytest.raises(ValueError, match=r"\['frozen', 'images'\]"):
         training_batches(
-            [cached(1, 5), stream(images) if streamed else images],
+            [cached(1, 5), in_one_file(images) if mapped else images],
             to_units,
             batch_size=2,
         )
@@ -324,11 +324,9 @@ def test_further_columns_are_computed_from_a_cached_column(parts):
         np.testing.assert_array_equal(x["teacher_logits"], rows * 3.0)
 
 
-@pytest.mark.parametrize("kind", ["augmented", "streamed", "several copies"])
-def test_rows_that_change_or_are_streamed_come_without_further_columns(kind):
+@pytest.mark.parametrize("kind", ["augmented", "several copies"])
+def test_rows_that_change_come_without_further_columns(kind):
     source = make_samples({0: 5})
-    if kind == "streamed":
-        source = stream(source)
     if kind == "several copies":
         source = cached(2, 5)
     batches, _ = training_batches(
@@ -344,7 +342,7 @@ def test_rows_that_change_or_are_streamed_come_without_further_columns(kind):
 
 KINDS = {
     "arrays": lambda samples: samples,
-    "streams": stream,
+    "one file": in_one_file,
     "files": in_files,
 }
 

@@ -1,9 +1,11 @@
-"""Images and labels in a fixed order, in arrays or streamed."""
+"""Images and labels in a fixed order, in arrays or in a file."""
 
+import gc
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import hypothesis
 import numpy as np
@@ -13,9 +15,10 @@ from hypothesis import strategies as st
 
 from keras_incremental.samples import (
     ArraySamples,
-    StreamedSamples,
+    MappedSamples,
     look_up_in_arrays,
     read_samples,
+    training_batches,
 )
 
 SHAPE = (4, 4, 1)
@@ -31,10 +34,10 @@ def read(x, **options):
     return read_samples(x, image_shape=SHAPE, **options)
 
 
-@pytest.mark.parametrize("cache_bytes", [10**6, 0])
-def test_a_dataset_gives_the_same_samples_cached_or_streamed(cache_bytes):
+@pytest.mark.parametrize("cache_bytes", [10**6, 160, 100, 0])
+def test_a_dataset_gives_the_same_samples_in_memory_or_in_a_file(cache_bytes):
     samples = read(dataset(), cache_bytes=cache_bytes)
-    kind = ArraySamples if cache_bytes else StreamedSamples
+    kind = ArraySamples if cache_bytes >= 160 else MappedSamples
     assert isinstance(samples, kind)
     assert samples.labels.tolist() == LABELS.tolist()
     assert samples.of_label(1).tolist() == [1, 3, 5, 7, 9]
@@ -47,30 +50,49 @@ def test_a_dataset_gives_the_same_samples_cached_or_streamed(cache_bytes):
     assert samples.image_spec == tf.TensorSpec(SHAPE, tf.uint8)
 
 
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float64, tf.int16])
+def test_a_file_holds_images_of_any_dtype(dtype):
+    images = tf.cast(IMAGES, dtype)
+    samples = read(dataset(images), cache_bytes=0)
+    assert samples.image_spec == tf.TensorSpec(SHAPE, dtype)
+    np.testing.assert_array_equal(samples.take(range(10)), images)
+    index = tf.constant([7, 0, 7])
+    columns = samples.look_up()(0, index)
+    np.testing.assert_array_equal(columns["images"], images.numpy()[[7, 0, 7]])
+
+
 @pytest.mark.parametrize("cache_bytes", [10**6, 0])
-@pytest.mark.parametrize("count", [0, 1, 150])
-def test_parts_bring_each_image_asked_for_once(cache_bytes, count):
-    images = np.arange(200 * 16).reshape(200, *SHAPE).astype("int32")
-    data = dataset(images, np.zeros(200, int), batch=30)
-    samples = read(data, cache_bytes=cache_bytes)
-    indices = np.random.default_rng(0).permutation(200)[:count]
-    found = np.full((count, *SHAPE), -1)
-    for positions, part in samples.parts(indices):
-        assert (found[positions] == -1).all() and len(part) <= 64
-        found[positions] = part
-    np.testing.assert_array_equal(found, images[indices])
+def test_a_dataset_is_read_once_whatever_its_order(cache_bytes):
+    shuffled = dataset(labels=np.arange(10), batch=1).shuffle(10, seed=1)
+    samples = read(shuffled, cache_bytes=cache_bytes)
+    assert samples.labels.tolist() != [*range(10)]
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            [*samples.images()], IMAGES[samples.labels]
+        )
 
 
-def test_a_streamed_dataset_whose_order_changes_is_an_error():
-    labels = np.arange(10)
-    shuffled = dataset(labels=labels, batch=1).shuffle(10, seed=1)
-    samples = read(shuffled, cache_bytes=0)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="shuffle"):
-        list(samples.images())
+def test_the_file_goes_with_the_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    samples = read(dataset(), cache_bytes=100)
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert file.stat().st_size == IMAGES.nbytes
+    assert len([*samples.images()]) == 10
+    batches, _ = training_batches(
+        [samples], lambda labels: labels.astype("int32"), batch_size=4
+    )
+    next(iter(batches))
+    del batches, samples
+    gc.collect()
+    assert not [*tmp_path.iterdir()]
 
 
-def test_streamed_samples_cannot_be_looked_up():
-    assert read(dataset(), cache_bytes=0).look_up() is None
+@pytest.mark.parametrize("cache_bytes", [10**6, 0])
+def test_images_of_two_sizes_in_one_dataset_are_refused(cache_bytes):
+    sizes = tf.data.Dataset.from_tensor_slices([[4, 6], [6, 4]])
+    data = sizes.map(lambda size: (tf.zeros((2, *tf.unstack(size), 1)), [0, 1]))
+    with pytest.raises(ValueError, match=r"\(2, 6, 4, 1\).*Resize"):
+        read_samples(data, image_shape=(None, None, 1), cache_bytes=cache_bytes)
 
 
 @hypothesis.given(

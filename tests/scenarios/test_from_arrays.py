@@ -106,10 +106,10 @@ def test_datasets_hold_what_a_plain_scan_selects(train, test, size, limit):
             and (limit is None or train[:i].count(y) < limit)
         ]
         assert pairs(task.train) == kept
-        assert task.num_train == len(kept)
+        assert len(task.train) == len(kept)
         for dataset, labels, count in (
-            (task.test, task.labels, task.num_test),
-            (task.seen_test, seen, task.num_seen_test),
+            (task.test, task.labels, len(task.test)),
+            (task.seen_test, seen, len(task.seen_test)),
         ):
             expected = [
                 (1000 + i, y) for i, y in enumerate(test) if y in labels
@@ -230,6 +230,11 @@ def test_names_default_to_the_text_of_the_labels():
     assert list(names.items()) == [(40, "40"), (7, "7"), (300, "300")]
 
 
+def test_a_label_without_a_name_is_named_by_its_text():
+    names = made(class_names={7: "cat", 300: "cow"}).class_names
+    assert names == {7: "cat", 40: "40", 300: "cow"}
+
+
 def test_names_come_from_a_dict_or_a_list_by_label():
     named = made(class_names={7: "cat", 40: "dog", 300: "cow", 5: "unused"})
     assert named.class_names == {7: "cat", 40: "dog", 300: "cow"}
@@ -241,31 +246,30 @@ def test_names_come_from_a_dict_or_a_list_by_label():
 
 
 BAD_ARGUMENTS = [
-    ({"classes_per_task": 0}, ValueError, "classes_per_task=0"),
-    ({"classes_per_task": 2.0}, TypeError, "2.0 is a float"),
-    ({"classes_per_task": True}, TypeError, "True is a bool"),
-    ({"classes_per_task": "2"}, TypeError, "'2' is a str"),
-    ({"classes_per_task": []}, ValueError, "empty list"),
-    ({"classes_per_task": [2, 0]}, ValueError, r"\[1\]=0"),
+    ({"classes_per_task": 0}, ValueError, "classes_per_task is 0"),
+    ({"classes_per_task": 2.0}, TypeError, r"per_task is .*2\.0"),
+    ({"classes_per_task": True}, TypeError, "per_task is .*True"),
+    ({"classes_per_task": "2"}, TypeError, "per_task is .*'2'"),
+    ({"classes_per_task": []}, ValueError, "up to 0, .* has 3 classes"),
+    ({"classes_per_task": [2, 0]}, ValueError, "per_task is 0"),
     ({"classes_per_task": [2, 2]}, ValueError, "up to 4, .* has 3 classes"),
     (
         {"classes_per_task": [1, 1], "class_order": [7, 300, 40]},
         ValueError,
-        r"up to 2, .* has 3 classes; .* remain, .*: \[40\]",
+        r"up to 2, .* has 3 classes. .* remain, .*: \[40\]",
     ),
-    ({"class_order": [7, 40]}, ValueError, "Missing: 300; unknown: none"),
-    ({"class_order": [7, 40, 1]}, ValueError, "Missing: 300; unknown: 1"),
-    ({"class_order": [7, 40, 40]}, ValueError, "more than once: 40"),
-    ({"class_order": "label"}, TypeError, "expected a list of labels"),
-    ({"class_order": [7, 40, 300.0]}, TypeError, "holds 300.0, a float"),
-    ({"seed": -1}, ValueError, "seed=-1"),
-    ({"seed": None}, TypeError, "seed=None"),
-    ({"samples_per_class": 0}, ValueError, "samples_per_class=0"),
-    ({"samples_per_class": 1.5}, TypeError, "1.5 is a float"),
-    ({"class_names": ["a", "b"]}, ValueError, "2 names .* 7, 40, 300"),
-    ({"class_names": {7: "a", 40: "b"}}, ValueError, "labels 300"),
-    ({"class_names": {7: 1, 40: "b", 300: "c"}}, TypeError, "1 for .* 7"),
-    ({"class_names": "abc"}, TypeError, "is a str"),
+    ({"class_order": [7, 40]}, ValueError, r"Missing: \[300\].*: \[\]"),
+    ({"class_order": [7, 40, 1]}, ValueError, r"Missing: \[300\].*: \[1\]"),
+    ({"class_order": [7, 40, 40]}, ValueError, r"twice: \[40\]"),
+    ({"class_order": [7, 40, 300, 40]}, ValueError, r"twice: \[40\]"),
+    ({"class_order": "label"}, ValueError, r"class_order has shape \(\)"),
+    ({"class_order": [7, 40, 300.0]}, TypeError, "order has dtype float"),
+    ({"seed": -1}, ValueError, "seed is -1"),
+    ({"seed": None}, TypeError, "seed is None"),
+    ({"samples_per_class": 0}, ValueError, "samples_per_class is 0"),
+    ({"samples_per_class": 1.5}, TypeError, "samples_per_class is 1.5"),
+    ({"class_names": ["a", "b"]}, ValueError, "2 names .* label"),
+    ({"class_names": "abc"}, ValueError, "3 names .* label"),
 ]
 
 
@@ -279,19 +283,19 @@ X = marked_images(2)
 BAD_ARRAYS = [
     (X, [0.0, 1.0], X, [0, 1], TypeError, "y_train has dtype float64"),
     (X, [True, False], X, [0, 1], TypeError, "y_train has dtype bool"),
-    (X, [0, 1], X, np.array([0, "a"], object), TypeError, "holds int, str"),
+    (X, [0, 1], X, np.array([0, "a"], object), ValueError, "y_test holds 0"),
     (X, [0, -1], X, [0, 1], ValueError, "negative label -1"),
     (X, [[0, 1], [1, 0]], X, [0, 1], ValueError, "argmax"),
     (X, [0, 1, 2], X, [0, 1], ValueError, "x_train has 2 .* 3 labels"),
     (X, [0, 1], X, [0], ValueError, "x_test has 2 .* 1 labels"),
     (X[:0], [], X, [0, 1], ValueError, "y_train is empty"),
     (X, [0, 1], X[:0], [], ValueError, "y_test is empty"),
-    (X, [0, 1], X, [0, 2], ValueError, "test data: 2; .* training data: 1"),
-    (X, [0, 1], X, ["0", "1"], ValueError, "Only in the test data: '0'"),
+    (X, [0, 1], X, [0, 2], ValueError, r"test data: \[2\].*: \[1\]"),
+    (X, [0, 1], X, ["0", "1"], ValueError, r"Only in the test data: \['0'"),
     (X, [0, 1], X[:, :1], [0, 1], ValueError, r"\(2, 3, 1\) float32 but"),
     (X, [0, 1], X.astype("uint8"), [0, 1], ValueError, "but test .* uint8"),
     (["a", "b"], [0, 1], X, [0, 1], TypeError, "x_train has dtype <U1"),
-    ([[1], [1, 2]], [0, 1], X, [0, 1], ValueError, "different shapes"),
+    ([[1], [1, 2]], [0, 1], X, [0, 1], ValueError, "inhomogeneous shape"),
     ([1, 2], [0, 1], X, [0, 1], ValueError, r"x_train has shape \(2,\)"),
 ]
 
@@ -306,7 +310,7 @@ def test_bad_array_is_named(x_train, y_train, x_test, y_test, error, message):
 
 def test_long_lists_of_labels_are_cut_short_in_messages():
     x = np.zeros((100, 1), "uint8")
-    with pytest.raises(ValueError, match="and 89 more"):
+    with pytest.raises(ValueError, match="99 in all"):
         FROM(x, np.arange(100), x[:1], [0], 1)
 
 

@@ -54,12 +54,12 @@ def test_split_is_stratified_complete_and_of_known_size(animals):
     tasks = list(
         FROM(str(animals), 4, classes_per_task=1, class_order=[2, 1, 0])
     )
-    assert [(t.num_train, t.num_test) for t in tasks] == [
+    assert [(len(t.train), len(t.test)) for t in tasks] == [
         (8, 2),
         (4, 1),
         (3, 1),
     ]
-    assert tasks[2].num_seen_test == 4
+    assert len(tasks[2].seen_test) == 4
     dogs = grey_values(tasks[0].train) + grey_values(tasks[0].test)
     assert sorted(dogs) == list(range(10))
 
@@ -94,7 +94,7 @@ def test_every_class_keeps_an_image_on_both_sides(tmp_path):
     write_classes(tmp_path, {"a": 2, "b": 2})
     for fraction in (0.01, 0.99):
         task = FROM(tmp_path, 2, classes_per_task=2, test_fraction=fraction)[0]
-        assert (task.num_train, task.num_test) == (2, 2)
+        assert (len(task.train), len(task.test)) == (2, 2)
 
 
 def test_test_path_is_taken_whole(tmp_path):
@@ -107,7 +107,7 @@ def test_test_path_is_taken_whole(tmp_path):
 
 def test_samples_per_class_limits_training_images_only(animals):
     task = FROM(animals, 4, classes_per_task=3, samples_per_class=2)[0]
-    assert (task.num_train, task.num_test) == (6, 4)
+    assert (len(task.train), len(task.test)) == (6, 4)
     labels = [int(label) for _, label in task.train]
     assert sorted(labels) == [0, 0, 1, 1, 2, 2]
 
@@ -136,7 +136,7 @@ def test_every_format_is_decoded_to_the_channels(tmp_path, channels):
     )[0]
     spec = tf.TensorSpec((6, 6, channels), "uint8")
     assert task.train.element_spec == (spec, tf.TensorSpec((), "int64"))
-    assert task.num_train == len(FORMATS) - (channels == 1)
+    assert len(task.train) == len(FORMATS) - (channels == 1)
     for image, label in task.train:
         assert int(label) == 0
         np.testing.assert_allclose(image, 120, atol=2)
@@ -197,7 +197,7 @@ def test_class_with_one_image_cannot_be_split(tmp_path):
 
 def test_different_test_classes_are_named(animals, tmp_path):
     test = write_classes(tmp_path / "t", {"dog": 1, "cat": 1, "cow": 1})
-    with pytest.raises(ValueError, match=r"first: 'ant'; .* second: 'cow'"):
+    with pytest.raises(ValueError, match=r"test data: \['cow'\].*: \['ant'\]"):
         FROM(animals, 4, classes_per_task=1, test_path=test)
 
 
@@ -208,10 +208,10 @@ def test_different_test_classes_are_named(animals, tmp_path):
         ({"test_fraction": 1.0}, ValueError, "test_fraction=1.0"),
         ({"channels": 4}, ValueError, "channels=4"),
         ({"image_size": 0}, ValueError, "image_size=0"),
-        ({"image_size": (4, 4, 3)}, TypeError, r"\(4, 4, 3\)"),
-        ({"image_size": 4.5}, TypeError, "image_size=4.5"),
-        ({"image_size": None}, TypeError, "image_size=None"),
-        ({"classes_per_task": -1}, ValueError, "classes_per_task=-1"),
+        ({"image_size": (4, 4, 3)}, ValueError, r"\(4, 4, 3\)"),
+        ({"image_size": 4.5}, ValueError, "image_size=4.5"),
+        ({"image_size": None}, ValueError, "image_size=None"),
+        ({"classes_per_task": -1}, ValueError, "classes_per_task is -1"),
     ],
 )
 def test_bad_argument_is_named(animals, arguments, error, message):

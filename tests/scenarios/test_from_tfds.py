@@ -66,10 +66,10 @@ def test_random_mock_of_cifar10_gives_its_shapes_and_counts():
         tasks = list(scenario)
         assert scenario.image_shape == (32, 32, 3)
         assert scenario.name == "cifar10"
-        assert sum(task.num_train for task in tasks) == 80
-        assert tasks[-1].num_seen_test == 80
+        assert sum(len(task.train) for task in tasks) == 80
+        assert len(tasks[-1].seen_test) == 80
         images, labels = as_arrays(tasks[0].train)
-        assert images.shape == (tasks[0].num_train, 32, 32, 3)
+        assert images.shape == (len(tasks[0].train), 32, 32, 3)
         assert (images.dtype, labels.dtype) == ("uint8", "int64")
         assert set(labels.tolist()) == set(tasks[0].labels)
 
@@ -93,7 +93,7 @@ def test_datasets_hold_what_a_plain_scan_selects(cache_bytes):
         assert grey_values(first.test) == [1]
         assert grey_values(second.test) == [0, 2, 3]
         assert grey_values(second.seen_test) == [0, 1, 2, 3]
-        counts = [(t.num_train, t.num_seen_test) for t in (first, second)]
+        counts = [(len(t.train), len(t.seen_test)) for t in (first, second)]
         assert counts == [(2, 1), (4, 4)]
         assert first.train.element_spec == (
             tf.TensorSpec((32, 32, 3), "uint8"),
@@ -168,7 +168,7 @@ def test_unlabelled_test_split_gives_way_to_validation():
 
     with tfds.testing.mock_data(as_dataset_fn=as_dataset):
         scenario = FROM("imagenet2012", classes_per_task=3, image_size=4)
-        assert scenario[0].num_test == 3
+        assert len(scenario[0].test) == 3
         assert splits[-1] == "validation"
         with pytest.raises(ValueError, match="'test' holds the negative"):
             FROM(
@@ -182,7 +182,7 @@ def test_unlabelled_test_split_gives_way_to_validation():
 def test_class_missing_from_a_split_is_named():
     with (
         mocked([(32, 32, 3)], [0, 1], [0, 1, 7]),
-        pytest.raises(ValueError, match="Only in the test data: 7"),
+        pytest.raises(ValueError, match=r"Only in the test data: \[7\]"),
     ):
         FROM("cifar100", classes_per_task=1)
 
@@ -215,7 +215,7 @@ def test_failed_download_says_why_and_how_to_prepare(tmp_path, monkeypatch):
 
 
 def test_bad_arguments_are_found_before_the_data_is_looked_for():
-    with pytest.raises(ValueError, match="classes_per_task=0"):
+    with pytest.raises(ValueError, match="classes_per_task is 0"):
         FROM("no_such_data_set", classes_per_task=0)
 
 
@@ -253,4 +253,4 @@ def test_prepared_cifar10_is_read_without_download(cache_bytes, monkeypatch):
     images, labels = as_arrays(scenario[0].train)
     np.testing.assert_array_equal(images, np.stack(expected))
     assert sorted(labels) == sorted([0, 1, 2, 3, 4] * 4)
-    assert scenario[1].num_seen_test == 300
+    assert len(scenario[1].seen_test) == 300

@@ -81,13 +81,13 @@ def test_seen_test_of_the_demo_is_of_all_classes(task):
 
 def test_datasets_know_how_many_images_they_have(task):
     base, demo = hold_out(task, 2)
-    assert (base.num_train, demo.num_train) == (3 * PER_CLASS, 2 * PER_CLASS)
-    assert (base.num_test, demo.num_test) == (
+    assert (len(base.train), len(demo.train)) == (3 * PER_CLASS, 2 * PER_CLASS)
+    assert (len(base.test), len(demo.test)) == (
         3 * TEST_PER_CLASS,
         2 * TEST_PER_CLASS,
     )
-    assert base.num_seen_test == 3 * TEST_PER_CLASS
-    assert demo.num_seen_test == 5 * TEST_PER_CLASS
+    assert len(base.seen_test) == 3 * TEST_PER_CLASS
+    assert len(demo.seen_test) == 5 * TEST_PER_CLASS
     for part in (base, demo):
         for name in ("train", "test", "seen_test"):
             dataset = getattr(part, name)
@@ -107,9 +107,9 @@ def test_demo_comes_after_the_base(task):
 
 
 def test_task_itself_stays_as_it_is(task):
-    before = content(task.train), list(task.labels), task.num_seen_test
+    before = content(task.train), list(task.labels), len(task.seen_test)
     hold_out(task, 3)
-    assert (content(task.train), task.labels, task.num_seen_test) == before
+    assert (content(task.train), task.labels, len(task.seen_test)) == before
 
 
 def test_images_and_labels_keep_their_kind(task):
@@ -131,7 +131,7 @@ def test_labels_may_be_strings():
     assert len(base.labels) == 3 and len(demo.labels) == 1
     assert content(demo.train) == of_classes(task.train, demo.labels)
     assert {label for _, label in content(base.train)} == set(base.labels)
-    assert demo.num_train == PER_CLASS
+    assert len(demo.train) == PER_CLASS
 
 
 def test_same_seed_holds_out_the_same_and_seeds_differ(task):

@@ -1,0 +1,317 @@
+"""How exemplars are kept: as arrays, as JPEG, or in files.
+
+A storage turns images into rows and back, and keeps none itself. A row is
+what is stored of one image: an array, encoded bytes, or a file. Rows are read
+in Python, a batch at a time.
+"""
+
+import abc
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+import weakref
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_incremental.exemplars.class_exemplars import StoredSamples
+from keras_incremental.samples import ArraySamples, Samples, call_in_graph
+
+
+class Storage(abc.ABC):
+    """How an `ExemplarMemory` keeps its images.
+
+    Subclass it for a storage of your own: a frozen dataclass with a
+    `get_config`, registered with `keras.saving` so that a memory can be
+    loaded.
+    """
+
+    def check(self, image_spec: tf.TensorSpec) -> None:  # noqa: B027
+        """Raises a `ValueError` for images that the storage cannot keep."""
+
+    @abc.abstractmethod
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Returns an array of what is stored, one row for each image."""
+
+    @abc.abstractmethod
+    def decode(self, rows: np.ndarray, image_spec) -> np.ndarray:
+        """Returns the images `(count, h, w, c)` of rows."""
+
+    def nbytes(self, rows: np.ndarray, image_spec: tf.TensorSpec) -> int:
+        """Returns the bytes that are stored in rows."""
+        pixels = image_spec.shape.num_elements()
+        return len(rows) * pixels * image_spec.dtype.size
+
+    def to_arrays(self, rows: np.ndarray, image_spec) -> dict:
+        """Returns arrays by name from which `from_arrays` makes the rows.
+
+        `images` is one of them, with the shape and dtype of an image.
+        """
+        return {"images": self.decode(rows, image_spec)}
+
+    def from_arrays(self, arrays: dict) -> np.ndarray:
+        """Returns the rows of what `to_arrays` returned."""
+        return self.encode(arrays["images"])
+
+    def samples(self, rows: np.ndarray, image_spec, labels) -> Samples:
+        """Returns rows as samples for training."""
+        return StoredSamples(self, image_spec, rows, labels)
+
+    def get_config(self) -> dict:
+        """Returns the arguments that make the same storage, JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Storage":
+        """Makes a storage of what `get_config` returned."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable("keras_incremental")
+@dataclasses.dataclass(frozen=True)
+class RawStorage(Storage):
+    """Keeps images as arrays in RAM, of any shape and dtype: the default.
+
+    RAM: the images once in the memory, and once more while they are trained
+    on; for a moment at the start of that, and while images are chosen, a copy
+    of them besides.
+    """
+
+    def encode(self, images):
+        return images.copy()
+
+    def decode(self, rows, image_spec):
+        return rows
+
+    def samples(self, rows, image_spec, labels):
+        return ArraySamples(rows, labels)
+
+
+@keras.saving.register_keras_serializable("keras_incremental")
+@dataclasses.dataclass(frozen=True)
+class JpegStorage(Storage):
+    """Keeps uint8 images as JPEG in RAM: smaller, and not quite the same.
+
+    RAM: the encoded images, and a few decoded batches while they are trained
+    on, however many images there are.
+
+    Args:
+        quality: 1 to 100. Colours are stored at half the resolution, as JPEG
+            does by default.
+
+    Raises:
+        ValueError: For another quality.
+
+    >>> JpegStorage().quality
+    95
+    """
+
+    quality: int = 95
+
+    def __post_init__(self):
+        if isinstance(self.quality, bool) or self.quality not in range(1, 101):
+            raise ValueError(
+                f"JpegStorage(quality={self.quality!r}); expected an integer "
+                "from 1 to 100."
+            )
+        object.__setattr__(self, "quality", int(self.quality))  # of NumPy's
+
+    def check(self, image_spec):
+        shape = tuple(image_spec.shape)
+        fits = len(shape) == 3 and shape[-1] in (1, 3)
+        if image_spec.dtype != tf.uint8 or not fits:
+            raise ValueError(
+                f"{self!r} got images of {image_spec.dtype.name} {shape}; "
+                "expected uint8 images (height, width, channels) of 1 or 3 "
+                "channels. Pass such images, or keep these as they are, with "
+                "RawStorage() or DiskStorage()."
+            )
+
+    def encode(self, images):
+        return _as_rows(
+            tf.io.encode_jpeg(image, quality=self.quality).numpy()
+            for image in images
+        )
+
+    def decode(self, rows, image_spec):
+        images = np.empty((len(rows), *image_spec.shape), np.uint8)
+        for image, row in zip(images, rows, strict=True):
+            image[:] = _decode_jpeg(row, image_spec)
+        return images
+
+    def samples(self, rows, image_spec, labels):
+        return _JpegSamples(self, image_spec, rows, labels)
+
+    def nbytes(self, rows, image_spec):
+        return sum(map(len, rows))
+
+    def to_arrays(self, rows, image_spec):
+        return {
+            "images": np.empty((0, *image_spec.shape), np.uint8),
+            "bytes": np.frombuffer(b"".join(rows), np.uint8),
+            "sizes": np.array([*map(len, rows)], np.int64),
+        }
+
+    def from_arrays(self, arrays):
+        parts = np.split(arrays["bytes"], np.cumsum(arrays["sizes"]))[:-1]
+        return _as_rows(part.tobytes() for part in parts)
+
+
+class _JpegSamples(StoredSamples):
+    """Decodes batches in the graph, several at a time, without Python."""
+
+    def batch(self, indices):
+        text = tf.TensorSpec((), tf.string)
+        (rows,) = call_in_graph(self._contents, [indices], [text])
+        return tf.map_fn(
+            lambda row: _decode_jpeg(row, self.image_spec),
+            rows,
+            fn_output_signature=self.image_spec,
+        )
+
+    def _contents(self, indices):
+        return self._rows[indices]
+
+
+def _decode_jpeg(row, image_spec: tf.TensorSpec) -> tf.Tensor:
+    image = tf.io.decode_jpeg(
+        row, image_spec.shape[-1], dct_method="INTEGER_ACCURATE"
+    )
+    return tf.ensure_shape(image, image_spec.shape)
+
+
+@keras.saving.register_keras_serializable("keras_incremental")
+@dataclasses.dataclass(frozen=True)
+class DiskStorage(Storage):
+    """Keeps images in files, one each, of any shape and dtype.
+
+    RAM: about a kilobyte for each image, and a few batches while they are
+    trained on. The operating system may keep files in what memory is free.
+    The files are deleted when no memory refers to them any more, and when
+    the process ends, but not when it is killed. `ExemplarMemory.save` is what
+    keeps exemplars.
+
+    Args:
+        folder: The folder for the files; by default the temporary folder of the
+            system. It is made if it does not exist, and is not saved with a
+            memory.
+    """
+
+    folder: str | os.PathLike | None = None
+
+    def encode(self, images):
+        folder = _Folder(self.folder)
+        return _as_rows(
+            _ImageFile(folder, str(number), image)
+            for number, image in enumerate(images)
+        )
+
+    def decode(self, rows, image_spec):
+        images = np.empty(
+            (len(rows), *image_spec.shape), image_spec.dtype.as_numpy_dtype
+        )
+        for row, image in zip(rows, images, strict=True):
+            row.read_into(image)
+        return images
+
+    def get_config(self):
+        return {}
+
+
+def _as_rows(items) -> np.ndarray:
+    items = [*items]
+    rows = np.empty(len(items), object)
+    rows[:] = items
+    return rows
+
+
+def storage_record(storage: Storage) -> dict:
+    """Returns what `recorded_storage` makes the same storage of, JSON types.
+
+    >>> storage_record(JpegStorage(90))["config"]
+    {'quality': 90}
+    """
+    return {
+        "name": keras.saving.get_registered_name(type(storage)),
+        "config": storage.get_config(),
+    }
+
+
+def registered(name: str, advice: str):
+    """Returns what is registered with `keras.saving` under a name.
+
+    Raises:
+        ValueError: If nothing is; it ends with the advice.
+    """
+    found = keras.saving.get_registered_object(name)
+    if found is None:
+        raise ValueError(
+            f"The memory was saved with {name!r}, which is not registered with "
+            f"keras.saving. {advice}"
+        )
+    return found
+
+
+def recorded_storage(record: dict) -> Storage:
+    """Makes a storage of what `storage_record` returned.
+
+    Raises:
+        ValueError: If its class is not registered with `keras.saving`.
+    """
+    storage = registered(record["name"], "Import the module that registers it.")
+    return storage.from_config(record["config"])
+
+
+class _OnDisk:
+    """What stands for something on disk: all its copies are one object."""
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __copy__(self):
+        return self
+
+    def __reduce__(self):
+        raise TypeError(
+            "Exemplars in files cannot be pickled: the files are deleted with "
+            "this process. Keep them by ExemplarMemory.save(folder)."
+        )
+
+
+class _Folder(_OnDisk):
+    """A new folder, deleted with this object."""
+
+    def __init__(self, parent):
+        if parent is not None:
+            parent = pathlib.Path(parent).absolute()
+            parent.mkdir(parents=True, exist_ok=True)
+        self.path = tempfile.mkdtemp(prefix="exemplars_", dir=parent)
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
+class _ImageFile(_OnDisk):
+    """A file with one image, deleted with this object."""
+
+    def __init__(self, folder: _Folder, name: str, image: np.ndarray):
+        self._folder = folder  # goes with the last of its files
+        self.path = pathlib.Path(folder.path, name)
+        self.path.write_bytes(image.tobytes())
+        finalizer = weakref.finalize(self, _remove, str(self.path))
+        finalizer.atexit = False  # the folder goes as a whole
+
+    def read_into(self, image: np.ndarray) -> None:
+        """Reads the file into a contiguous array."""
+        with open(self.path, "rb", buffering=0) as file:
+            count = file.readinto(image.reshape(-1).view(np.uint8).data)
+        if count != image.nbytes:
+            raise OSError(
+                f"{self.path} holds {count} bytes of an exemplar's "
+                f"{image.nbytes}: it was changed while it was in use."
+            )
+
+
+def _remove(path: str) -> None:
+    pathlib.Path(path).unlink(missing_ok=True)
