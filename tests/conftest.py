@@ -11,9 +11,18 @@ import uuid
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_incremental.networks import BranchedNetwork
 from keras_incremental.training.rollback import undone_on_error
+
+
+def pytest_configure(config):
+    """Leaves Grappler out of short tests: it takes longer than they do."""
+    if config.option.markexpr == "not slow":
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )
 
 
 class _UndoError(Exception):

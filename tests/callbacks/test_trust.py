@@ -63,9 +63,7 @@ def test_a_step_that_diverges_is_undone(
     fit(model, callback, blobs([0, 1]))
     before = values(model)
     model.optimizer.learning_rate = 1e30
-    with pytest.raises(
-        ValueError, match=r"undone.*epoch [1-4].* not finite|la"
-    ):
+    with pytest.raises(ValueError, match="undone"):
         fit(model, callback, blobs([2, 3]))
     assert_undone(model, callback.memory, before)
     assert [path.name for path in served.iterdir()] == ["1"]
@@ -144,7 +142,7 @@ def test_a_model_that_is_not_finite_is_not_published(make, blobs, tmp_path):
     fit(model, callback, blobs([0, 1]))
     kernel, bias = model.network.head_weights(0)
     model.network.set_head_weights(0, kernel * np.inf, bias)
-    with pytest.raises(ValueError, match="not finite.*head/kernel"):
+    with pytest.raises(ValueError, match=r"not finite.*kernel"):
         ki.export.publish(model, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -282,7 +280,7 @@ def test_a_gate_needs_data_to_judge_by(make, blobs, tmp_path):
 
 
 def test_gates_that_are_none_are_refused(make, tmp_path):
-    with pytest.raises(TypeError, match="publish_if=0.5"):
+    with pytest.raises(TypeError, match=r"publish_if=0\.5"):
         make(publish_to=tmp_path, publish_if=0.5)
     with pytest.raises(ValueError, match="publish_to"):
         make(publish_if=Gate(min_new_accuracy=0.5))

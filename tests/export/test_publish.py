@@ -178,10 +178,10 @@ class TestKeep:
         self, model, tmp_path, monkeypatch
     ):
         self.publish_times(3, model, tmp_path)
-        written_here = version_folders._written_here
+        written_here = version_folders.written_here
         monkeypatch.setattr(
             version_folders,
-            "_written_here",
+            "written_here",
             lambda base: [base / "gone", *written_here(base)],
         )
         publish(model, tmp_path, keep=1)
