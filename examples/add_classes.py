@@ -8,13 +8,14 @@
 
 The output folder gets the grown model (model.keras), the exemplars (memory/),
 report.json and confusion.png. A fifth of each class' images is held out to
-measure the accuracy.
+measure the accuracy; --max_old_accuracy_drop and --min_new_accuracy say what a
+model must be worth to be published.
 """
 
+import dataclasses
 import json
 import os
 import sys
-import time
 
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
@@ -22,7 +23,6 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
@@ -30,6 +30,7 @@ import keras_incremental as ki
 from keras_incremental.files import atomic_write
 from keras_incremental.model_files import load_model, save_model
 from keras_incremental.networks import BranchedNetwork
+from keras_incremental.predictions import predict
 
 AUGMENTATIONS = {
     "none": lambda: None,
@@ -101,6 +102,17 @@ _AUGMENT = flags.DEFINE_enum("augment", "none", sorted(AUGMENTATIONS), "")
 _SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Publish a version for TensorFlow Serving here."
+)
+_MAX_OLD_ACCURACY_DROP = flags.DEFINE_float(
+    "max_old_accuracy_drop",
+    None,
+    "Publish only if the accuracy of old classes has fallen by no more, 0 to "
+    "1; it needs --old_images.",
+)
+_MIN_NEW_ACCURACY = flags.DEFINE_float(
+    "min_new_accuracy",
+    None,
+    "Publish only if the accuracy of new classes is this or more, 0 to 1.",
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "A folder without another run in it.", required=True
@@ -235,19 +247,6 @@ def check_old_folders(model, task: ki.scenarios.Task) -> None:
         )
 
 
-def predictions(model, dataset) -> np.ndarray:
-    """Returns the unit that the model gives each image."""
-    logits = model.predict(dataset.map(lambda image, _: image), verbose=0)
-    return logits.argmax(axis=1)
-
-
-def accuracy(guesses, units, chosen) -> float | None:
-    """Returns the accuracy on the chosen images, `None` without any."""
-    if not np.any(chosen):
-        return None
-    return ki.metrics.accuracy(guesses[chosen], units[chosen])
-
-
 def make_callback(model, memory, label_of) -> ki.IncrementalCallback:
     """Returns the callback that the flags ask for."""
     if isinstance(model.network, BranchedNetwork):
@@ -263,9 +262,8 @@ def make_callback(model, memory, label_of) -> ki.IncrementalCallback:
     )
 
 
-def add_classes(model, output_dir) -> dict:
-    """Teaches the model the new classes; returns the report."""
-    started = time.perf_counter()
+def add_classes(model, output_dir):
+    """Teaches the model the new classes; returns the task's report."""
     shape = image_shape(model)
     memory = read_memory()
     known = model.num_classes
@@ -277,78 +275,53 @@ def add_classes(model, output_dir) -> dict:
         check_old_folders(model, old)
         memory.add_from(model, labelled(old, label_of, "train"))
         held_out = held_out.concatenate(labelled(old, label_of, "test"))
-    before = predictions(model, held_out)
     incremental = make_callback(model, memory, label_of)
     model.fit(
         labelled(new, label_of, "train"),
+        validation_data=held_out,
         epochs=_EPOCHS.value,
         callbacks=[incremental],
     )
     save_model(model, output_dir / "model.keras")
     memory.save(output_dir / "memory")
-    after = predictions(model, held_out)
-    labels = np.concatenate([labels.numpy() for _, labels in held_out])
-    units = model.classes.to_units(labels)
+    plot_confusion(model, held_out, known, output_dir)
+    return incremental.reports[-1]
+
+
+def plot_confusion(model, images, known: int, output_dir) -> None:
+    """Draws which classes are taken for which."""
+    predictions = predict(model, images.unbatch())
     ki.reports.plot_confusion(
-        ki.metrics.confusion_matrix(units, after, model.num_classes),
+        ki.metrics.confusion_matrix(
+            predictions.units, predictions.classes, model.num_classes
+        ),
         model.class_names,
         output_dir / "confusion.png",
         [known],
     )
-    step = incremental.reports[-1]
-    return {
-        "old_classes": model.class_names[:known],
-        "new_classes": model.class_names[known:],
-        "old_accuracy_before": accuracy(before, units, units < known),
-        "old_accuracy_after": accuracy(after, units, units < known),
-        "new_accuracy": accuracy(after, units, units >= known),
-        "images_held_out": len(units),
-        "exemplars": len(memory),
-        "classes_without_exemplars": len(
-            memory.labels_without_exemplars(model.labels)
-        ),
-        "epochs": step.epochs,
-        "train_seconds": step.train_seconds,
-        "overhead_seconds": step.overhead_seconds,
-        "seconds": time.perf_counter() - started,
-        "published": None,
-    }
 
 
-def publish(model) -> str:
-    """Publishes a version for TensorFlow Serving; returns its folder."""
-    return str(ki.export.publish(model, _EXPORT_DIR.value))
+def make_gate() -> ki.export.Gate | None:
+    """Returns what decides if a version is published, if anything does."""
+    bounds = (_MAX_OLD_ACCURACY_DROP.value, _MIN_NEW_ACCURACY.value)
+    return None if bounds == (None, None) else ki.export.Gate(*bounds)
 
 
-def write_report(report: dict, output_dir) -> None:
+def publish(model, report):
+    """Publishes a version if the gate lets it out; returns the report."""
+    gate = make_gate()
+    if refusal := gate and gate.refusal(report):
+        return dataclasses.replace(report, not_published=refusal)
+    version = ki.export.publish(
+        model, _EXPORT_DIR.value, report=report.to_json()
+    )
+    return dataclasses.replace(report, published=str(version))
+
+
+def write_report(report, output_dir) -> None:
     """Writes `report.json`, whole or not at all."""
     with atomic_write(output_dir / "report.json", "w") as file:
-        json.dump(report, file, indent=1, ensure_ascii=False)
-
-
-def print_summary(report: dict, output_dir) -> None:
-    """Prints what was learned and what was forgotten."""
-    print(
-        f"{len(report['old_classes'])} classes known, "
-        f"{len(report['new_classes'])} added: "
-        f"{', '.join(report['new_classes']) or 'none'}"
-    )
-    print(
-        f"accuracy of old classes {percent(report['old_accuracy_before'])} "
-        f"before, {percent(report['old_accuracy_after'])} after; "
-        f"of new classes {percent(report['new_accuracy'])}"
-    )
-    print(
-        f"{report['exemplars']} exemplars, {report['seconds']:.0f} s; "
-        f"wrote {output_dir / 'model.keras'}"
-    )
-    if report["published"] is not None:
-        print(f"published {report['published']}")
-
-
-def percent(share: float | None) -> str:
-    """Returns a share as text; `None` was not measured."""
-    return "not measured" if share is None else f"{100 * share:.1f}%"
+        json.dump(report.to_json(), file, indent=1, ensure_ascii=False)
 
 
 def main(argv) -> None:
@@ -357,17 +330,19 @@ def main(argv) -> None:
         sys.exit(f"add_classes.py: unknown arguments: {' '.join(argv[1:])}")
     keras.utils.set_random_seed(_SEED.value)
     try:
+        make_gate()  # a mistake is told before any training
         output_dir = ki.reports.claim_output_dir(_OUTPUT_DIR.value)
         model = read_model()
         report = add_classes(model, output_dir)
         write_report(report, output_dir)
         if _EXPORT_DIR.value is not None:
-            report["published"] = publish(model)
+            report = publish(model, report)
             write_report(report, output_dir)
     except _MISTAKES as error:
         logging.debug("Where it went wrong:", exc_info=True)  # --verbosity=1
         sys.exit(f"add_classes.py: {' '.join(str(error).split())}")
-    print_summary(report, output_dir)
+    print(report)
+    print(f"Wrote {output_dir / 'model.keras'}")
 
 
 if __name__ == "__main__":

@@ -7,26 +7,14 @@ import tensorflow as tf
 def mobilenet_v2(image_shape, num_classes: int) -> keras.Model:
     """Returns a MobileNetV2 with its top, of random weights.
 
-    Its first layer halves the image, so a small one is doubled before. Its
-    normalization layers average over a thousand batches (momentum 0.999); in a
-    training of hundreds the averages would lag behind the weights, and the
-    network be worse at inference than in training.
+    Its first layer halves the image, so a small one is doubled before.
     """
     images = keras.Input(image_shape)
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(images)
     x = keras.layers.UpSampling2D(2, interpolation="bilinear")(x)
-    network = keras.applications.MobileNetV2(
+    return keras.applications.MobileNetV2(
         input_tensor=x, alpha=0.35, weights=None, classes=num_classes
     )
-    return keras.models.clone_model(network, clone_function=averaging_faster)
-
-
-def averaging_faster(layer: keras.Layer) -> keras.Layer:
-    """Returns a copy of a layer; normalization has the momentum 0.9."""
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.BatchNormalization):
-        config["momentum"] = 0.9
-    return type(layer).from_config(config)
 
 
 def cnn(image_shape, num_classes: int) -> keras.Model:

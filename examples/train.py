@@ -285,7 +285,7 @@ def _settings() -> dict:
     }
 
 
-def _print_task(entry: dict) -> None:
+def _print_task(entry: dict, report) -> None:
     print(
         f"task {entry['task']}: {', '.join(entry['classes'])} | "
         f"{entry['seen_classes']} classes seen | "
@@ -294,8 +294,8 @@ def _print_task(entry: dict) -> None:
         f"{entry['exemplars']} exemplars | "
         f"{entry['train_seconds']:.1f} s training, "
         f"{entry['overhead_seconds']:.1f} s overhead",
-        flush=True,
     )
+    print(report, flush=True)
 
 
 def _print_results(results: dict, output_dir: str) -> None:
@@ -334,7 +334,12 @@ def main(argv) -> None:
         experiment = make_experiment()
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"train.py: {error}")
-    results = experiment(_OUTPUT_DIR.value, on_task_end=_print_task)
+    results = experiment(
+        _OUTPUT_DIR.value,
+        on_task_end=lambda entry: _print_task(
+            entry, experiment.incremental.reports[-1]
+        ),
+    )
     _print_results(results, _OUTPUT_DIR.value)
 
 

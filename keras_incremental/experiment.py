@@ -18,6 +18,18 @@ from keras_incremental.models import IncrementalClassifier
 from keras_incremental.predictions import predict
 from keras_incremental.scenarios import ClassIncrementalScenario, Task
 
+_TEST_BATCH = 256
+_OF_REPORT = (
+    "old_accuracy_before",
+    "old_accuracy",
+    "new_accuracy",
+    "accuracy_by_class",
+    "images_by_class",
+    "notes",
+    "published",
+    "not_published",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -151,6 +163,8 @@ class Experiment:
             task.train.batch(self.batch_size),
             batch_size=self.batch_size,  # also where a task has fewer images
             epochs=self.epochs,
+            validation_data=task.seen_test.batch(_TEST_BATCH),
+            validation_freq=[],  # the report measures it before and after
             verbose=self.verbose,
             callbacks=[self.incremental, *callbacks],
         )
@@ -177,6 +191,7 @@ class Experiment:
             "uncalibrated_accuracy": predictions.uncalibrated_accuracy,
             "task_aware_accuracy": list(task_aware),
             **report.details,
+            **{name: getattr(report, name) for name in _OF_REPORT},
             "exemplars": report.exemplars,
             "epochs": report.epochs,
             "train_seconds": report.train_seconds,

@@ -119,7 +119,7 @@ def published():
     """Replaces `ki.export.publish`; returns what is published, in order."""
     models = []
 
-    def publish(model, base):
+    def publish(model, base, report=None):
         version = pathlib.Path(base, str(len(models) + 1))
         version.mkdir(parents=True)
         models.append(model)
