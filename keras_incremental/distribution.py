@@ -13,6 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+_REFUSED = (
+    tf.distribute.experimental.ParameterServerStrategy,
+    tf.distribute.experimental.CentralStorageStrategy,
+    tf.distribute.TPUStrategy,
+)
+
 
 def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
     """Whether more than one process trains the model."""
@@ -43,15 +49,21 @@ def is_chief(strategy: tf.distribute.Strategy | None = None) -> bool:
 def check_strategy(
     strategy: tf.distribute.Strategy, variables: Sequence[keras.Variable]
 ) -> None:
-    """Refuses variables made outside of the scope of a strategy.
+    """Refuses a strategy, or variables made outside of its scope.
 
     Args:
         strategy: The model's.
         variables: Those of the model and its optimizer.
 
     Raises:
-        ValueError: for variables that are not copied to its replicas.
+        ValueError: for a strategy that does not train copies in step, or for
+            variables that are not copied to its replicas.
     """
+    if isinstance(strategy, _REFUSED):
+        raise ValueError(
+            f"The model is trained under a {type(strategy).__name__}; expected "
+            "MirroredStrategy, MultiWorkerMirroredStrategy or none."
+        )
     extended = strategy.extended
     strangers = [
         variable.path

@@ -104,6 +104,18 @@ class TaskStep:
         features = in_batches(function, map(column.take, rows))
         return features.astype(np.float32)
 
+    def logits_and_scores(self, samples: Samples, indices: np.ndarray) -> tuple:
+        """Returns logits and scores `(len(indices), num_classes)` of images.
+
+        Outputs of the frozen part that have been cached are not computed again.
+        """
+        model = self.model
+        column = self._find(samples, model.network)
+        if column is None:
+            return model.logits_and_scores(samples.take(indices))
+        logits, features = model.network.outputs(column.take(indices))
+        return logits, model.score_rule(features, logits)
+
     def cached(
         self,
         samples: Samples,

@@ -32,16 +32,19 @@ def check_finite(
 def check_scores(task: TaskStep) -> None:
     """Refuses a model whose scores are not finite, at the end of a task.
 
-    It looks at up to 256 exemplars, or new images where there is no memory.
+    It looks at up to 256 images: exemplars, or new ones where there is no
+    memory or where outputs of a frozen part have been cached for them.
 
     Raises:
         ValueError: so that the task is undone.
     """
     check_finite(task.model, "at its end")
-    samples = task.memory.samples() if task.memory else task.samples
+    samples = task.samples
+    if task.memory and not task.model.network.has_frozen_part:
+        samples = task.memory.samples()
     chosen = np.linspace(0, len(samples) - 1, _MOST_IMAGES, dtype=int)
-    images = samples.take(np.unique(chosen))
-    if not all(map(_is_finite, task.model.logits_and_scores(images))):
+    outputs = task.logits_and_scores(samples, np.unique(chosen))
+    if not all(map(_is_finite, outputs)):
         raise _error("at its end", "logits or scores of images are")
 
 

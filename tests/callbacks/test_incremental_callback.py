@@ -249,6 +249,7 @@ def test_early_stopping_ends_its_phase_and_restores_before_selection(
 
 def test_validation_data_may_hold_new_and_old_classes(make, blobs):
     model, incremental = make(ki.ExemplarMemory(8))
+    incremental.measure_statistics = False  # would change the last epoch's
     fit(model, incremental, *blobs([0, 1]))
     data = tf.data.Dataset.from_tensor_slices(blobs([0, 1, 2])).batch(8)
     history = fit(model, incremental, *blobs([2]), validation_data=data)
@@ -256,7 +257,7 @@ def test_validation_data_may_hold_new_and_old_classes(make, blobs):
     assert history.history["val_accuracy"][-1] == pytest.approx(
         logs["accuracy"]
     )
-    with pytest.raises(ValueError, match=r"not been taught: \[77\]"):
+    with pytest.raises(ValueError, match=r"\[77\].*neither knows nor learns"):
         fit(model, incremental, *blobs([3]), validation_data=blobs([77]))
 
 
@@ -712,7 +713,7 @@ def test_a_memory_that_lacks_known_classes_is_refused(make, blobs):
 def test_unknown_labels_in_a_validation_dataset_are_a_clear_error(make, blobs):
     model, incremental = make(ki.ExemplarMemory(8))
     data = tf.data.Dataset.from_tensor_slices(blobs([0, 77])).batch(8)
-    with pytest.raises(ValueError, match=r"not been taught.*77"):
+    with pytest.raises(ValueError, match=r"\[77\].*neither knows nor"):
         fit(model, incremental, *blobs([0]), validation_data=data)
     assert model.num_classes == 0
 

@@ -213,7 +213,9 @@ def test_the_rule_of_finish_decides_and_logits_decide_while_training(
 
 def test_sharing_with_exemplars_mixes_cached_columns(model, blobs, monkeypatch):
     memory = ki.ExemplarMemory(12)
-    incremental = ki.IncrementalCallback(memory, Shared())
+    incremental = ki.IncrementalCallback(
+        memory, Shared(), measure_statistics=False
+    )
     fit(model, incremental, blobs([3, 1]), epochs=4)
     calls, real = [], phase_runner.training_batches
 

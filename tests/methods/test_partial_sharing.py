@@ -270,7 +270,8 @@ def test_selection_needs_no_trunk_and_calibration_the_exemplars_alone(
     [
         (1, 24),
         (3, 3 * 24),
-        (0, 24 + 4 * 24),  # votes, then each of four epochs
+        # Votes, each of four epochs, batch statistics, the check of scores.
+        (0, 24 + 4 * 24 + 24 + 24),
     ],
 )
 def test_with_augmentation_the_trunk_runs_once_for_each_copy(

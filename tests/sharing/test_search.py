@@ -535,11 +535,6 @@ def test_models_that_cannot_be_searched_are_refused(
 
 
 WRONG = {
-    "calibration of nothing": (
-        {"method": ki.PartialSharing(calibrate=True)},
-        ValueError,
-        "has no memory",
-    ),
     "unknown layer": ({"points": ["relu9"]}, ValueError, "relu9.*'relu"),
     "inside a block": ({"points": ["conv2"]}, ValueError, "conv2.*'relu1'"),
     "the output": ({"points": ["pool"]}, ValueError, "pool.*branch_at=1.0"),
