@@ -27,7 +27,12 @@ class Storage(abc.ABC):
     Subclass it for a storage of your own: a frozen dataclass with a
     `get_config`, registered with `keras.saving` so that a memory can be
     loaded.
+
+    Attributes:
+        dtype: the only dtype of images that it keeps, or `None` for any.
     """
+
+    dtype = None
 
     def check(self, image_spec: tf.TensorSpec) -> None:  # noqa: B027
         """Raises a `ValueError` for images that the storage cannot keep."""
@@ -110,6 +115,7 @@ class JpegStorage(Storage):
     """
 
     quality: int = 95
+    dtype = "uint8"
 
     def __post_init__(self):
         if isinstance(self.quality, bool) or self.quality not in range(1, 101):

@@ -108,6 +108,7 @@ class EEIL(Method):
                 self.finetune_learning_rate * self.learning_rate_factor(epoch)
             ),
             noise_stddev=self._noise(task, epochs_before=task.epochs),
+            weighted=False,
         )
 
     def _objective(self, distilled_units: int) -> Objective:

@@ -38,6 +38,8 @@ class Phase:
             outputs of the network's frozen part are cached, all but the first
             of them augmented; 0 runs the frozen part on every augmented batch.
             Without an augmentation these outputs are always cached.
+        weighted: whether the `class_weight` of `fit` applies; not where the
+            sources are balanced already.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Phase:
     noise_stddev: Callable[[int], float] = no_noise
     augmented: bool = True
     copies: int = 0
+    weighted: bool = True
 
 
 @dataclasses.dataclass(frozen=True)

@@ -437,7 +437,8 @@ NAN = np.full(X.shape, np.nan, "float32")
         ({"x": X, "y": Y, "epochs": 0}, ValueError, "epochs=0"),
         ({"x": X, "y": Y, "batch_size": 0}, ValueError, "batch_size=0"),
         ({"x": X, "y": Y, "sample_weight": Y}, ValueError, "sample_weight"),
-        ({"x": X, "y": Y, "class_weight": {}}, ValueError, "class_weight"),
+        ({"x": X, "y": Y, "class_weight": {9: 2}}, ValueError, "neither knows"),
+        ({"x": X, "y": Y, "class_weight": {1: -1}}, ValueError, "class_weight"),
         ({"x": X, "y": Y, "steps_per_epoch": 3}, ValueError, "steps_per"),
         ({"x": X, "y": Y, "validation_split": 0.5}, ValueError, "pass valid"),
         ({"x": X, "y": Y, "shuffle": False}, ValueError, "shuffle=False"),
@@ -467,7 +468,7 @@ def test_memory_and_model_that_disagree_are_refused(make, blobs):
     other, _ = make()
     with pytest.raises(ValueError, match=r"memory holds classes \[.*not know"):
         fit(other, incremental, *blobs([2]))
-    floats = blobs([2])[0].astype("float32")
+    floats = blobs([2])[0] + np.float32(0.5)
     with pytest.raises(ValueError, match="float32"):
         fit(model, incremental, floats, np.full(len(floats), 2))
 

@@ -288,6 +288,39 @@ def test_a_loss_that_takes_probabilities_is_refused(tiny_backbone, loss):
         model.compile(optimizer="sgd", loss=loss)
 
 
+def losses_of_keras():
+    """Returns the names of all losses of Keras but the one that works."""
+    return [
+        name
+        for name, item in vars(keras.losses).items()
+        if inspect.isclass(item)
+        and issubclass(item, keras.Loss)
+        and name != "SparseCategoricalCrossentropy"
+    ]
+
+
+@pytest.mark.parametrize("name", losses_of_keras())
+def test_a_loss_that_cannot_teach_classes_is_refused(tiny_backbone, name):
+    kind = getattr(keras.losses, name)
+    takes_logits = "from_logits" in inspect.signature(kind).parameters
+    loss = kind(from_logits=True) if takes_logits else kind()
+    model = ki.IncrementalClassifier(tiny_backbone)
+    with pytest.raises(ValueError, match=r"integer classes.*Leave loss out"):
+        model.compile(optimizer="sgd", loss=loss)
+
+
+def of_probabilities(units, scores):
+    return -keras.ops.log(keras.ops.take_along_axis(scores, units[:, None], 1))
+
+
+def test_a_loss_of_the_users_that_is_not_finite_on_logits_is_refused(
+    tiny_backbone,
+):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    with pytest.raises(ValueError, match="nan for wrong ones"):
+        model.compile(optimizer="sgd", loss=of_probabilities)
+
+
 def squared_gap(units, logits):
     units = tf.cast(tf.reshape(units, [-1]), logits.dtype)
     return (units - logits[:, 0]) ** 2
