@@ -23,7 +23,8 @@ class IncrementalClassifier(LabelledModel):
 
     Args:
         backbone: A Keras model from raw images `(batch, h, w, c)` to feature
-            vectors, or to feature maps, which are then averaged.
+            vectors, or to feature maps, which are then averaged. The head
+            takes over the `kernel_regularizer` of its last layer with one.
         capacity: classes that the head has room for before its variables
             grow and functions must be traced again; it then doubles.
         branch_at: where to cut the backbone for a method that grows branches,

@@ -168,7 +168,7 @@ class TrainingModel(NetworkModel):
             )
             batch = self._batch(columns, units, logits, features, weight)
             terms = self._term_means(batch, weight)
-            loss = tf.add_n([*terms.values(), *self.losses])
+            loss = tf.add_n([*terms.values(), self._regularization()])
             scaled_loss = self.optimizer.scale_loss(
                 distribution.share_of_global_mean(loss, count)
             )
@@ -186,7 +186,7 @@ class TrainingModel(NetworkModel):
         scores = self._inference_scores(x)
         batch = self._batch({"images": x}, units, scores, None, weight)
         (term,) = CrossEntropy().terms(batch).values()
-        loss = tf.add_n([_weighted_mean(term, weight), *self.losses])
+        loss = _weighted_mean(term, weight) + self._regularization()
         with self._training.testing():
             return self._results(x, units, scores, weight, loss)
 
@@ -224,7 +224,7 @@ class TrainingModel(NetworkModel):
             # Keras has divided it by the replicas, as if all had one size, and
             # has added the regularisation, which the step adds to all terms.
             loss *= distribution.number_of_replicas()
-            return loss - tf.add_n([0.0, *self.losses])
+            return loss - self._regularization()
 
         return Batch(
             units,
@@ -234,6 +234,10 @@ class TrainingModel(NetworkModel):
             teacher_logits,
             None if self.loss is None else compiled_loss,
         )
+
+    def _regularization(self) -> tf.Tensor:
+        """Returns the layers' own losses, those of trained variables alone."""
+        return tf.add_n([0.0, *(tf.cast(x, tf.float32) for x in self.losses)])
 
     def _term_means(self, batch: Batch, weight) -> dict[str, tf.Tensor]:
         """Returns the batch mean of each term of the objective."""

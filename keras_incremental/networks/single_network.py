@@ -12,7 +12,7 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Network, Traced
-from keras_incremental.networks.trainable import set_trainable
+from keras_incremental.networks.trainable import all_layers, set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -25,7 +25,8 @@ class SingleNetwork(Network):
     Args:
         backbone: a built Functional or Sequential model from raw images to
             feature vectors.
-        head: the classification layer, or `None` for a new one.
+        head: the classification layer, or `None` for a new one, with the
+            regularizer of the backbone's last kernel.
         branch_at: where to cut the backbone: a layer's name, a fraction of its
             weight layers, or `None`.
         capacity: classes that a new head has room for.
@@ -47,7 +48,11 @@ class SingleNetwork(Network):
     ):
         super().__init__(**kwargs)
         self.backbone = backbone
-        self.head = head or ExpandableDense(capacity=capacity, name="head")
+        self.head = head or ExpandableDense(
+            capacity=capacity,
+            kernel_regularizer=_last_regularizer(backbone),
+            name="head",
+        )
         if not self.head.built:
             self.head.build((None, backbone.output_shape[-1]))
         self._cut = None if branch_at is None else _CutBackbone(self, branch_at)
@@ -175,6 +180,16 @@ class SingleNetwork(Network):
             for name in ("backbone", "head")
         }
         return cls(**{**config, **parts})
+
+
+def _last_regularizer(backbone: keras.Model):
+    """Returns the regularizer of the last layer that may have one."""
+    found = [
+        layer.kernel_regularizer
+        for layer in all_layers(backbone)
+        if hasattr(layer, "kernel_regularizer")
+    ]
+    return found[-1] if found else None
 
 
 class _CutBackbone:

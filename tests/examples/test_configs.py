@@ -236,7 +236,10 @@ def check_experiment(experiment):
     assert float(optimizer.learning_rate) == pytest.approx(
         flags.FLAGS["learning_rate"].value
     )
-    assert optimizer.weight_decay == flags.FLAGS["weight_decay"].value
+    assert optimizer.weight_decay is None
+    head = experiment.model.network.head
+    decay = 2 * float(head.kernel_regularizer.l2)  # the gradient of l w^2
+    assert decay == pytest.approx(flags.FLAGS["weight_decay"].value)
 
 
 def check_method(experiment):

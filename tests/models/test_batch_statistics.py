@@ -117,7 +117,7 @@ def test_of_a_branch_the_newest_alone_is_measured(batches):
     network = BranchedNetwork(base).with_branch()
     network.grow(2)
     before = [np.asarray(v) for v in base.variables]
-    newest = network.branches[-1].network
+    newest = network.branches[-1].backbone
     (layer,) = [
         layer
         for layer in newest.layers
