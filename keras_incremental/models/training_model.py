@@ -42,11 +42,14 @@ class TrainingModel(NetworkModel):
         """As Keras' `compile`; without a loss it is the objective's.
 
         Raises:
+            TypeError: for an optimizer that cannot be made anew from its
+                configuration, as growth needs it.
             ValueError: for a loss that takes probabilities: the model gives
                 logits.
         """
         super().compile(*args, **kwargs)
         check_takes_logits(self.loss)
+        fresh_optimizer(self.optimizer)
 
     def compile_from_config(self, config):
         """As Keras', which leaves it to a class with a `compile` of its own."""
@@ -105,7 +108,7 @@ class TrainingModel(NetworkModel):
         """Takes note that the network may have other variables than before.
 
         Where those that are trained differ, the optimizer is replaced by a
-        fresh one of the same configuration, and all functions are traced
+        fresh one with all that has been set on it, and all functions are traced
         again.
         """
         training, network = self._training, self.network
@@ -114,7 +117,9 @@ class TrainingModel(NetworkModel):
         training.trained_variables = list(network.trainable_variables)
         if not _are_same(trained, training.trained_variables):
             if self.compiled:
-                self.optimizer = fresh_optimizer(self.optimizer)
+                self.optimizer = fresh_optimizer(
+                    self.optimizer, trained, training.trained_variables
+                )
             self.reset_train_function()
         elif _are_same(known, training.variables):
             return
