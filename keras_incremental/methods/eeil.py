@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 class EEIL(Method):
     """End-to-End Incremental Learning: exemplars, distillation, balance.
 
-    First step: plain training. Later steps, in two stages:
+    First step: cross-entropy alone. Later steps, in two stages:
 
     1. on all new data and all exemplars, cross-entropy over all classes plus
        a distillation term for every **old** head; teacher = the network
@@ -38,7 +38,10 @@ class EEIL(Method):
     A step that brings more data of known classes and no new
     class distils all heads in both stages.
 
-    Source: Castro et al., ECCV 2018 (arXiv:1807.09536), sections 3 and 5.1.
+    Source: Castro et al., ECCV 2018 (arXiv:1807.09536), sections 3 and 5.1. The
+    authors' code departs from it: momentum is 0 again after each epoch, the
+    first stage's teacher normalises by the statistics of each batch, and the
+    weight decay of a kernel is multiplied by its squared norm, surely a slip.
 
     Args:
         finetune_epochs: epochs of the second stage; 0 leaves it out (30 in
@@ -122,7 +125,7 @@ class EEIL(Method):
         if noise is None:
             return no_noise
         return lambda epoch: noise.stddev(
-            epochs_before + epoch, task.batch_size
+            epochs_before + epoch + 1, task.batch_size
         )
 
     def _can_balance(self, task: TaskStep) -> bool:

@@ -1,5 +1,8 @@
 """A backbone and one head, all of it trained."""
 
+import random
+from collections.abc import Sequence
+
 import keras
 
 from keras_incremental.graphs import (
@@ -106,6 +109,32 @@ class SingleNetwork(Network):
     def features(self, frozen):
         return self.backbone(frozen, training=False)
 
+    def reinitialize(self, seed: Sequence[int]) -> None:
+        """Draws anew all that training changes, heads and backbone.
+
+        Trained variables get new values of their initializers, and moving
+        statistics their first ones. Frozen layers, and state that is no
+        result of training, stay as they are.
+
+        Args:
+            seed: integers. The same ones draw the same values, but for an
+                initializer with a seed of its own, which has the last word.
+        """
+        moving = {
+            id(variable)
+            for layer in all_layers(self.backbone)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and layer.trainable
+            for variable in (layer.moving_mean, layer.moving_variance)
+        }
+        fresh = _fresh_clone(self.backbone, seed)
+        for variable, value in zip(
+            self.backbone.variables, fresh.variables, strict=True
+        ):
+            if variable.trainable or id(variable) in moving:
+                variable.assign(value)
+        self.with_structure(self, self.structure())
+
     def structure(self):
         return {"heads": [head.stop - head.start for head in self.heads]}
 
@@ -180,6 +209,20 @@ class SingleNetwork(Network):
             for name in ("backbone", "head")
         }
         return cls(**{**config, **parts})
+
+
+def _fresh_clone(network: keras.Model, seed: Sequence[int]) -> keras.Model:
+    """Returns a clone with newly drawn weights.
+
+    Keras takes the seed of an initializer without one from Python's generator,
+    which is put back as it was.
+    """
+    state = random.getstate()
+    random.seed(repr([*map(int, seed)]))
+    try:
+        return keras.models.clone_model(network)
+    finally:
+        random.setstate(state)
 
 
 def _last_regularizer(backbone: keras.Model):

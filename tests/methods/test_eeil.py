@@ -105,7 +105,8 @@ def test_learning_rate_falls_by_ten_every_ten_epochs_in_both_stages(task):
 def test_noise_fades_through_both_stages(task):
     method = ki.EEIL(gradient_noise=GradientNoise())
     training, finetuning = method.phases(task)
-    expected = [(0.3 / (1 + e) ** 0.55) ** 0.5 / 10 for e in (0, 5, 40, 45)]
+    # Epochs count from 1, as in the authors' code.
+    expected = [(0.3 / (1 + e) ** 0.55) ** 0.5 / 10 for e in (1, 6, 41, 46)]
     actual = [training.noise_stddev(e) for e in (0, 5)]
     actual += [finetuning.noise_stddev(e) for e in (0, 5)]
     np.testing.assert_allclose(actual, expected)
