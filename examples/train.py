@@ -45,12 +45,7 @@ STORAGES = {
     "jpeg": ki.exemplars.JpegStorage,
     "disk": lambda quality: ki.exemplars.DiskStorage(),
 }
-AUGMENTATIONS = {
-    "none": lambda: None,
-    "crop_flip": ki.augmentation.CropFlip,
-    "eeil": ki.augmentation.EEILAugmentation,
-    "eeil_stored": ki.augmentation.StoredEEILAugmentation,
-}
+AUGMENTATIONS = method_flags.AUGMENTATIONS
 # Where a run reads and writes is no part of what it computes.
 _NOT_SETTINGS = {"output_dir", "data_dir", "backup_dir", "export_dir"}
 

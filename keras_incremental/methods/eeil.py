@@ -46,6 +46,13 @@ class EEIL(Method):
     Args:
         finetune_epochs: epochs of the second stage; 0 leaves it out (30 in
             section 5.1).
+        finetune_augmented: whether images of the second stage are augmented;
+            not in the authors' code for ImageNet.
+        first_epochs: epochs of the first task, with its schedule of learning
+            rates stretched to them, or `None` for those of `fit` (the authors'
+            code: 100 for CIFAR, 60 for ImageNet; its rates are not known).
+        first_augment: the augmentation of the first task, or `None` for the
+            callback's (the authors' code for CIFAR: crop and flip).
         temperature: T of the distillation (2, section 3.1).
         distillation: `False` leaves the distillation terms out.
         learning_rate_factor: epoch of a stage -> factor on the compiled
@@ -66,6 +73,9 @@ class EEIL(Method):
     """
 
     finetune_epochs: int = 30
+    finetune_augmented: bool = True
+    first_epochs: int | None = None
+    first_augment: Callable | None = None
     temperature: float = 2.0
     distillation: bool = True
     learning_rate_factor: Callable[[int], float] = StepDecay()
@@ -75,11 +85,9 @@ class EEIL(Method):
     needs_memory = True
 
     def __post_init__(self):
-        epochs = self.finetune_epochs
-        if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 0:
-            raise ValueError(
-                f"finetune_epochs={epochs!r}; expected an integer >= 0."
-            )
+        _check_epochs("finetune_epochs", self.finetune_epochs, 0)
+        if self.first_epochs is not None:
+            _check_epochs("first_epochs", self.first_epochs, 1)
         if self.temperature <= 0 or self.finetune_learning_rate <= 0:
             raise ValueError(
                 f"temperature={self.temperature} and finetune_learning_rate="
@@ -97,9 +105,23 @@ class EEIL(Method):
                 noise_stddev=self._noise(task, epochs_before=0),
             )
         ]
+        if not task.known_classes:
+            return [self._first(phases[0])]
         if self._can_balance(task):
             phases.append(self._balanced_fine_tuning(task))
         return phases
+
+    def _first(self, phase: Phase) -> Phase:
+        """Returns the phase of the first task."""
+        epochs = self.first_epochs or phase.epochs
+        return dataclasses.replace(
+            phase,
+            epochs=epochs,
+            learning_rate_factor=lambda epoch: self.learning_rate_factor(
+                epoch * phase.epochs // epochs
+            ),
+            augment=self.first_augment,
+        )
 
     def _balanced_fine_tuning(self, task: TaskStep) -> Phase:
         return Phase(
@@ -111,6 +133,7 @@ class EEIL(Method):
                 self.finetune_learning_rate * self.learning_rate_factor(epoch)
             ),
             noise_stddev=self._noise(task, epochs_before=task.epochs),
+            augmented=self.finetune_augmented,
         )
 
     def _objective(self, distilled_units: int) -> Objective:
@@ -129,9 +152,7 @@ class EEIL(Method):
         )
 
     def _can_balance(self, task: TaskStep) -> bool:
-        if not (task.known_classes and self.finetune_epochs):
-            return False
-        if task.memory is None:
+        if task.memory is None or not self.finetune_epochs:
             return False
         old = task.model.labels[: task.known_classes]
         missing = task.memory.labels_without_exemplars(old)
@@ -142,3 +163,8 @@ class EEIL(Method):
                 missing[:10],
             )
         return not missing
+
+
+def _check_epochs(name: str, epochs: int, least: int) -> None:
+    if isinstance(epochs, bool) or int(epochs) != epochs or epochs < least:
+        raise ValueError(f"{name}={epochs!r}; expected an integer >= {least}.")
