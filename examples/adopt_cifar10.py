@@ -139,9 +139,7 @@ def adopt(scenario, folder: pathlib.Path, memory) -> ki.IncrementalClassifier:
         labels=task.labels,
     )
     model.compile(
-        optimizer=keras.optimizers.SGD(
-            _LEARNING_RATE.value, momentum=0.9, weight_decay=1e-4
-        )
+        optimizer=keras.optimizers.SGD(_LEARNING_RATE.value, momentum=0.9)
     )
     memory.add_from(model, task.train.batch(_BATCH_SIZE.value))
     return model

@@ -8,6 +8,7 @@ from keras_incremental.backbones import as_feature_extractor
 from keras_incremental.labels import ClassIndex
 from keras_incremental.models.adoption import class_index, split_classifier
 from keras_incremental.models.labelled_model import LabelledModel
+from keras_incremental.models.optimizer_start import fresh_optimizer
 from keras_incremental.networks import Network, SingleNetwork
 from keras_incremental.score_rules import ScoreRule
 
@@ -23,7 +24,8 @@ class IncrementalClassifier(LabelledModel):
 
     Args:
         backbone: A Keras model from raw images `(batch, h, w, c)` to feature
-            vectors, or to feature maps, which are then averaged.
+            vectors, or to feature maps, which are then averaged. The head
+            takes over the `kernel_regularizer` of its last layer with one.
         capacity: classes that the head has room for before its variables
             grow and functions must be traced again; it then doubles.
         branch_at: where to cut the backbone for a method that grows branches,
@@ -183,7 +185,18 @@ class IncrementalClassifier(LabelledModel):
         model = self.from_config(config)
         copy_state(model, self)
         if self.compiled:
-            model.compile_from_config(self.get_compile_config())
+            options = {**self.get_compile_config(), "optimizer": None}
+            model.compile(
+                **{
+                    **keras.saving.deserialize_keras_object(options),
+                    "optimizer": fresh_optimizer(
+                        self.optimizer,
+                        self.trainable_variables,
+                        model.trainable_variables,
+                    ),
+                }
+            )
+            model.optimizer.build(model.trainable_variables)
         return model
 
     # State.

@@ -189,7 +189,9 @@ class PhaseRunner:
         )
 
     def _augment_of(self, phase: Phase):
-        return self._task.augment if phase.augmented else None
+        if not phase.augmented:
+            return None
+        return phase.augment or self._task.augment
 
     def _mixed(self, phase: Phase, sources: list, augment, **options):
         """Returns endless batches, and the steps per epoch.

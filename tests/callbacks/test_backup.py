@@ -95,6 +95,7 @@ METHODS = {
     ),
     "partial_sharing": ki.PartialSharing(),
     "joint": ki.Joint(),
+    "joint_from_scratch": ki.Joint(from_scratch=True),
     "solved": Solved(),
 }
 
@@ -200,7 +201,9 @@ def start(all_processes):
     all_processes.end()
 
 
-@pytest.mark.parametrize("method", ["eeil", "partial_sharing", "solved"])
+@pytest.mark.parametrize(
+    "method", ["eeil", "partial_sharing", "solved", "joint_from_scratch"]
+)
 def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     method, start, data, tmp_path
 ):
