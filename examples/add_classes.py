@@ -28,7 +28,7 @@ from absl import app, flags, logging
 
 import keras_incremental as ki
 from keras_incremental.files import atomic_write
-from keras_incremental.model_files import load_model, save_model
+from keras_incremental.model_files import load_model
 from keras_incremental.networks import BranchedNetwork
 
 AUGMENTATIONS = {
@@ -284,7 +284,7 @@ def add_classes(model, output_dir) -> dict:
         epochs=_EPOCHS.value,
         callbacks=[incremental],
     )
-    save_model(model, output_dir / "model.keras")
+    model.save(output_dir / "model.keras")
     memory.save(output_dir / "memory")
     after = predictions(model, held_out)
     labels = np.concatenate([labels.numpy() for _, labels in held_out])

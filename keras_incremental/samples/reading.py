@@ -1,7 +1,6 @@
 """Reads and checks what a user passes to `fit`."""
 
 import contextlib
-import pathlib
 import tempfile
 from collections.abc import Iterator
 
@@ -9,12 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.files import OwnedFolder
 from keras_incremental.labels import check_labels
 from keras_incremental.samples.samples import (
     ArraySamples,
     MappedSamples,
     Samples,
 )
+from keras_incremental.samples.temporary_files import check_room, disk_errors_in
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
@@ -91,7 +92,9 @@ def _read_dataset(dataset, image_shape, cache_bytes, verbose) -> Samples:
     _check_dataset_spec(dataset, image_shape)
     labels = []
     batches = _checked_batches(dataset, image_shape, labels)
-    images, folder = _collected(batches, cache_bytes, verbose)
+    images, folder = _collected(
+        batches, cache_bytes, verbose, int(dataset.cardinality())
+    )
     flat = np.concatenate(labels)
     if folder is None:
         samples = ArraySamples(images, flat)
@@ -115,8 +118,11 @@ def _checked_batches(dataset, image_shape, labels) -> Iterator[np.ndarray]:
     _check_not_empty(count)
 
 
-def _collected(batches, cache_bytes, verbose):
-    """Returns all images, and the folder of their file if they take more."""
+def _collected(batches, cache_bytes, verbose, count: int):
+    """Returns all images, and the folder of their file if they take more.
+
+    `count` batches are expected, or an unknown number if it is negative.
+    """
     kept, folder, size = [], None, 0
     progress = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
     with contextlib.ExitStack() as stack:
@@ -125,8 +131,10 @@ def _collected(batches, cache_bytes, verbose):
             size += images.nbytes
             if size > cache_bytes:
                 if folder is None:
-                    folder = tempfile.TemporaryDirectory(prefix="samples_")
-                    path = pathlib.Path(folder.name, "images")
+                    folder = OwnedFolder(tempfile.gettempdir(), "samples")
+                    stack.enter_context(disk_errors_in(folder))
+                    check_room(folder, count * kept[0].nbytes)
+                    path = folder.path / "images"
                     file = stack.enter_context(path.open("wb"))
                 file.writelines(batch.tobytes() for batch in kept)
                 kept.clear()
