@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars.class_exemplars import StoredSamples
-from keras_incremental.files import OwnedFolder
+from keras_incremental.files import OwnedFolder, disk_errors
 from keras_incremental.samples import ArraySamples, Samples, call_in_graph
 
 
@@ -206,10 +206,11 @@ class DiskStorage(Storage):
 
     def encode(self, images):
         folder = _Folder(self.folder)
-        return _as_rows(
-            _ImageFile(folder, str(number), image)
-            for number, image in enumerate(images)
-        )
+        with disk_errors(folder.path):
+            return _as_rows(
+                _ImageFile(folder, str(number), image)
+                for number, image in enumerate(images)
+            )
 
     def decode(self, rows, image_spec):
         images = np.empty(

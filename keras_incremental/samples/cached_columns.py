@@ -16,7 +16,7 @@ from keras_incremental.samples.samples import (
     Samples,
     call_in_graph,
 )
-from keras_incremental.samples.temporary_files import disk_errors_in, reserve
+from keras_incremental.samples.temporary_files import filling, reserve
 
 _BATCH = 128
 
@@ -142,16 +142,17 @@ def _allocate(probe, copies: int, count: int, memory_bytes: int):
         return keras.tree.map_structure(
             lambda part: np.empty(shape(part), part.dtype.as_numpy_dtype), probe
         ), None
-    folder = OwnedFolder(tempfile.gettempdir(), "cached_columns")
-    free = shutil.disk_usage(folder.path).free
+    parent = tempfile.gettempdir()
+    free = shutil.disk_usage(parent).free
     if size > free:
         raise ValueError(
             f"The cached outputs of the frozen layers take {size} bytes: more "
             f"than cache_bytes={memory_bytes}, and than the {free} bytes free "
-            f"in {folder.path.parent}. Use fewer copies, a deeper branch point "
+            f"in {parent}. Use fewer copies, a deeper branch point "
             "whose outputs are smaller, or an augmentation with copies=0, "
             "which caches nothing."
         )
+    folder = OwnedFolder(parent, "cached_columns")
     numbers = itertools.count()
 
     def mapped(part):
@@ -160,5 +161,5 @@ def _allocate(probe, copies: int, count: int, memory_bytes: int):
         dtype = part.dtype.as_numpy_dtype
         return np.memmap(path, dtype, "r+", shape=shape(part))
 
-    with disk_errors_in(folder):
+    with filling(folder):
         return keras.tree.map_structure(mapped, probe), folder

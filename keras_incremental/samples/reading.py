@@ -15,7 +15,7 @@ from keras_incremental.samples.samples import (
     MappedSamples,
     Samples,
 )
-from keras_incremental.samples.temporary_files import check_room, disk_errors_in
+from keras_incremental.samples.temporary_files import check_room, filling
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
@@ -132,7 +132,7 @@ def _collected(batches, cache_bytes, verbose, count: int):
             if size > cache_bytes:
                 if folder is None:
                     folder = OwnedFolder(tempfile.gettempdir(), "samples")
-                    stack.enter_context(disk_errors_in(folder))
+                    stack.enter_context(filling(folder))
                     check_room(folder, count * kept[0].nbytes)
                     path = folder.path / "images"
                     file = stack.enter_context(path.open("wb"))

@@ -8,14 +8,20 @@ import shutil
 from keras_incremental.files import OwnedFolder, disk_errors
 
 
-def disk_errors_in(
-    folder: OwnedFolder,
-) -> contextlib.AbstractContextManager:
-    """Names the temporary folder, and the way out, where it has no room."""
-    return disk_errors(
-        folder.path,
-        advice="Set the environment variable TMPDIR to a folder with room.",
-    )
+@contextlib.contextmanager
+def filling(folder: OwnedFolder):
+    """Deletes a temporary folder if the body, which fills it, fails.
+
+    Whoever keeps the error would keep the disk full. One of the disk names the
+    folder, and the way out.
+    """
+    advice = "Set the environment variable TMPDIR to a folder with room."
+    try:
+        with disk_errors(folder.path, advice=advice):
+            yield
+    except BaseException:
+        folder.close()
+        raise
 
 
 def check_room(folder: OwnedFolder, size: int) -> None:
