@@ -2,8 +2,6 @@
 
 import importlib.util
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -53,10 +51,7 @@ def test_a_wrong_result_is_printed_and_ends_the_script_with_1(
 
 
 def test_an_attack_that_there_is_not_is_named():
-    run = subprocess.run(
-        [sys.executable, attack.__file__, "--only=none"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode and "results_file" in run.stdout + run.stderr
+    args = ["attack.py", "--only=none"]
+    attack.flags.FLAGS(args)
+    with pytest.raises(attack.app.UsageError, match=r"'none'.*results_file"):
+        attack.main(args)
