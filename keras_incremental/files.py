@@ -153,10 +153,10 @@ def _lock(descriptor: int, wait: bool) -> bool:
 
 
 def _delete_own(folder: pathlib.Path, lock: int, owner: int) -> None:
+    os.close(lock)  # first: Windows deletes no open file
     if os.getpid() == owner:
         with contextlib.suppress(OSError):
             _delete(folder)
-        os.close(lock)
 
 
 def _delete(folder: pathlib.Path) -> None:
