@@ -253,6 +253,15 @@ class IncrementalClassifier(LabelledModel):
             ValueError: for another ending, or `zipped=False`.
             FileExistsError: if there is such a file and `overwrite` is false.
             OSError: if the file cannot be written; it is named.
+
+        >>> import tempfile
+        >>> import keras_incremental as ki
+        >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+        >>> model.add_classes(["cat", "dog"])
+        >>> path = tempfile.mkdtemp() + "/model.keras"
+        >>> model.save(path)
+        >>> keras.models.load_model(path).class_names
+        ['cat', 'dog']
         """
         path = as_path(filepath)
         if path.suffix != ".keras" or zipped is False:
