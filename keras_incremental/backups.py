@@ -139,7 +139,7 @@ class BackupFolder:
         return True
 
     def _remove_all_but(self, kept: list[int]) -> None:
-        """Removes older backups, their blobs, and what a kill left behind."""
+        """Removes older backups, and the blobs of none that is kept."""
         for number in self._numbers():
             if number not in kept:
                 self._state(number).unlink(missing_ok=True)
@@ -152,8 +152,6 @@ class BackupFolder:
         for path in self.path.glob("*.npz"):
             if path.stem not in used:
                 path.unlink(missing_ok=True)
-        for path in self.path.glob(".tmp.*"):
-            path.unlink(missing_ok=True)
 
     def _read_blobs(self, path) -> list[str]:
         content = json.loads(path.read_text(encoding="utf-8"))

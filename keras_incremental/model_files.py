@@ -1,35 +1,21 @@
-"""A model's `.keras` file: written as a whole, checked as a whole."""
+"""A model's `.keras` file, checked as a whole."""
 
 import keras
 
-from keras_incremental.files import as_path, checked_archive, replacing
-
-
-def save_model(model: keras.Model, path) -> None:
-    """Saves a `.keras` file under a temporary name, then renames it.
-
-    Args:
-        model: Any Keras model.
-        path: `str` or path-like with the suffix `.keras`, local or one that
-            `keras_incremental.files` opens, such as `gs://bucket/m.keras`.
-
-    Raises:
-        OSError: If the file cannot be written; an older one is then whole.
-    """
-    with replacing(path) as temporary:
-        model.save(temporary)
+from keras_incremental.files import as_path, checked_archive
 
 
 def load_model(path, custom_objects=None, compile=True) -> keras.Model:
     """Loads a `.keras` file; whatever is wrong with it, the error names it.
 
-    The model is that of `keras.models.load_model`, which does not check the
-    checksums of the weights, and whose errors do not always name the file.
-    Here all of the file is checked before any of it is used. `safe_mode` is
+    The model is that of `keras.models.load_model`, which compares what it reads
+    with the archive's checksums too, but whose errors do not always name the
+    file. Here all of it is checked before any of it is used. `safe_mode` is
     on: no code in the file is executed.
 
     Args:
-        path: `str` or path-like, as for `save_model`.
+        path: `str` or path-like with the suffix `.keras`, local or one that
+            `keras_incremental.files` opens, such as `gs://bucket/m.keras`.
         custom_objects: As for `keras.models.load_model`.
         compile: Whether to compile the model as it was.
 
@@ -41,7 +27,7 @@ def load_model(path, custom_objects=None, compile=True) -> keras.Model:
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/model.keras"
     >>> layers = [keras.Input((2,)), keras.layers.Dense(3)]
-    >>> save_model(keras.Sequential(layers), path)
+    >>> keras.Sequential(layers).save(path)
     >>> load_model(path).output_shape
     (None, 3)
     """

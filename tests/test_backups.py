@@ -56,13 +56,16 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def test_leftovers_of_a_kill_are_removed_and_never_read(folder):
-    (folder.path / ".tmp.abc.state-00000009.json").write_text("{")
+    left = folder.path / f".state-00000009.json.{32 * 'a'}.tmp"
+    left.mkdir()
+    (left / "owner.lock").write_text("")
+    (left / "state-00000009.json").write_text("{")
     (folder.path / ("0" * 64 + ".npz")).write_bytes(b"half")
     assert weights(folder) == 3
     commit(folder, 4)
     assert weights(folder) == 4
     names = {path.name for path in folder.path.iterdir()}
-    assert not any(name.startswith(".tmp") for name in names)
+    assert not any(name.endswith(".tmp") for name in names)
     assert "0" * 64 + ".npz" not in names
 
 

@@ -1,7 +1,8 @@
 """A memory's folder: one file, written whole, never pickled, all checked.
 
 `memory.npz` is a zip archive of `memory.json` and, for each class in turn, the
-arrays of `ClassExemplars.to_arrays`.
+arrays of `ClassExemplars.to_arrays`. That it begins with `memory.json` is the
+mark of a memory's folder: one without such a file is not written into.
 """
 
 import json
@@ -23,9 +24,15 @@ from keras_incremental.exemplars.storages import (
     registered,
     storage_record,
 )
-from keras_incremental.files import as_path, checked_archive, replacing
+from keras_incremental.files import (
+    as_path,
+    checked_archive,
+    is_temporary,
+    replacing,
+)
 
 _FILE, _RECORD = "memory.npz", "memory.json"
+_ZIP_HEADER = 30  # bytes before the name of an archive's first entry
 # The arguments of `ExemplarMemory`.
 _SETTINGS = ("capacity", "per_class", "storage", "selection", "seed")
 
@@ -40,7 +47,12 @@ def write(directory, memory) -> None:
         directory: The folder, local or one that `keras_incremental.files`
             opens; made if missing.
         memory: An `ExemplarMemory`.
+
+    Raises:
+        FileExistsError: If there is something in the folder, and no memory.
+        OSError: If it cannot be written; what was there is as it was.
     """
+    _check_own(as_path(directory))
     exemplars = memory.stored()
     record = {
         **{name: getattr(memory, name) for name in _SETTINGS},
@@ -59,6 +71,29 @@ def write(directory, memory) -> None:
                 entry = zipfile.ZipInfo(f"{index}/{name}.npy")
                 with archive.open(entry, "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
+
+
+def _check_own(folder) -> None:
+    """Refuses a folder that holds something else than a memory."""
+    if not folder.is_dir():
+        return
+    names = [path.name for path in folder.iterdir()]
+    found = sorted(name for name in names if not is_temporary(name))
+    if found and not _is_own(folder / _FILE):
+        raise FileExistsError(
+            f"{str(folder)!r} holds {found[:5]} ({len(found)} in all), and no "
+            f"{_FILE} that ExemplarMemory.save wrote. Save into a new or empty "
+            "folder, or into one that holds a memory, which is replaced. "
+            "Nothing in it was changed."
+        )
+
+
+def _is_own(path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_ZIP_HEADER + len(_RECORD))
+    return head.startswith(b"PK") and head.endswith(_RECORD.encode())
 
 
 def read(

@@ -320,7 +320,16 @@ class ExemplarMemory:
             )
 
     def save(self, directory) -> None:
-        """Writes the memory into one file of a folder, whole or not at all."""
+        """Writes the memory into one file of a folder, whole or not at all.
+
+        Args:
+            directory: A folder that is new, empty, or holds a memory, which is
+                replaced; other files beside a memory stay as they are.
+
+        Raises:
+            FileExistsError: If it holds anything else.
+            OSError: If it cannot be written; a memory in it is whole.
+        """
         folder_format.write(directory, self)
 
     @classmethod

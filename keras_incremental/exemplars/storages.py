@@ -12,12 +12,14 @@ import pathlib
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars.class_exemplars import StoredSamples
+from keras_incremental.files import OwnedFolder, disk_errors
 from keras_incremental.samples import ArraySamples, Samples, call_in_graph
 
 
@@ -210,10 +212,11 @@ class DiskStorage(Storage):
 
     def encode(self, images):
         folder = _Folder(self.folder)
-        return _as_rows(
-            _ImageFile(folder, str(number), image)
-            for number, image in enumerate(images)
-        )
+        with disk_errors(folder.path):
+            return _as_rows(
+                _ImageFile(folder, str(number), image)
+                for number, image in enumerate(images)
+            )
 
     def decode(self, rows, image_spec):
         images = np.empty(
@@ -287,14 +290,19 @@ class _OnDisk:
         )
 
 
+_OWNED: Mapping = weakref.WeakValueDictionary()
+
+
 class _Folder(_OnDisk):
     """A new folder, deleted with this object."""
 
     def __init__(self, parent):
-        if parent is not None:
-            parent = pathlib.Path(parent).absolute()
-            parent.mkdir(parents=True, exist_ok=True)
-        self.path = tempfile.mkdtemp(prefix="exemplars_", dir=parent)
+        parent = pathlib.Path(parent or tempfile.gettempdir()).absolute()
+        # One of this process for all: each holds a file open.
+        key = os.getpid(), parent
+        self._owner = _OWNED.get(key) or OwnedFolder(parent, "exemplars")
+        _OWNED[key] = self._owner
+        self.path = tempfile.mkdtemp(dir=self._owner.path)
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 

@@ -5,6 +5,7 @@ import copy
 import keras
 
 from keras_incremental.backbones import as_feature_extractor
+from keras_incremental.files import as_path, replacing
 from keras_incremental.labels import ClassIndex
 from keras_incremental.models.adoption import class_index, split_classifier
 from keras_incremental.models.labelled_model import LabelledModel
@@ -245,6 +246,50 @@ class IncrementalClassifier(LabelledModel):
         """
         self.network.finalize_state()
         self.reset_inference()
+
+    def save(self, filepath, overwrite=True, zipped=None, **options):
+        """As Keras' `save`, but a file is there as a whole or not at all.
+
+        It is written beside `filepath`, flushed to disk and renamed: on an
+        error, or if the process is killed, an older file is as it was. That
+        has its mode, and a symbolic link stays one. Missing folders are made.
+
+        Args:
+            filepath: `str` or path-like that ends in `.keras`, local or
+                elsewhere, such as `gs://bucket/model.keras`.
+            overwrite: Whether an older file may be replaced.
+            zipped: As Keras' own; a folder of files is refused, as it cannot be
+                replaced as a whole.
+            **options: As Keras' own.
+
+        Raises:
+            ValueError: for another ending, or `zipped=False`.
+            FileExistsError: if there is such a file and `overwrite` is false.
+            OSError: if the file cannot be written; it is named.
+
+        >>> import tempfile
+        >>> import keras_incremental as ki
+        >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+        >>> model.add_classes(["cat", "dog"])
+        >>> path = tempfile.mkdtemp() + "/model.keras"
+        >>> model.save(path)
+        >>> keras.models.load_model(path).class_names
+        ['cat', 'dog']
+        """
+        path = as_path(filepath)
+        if path.suffix != ".keras" or zipped is False:
+            raise ValueError(
+                f"Got filepath={str(filepath)!r} and zipped={zipped}; expected "
+                "a path that ends in '.keras'. HDF5 has no place for this "
+                "model, and a folder cannot be replaced as a whole; see "
+                "export for other formats."
+            )
+        if not overwrite and path.exists():
+            raise FileExistsError(
+                f"{str(filepath)!r} exists. Pass overwrite=True to replace it."
+            )
+        with replacing(path) as temporary:
+            super().save(temporary, **options)
 
     def load_weights(self, filepath, skip_mismatch=False, **options):
         """As Keras' `load_weights`, of a model of the same classes.

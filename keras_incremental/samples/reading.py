@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import pathlib
 import shutil
 import tempfile
 import time
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.files import OwnedFolder
 from keras_incremental.labels import check_labels, whole_labels
 from keras_incremental.samples.pixels import PixelReader, Pixels
 from keras_incremental.samples.samples import (
@@ -19,6 +19,7 @@ from keras_incremental.samples.samples import (
     MappedSamples,
     Samples,
 )
+from keras_incremental.samples.temporary_files import check_room, filling
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
@@ -120,14 +121,14 @@ def _read_dataset(
 ) -> Samples:
     if isinstance(dataset, tf.data.Dataset):
         _check_dataset_spec(dataset, image_shape)
-        batches = dataset.as_numpy_iterator()
-        if dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY:
+        batches, expected = dataset.as_numpy_iterator(), dataset.cardinality()
+        if expected == tf.data.UNKNOWN_CARDINALITY:
             batches = _ending(batches)
     else:
-        batches = _batches_of(dataset)
+        batches, expected = _batches_of(dataset), dataset.num_batches or 0
     labels = []
     batches = _checked_batches(batches, image_shape, labels, reader)
-    images, folder = _collected(batches, cache_bytes, verbose)
+    images, folder = _collected(batches, cache_bytes, verbose, int(expected))
     flat = np.concatenate(labels)
     if folder is None:
         samples = ArraySamples(images, flat)
@@ -192,8 +193,13 @@ def _ending(batches: Iterable[tuple]) -> Iterator[tuple]:
         yield images, labels
 
 
-def _collected(batches: Iterable[np.ndarray], cache_bytes: int, verbose: int):
-    """Returns all images, and the folder of their file if they take more."""
+def _collected(
+    batches: Iterable[np.ndarray], cache_bytes: int, verbose: int, expected: int
+):
+    """Returns all images, and the folder of their file if they take more.
+
+    `expected` batches will come, or an unknown number if it is negative.
+    """
     kept, folder, size, count = [], None, 0, 0
     start = time.monotonic()
     progress = keras.utils.Progbar(None, verbose=verbose, unit_name="image")
@@ -204,11 +210,13 @@ def _collected(batches: Iterable[np.ndarray], cache_bytes: int, verbose: int):
             count += len(images)
             if size > cache_bytes:
                 if folder is None:
-                    folder = tempfile.TemporaryDirectory(prefix="samples_")
-                    path = pathlib.Path(folder.name, "images")
+                    folder = OwnedFolder(tempfile.gettempdir(), "samples")
+                    stack.enter_context(filling(folder))
+                    check_room(folder, expected * kept[0].nbytes)
+                    path = folder.path / "images"
                     file = stack.enter_context(path.open("wb"))
-                    room = _MOST_OF_DISK * shutil.disk_usage(folder.name).free
-                _check_room(count, size, room, folder.name)
+                    room = _MOST_OF_DISK * shutil.disk_usage(folder.path).free
+                _check_room(count, size, room, folder.path)
                 file.writelines(batch.tobytes() for batch in kept)
                 kept.clear()
             seconds = time.monotonic() - start
@@ -220,14 +228,14 @@ def _collected(batches: Iterable[np.ndarray], cache_bytes: int, verbose: int):
     return mapped.reshape(-1, *images.shape[1:]), folder
 
 
-def _check_room(count: int, size: int, room: float, folder: str) -> None:
+def _check_room(count: int, size: int, room: float, folder) -> None:
     if size > room:
         raise OSError(
             errno.ENOSPC,
             f"The dataset has given {count} images, {size} bytes, and the disk "
             f"has room for {room:.0f}. {_IF_ENDLESS} Otherwise set TMPDIR to a "
             "folder with more room.",
-            folder,
+            str(folder),
         )
 
 

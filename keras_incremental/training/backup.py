@@ -7,6 +7,7 @@ import keras
 
 from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import ClassExemplars, ExemplarMemory
+from keras_incremental.files import check_writable
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.training.task_report import TaskReport
 
@@ -50,11 +51,14 @@ class Backup:
     Raises:
         ValueError: if the folder holds a backup of another run, or none that
             is whole.
+        OSError: if the folder cannot be written.
     """
 
     def __init__(self, directory, settings: dict, writes: bool = True):
         self._folder = None if directory is None else BackupFolder(directory)
         self._writes = writes and directory is not None
+        if self._writes:
+            check_writable(directory)
         self._blobs: dict[str, str] = {}
         self._data: dict = {}
         self._record = {

@@ -2,9 +2,13 @@
 
 import copy
 import dataclasses
+import errno
 import gc
 import io
+import os
+import pathlib
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -200,8 +204,7 @@ def test_files_hold_the_images_and_go_with_the_memory(tmp_path):
     memory = filled(DiskStorage(tmp_path / "scratch"))
 
     def files():
-        paths = (tmp_path / "scratch").rglob("*")
-        return [path for path in paths if path.is_file()]
+        return [*(tmp_path / "scratch").rglob("[0-9]*")]
 
     assert sum(path.stat().st_size for path in files()) >= memory.nbytes
     snapshot = memory.stored()
@@ -233,7 +236,7 @@ def test_training_goes_on_when_the_memory_has_let_its_files_go(tmp_path):
 
 def test_a_file_that_was_changed_is_named(tmp_path):
     memory = filled(DiskStorage(tmp_path))
-    path = next(path for path in sorted(tmp_path.rglob("*")) if path.is_file())
+    path = sorted(tmp_path.rglob("[0-9]*"))[0]
     path.write_bytes(b"short")
     with pytest.raises(Exception, match="holds 5 bytes of an exemplar's 240"):
         memory.images(3)
@@ -392,3 +395,30 @@ def test_copies_of_exemplars_in_files_share_them(tmp_path, monkeypatch):
     gc.collect()
     monkeypatch.chdir("/")
     np.testing.assert_array_equal(copied.images(label), expected)
+
+
+def test_a_full_disk_names_the_folder_of_the_files(tmp_path, monkeypatch):
+    def full(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    with pytest.raises(OSError, match=rf"{tmp_path}.*Free some space"):
+        filled(DiskStorage(tmp_path))
+
+
+def test_files_of_a_killed_process_go_with_the_next_memory(tmp_path):
+    """Those of a living one stay, and share one folder."""
+    first = filled(DiskStorage(tmp_path))
+    (folder,) = tmp_path.iterdir()
+    child = os.fork()
+    if not child:
+        kept = DiskStorage(tmp_path).encode(np.zeros((2, *SHAPE)))
+        os.kill(os.getpid(), signal.SIGKILL if len(kept) else 0)
+    os.waitpid(child, 0)
+    assert len([*tmp_path.iterdir()]) == 2
+    del first
+    gc.collect()
+    second = filled(DiskStorage(tmp_path))
+    third = filled(DiskStorage(tmp_path))
+    (left,) = tmp_path.iterdir()
+    assert left != folder and len(second) == len(third)
