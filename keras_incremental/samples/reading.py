@@ -1,7 +1,6 @@
 """Reads and checks what a user passes to `fit`."""
 
 import contextlib
-import errno
 import shutil
 import tempfile
 import time
@@ -125,7 +124,8 @@ def _read_dataset(
         if expected == tf.data.UNKNOWN_CARDINALITY:
             batches = _ending(batches)
     else:
-        batches, expected = _batches_of(dataset), dataset.num_batches or 0
+        expected = _number_of_batches(dataset)
+        batches = _batches_of(dataset, expected)
     labels = []
     batches = _checked_batches(batches, image_shape, labels, reader)
     images, folder = _collected(batches, cache_bytes, verbose, int(expected))
@@ -138,8 +138,7 @@ def _read_dataset(
     return samples
 
 
-def _batches_of(dataset: keras.utils.PyDataset) -> Iterator[tuple]:
-    """Yields each batch of `(images, labels)` once, as Keras in an epoch."""
+def _number_of_batches(dataset: keras.utils.PyDataset) -> int:
     try:
         count = dataset.num_batches
     except NotImplementedError:
@@ -149,6 +148,11 @@ def _batches_of(dataset: keras.utils.PyDataset) -> Iterator[tuple]:
             f"The {type(dataset).__name__} has no num_batches, so it never "
             "ends; expected one pass over the new data. Give it a length."
         )
+    return count
+
+
+def _batches_of(dataset: keras.utils.PyDataset, count: int) -> Iterator[tuple]:
+    """Yields each batch of `(images, labels)` once, as Keras in an epoch."""
     dataset.on_epoch_begin()
     for index in range(count):
         batch = dataset[index]
@@ -216,7 +220,7 @@ def _collected(
                     path = folder.path / "images"
                     file = stack.enter_context(path.open("wb"))
                     room = _MOST_OF_DISK * shutil.disk_usage(folder.path).free
-                _check_room(count, size, room, folder.path)
+                _check_room(count, size, room)
                 file.writelines(batch.tobytes() for batch in kept)
                 kept.clear()
             seconds = time.monotonic() - start
@@ -228,14 +232,12 @@ def _collected(
     return mapped.reshape(-1, *images.shape[1:]), folder
 
 
-def _check_room(count: int, size: int, room: float, folder) -> None:
+def _check_room(count: int, size: int, room: float) -> None:
     if size > room:
-        raise OSError(
-            errno.ENOSPC,
+        raise ValueError(
             f"The dataset has given {count} images, {size} bytes, and the disk "
-            f"has room for {room:.0f}. {_IF_ENDLESS} Otherwise set TMPDIR to a "
-            "folder with more room.",
-            str(folder),
+            f"has room for {room:.0f}. {_IF_ENDLESS} Otherwise set the "
+            "environment variable TMPDIR to a folder with more room."
         )
 
 

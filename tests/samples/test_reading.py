@@ -113,7 +113,7 @@ def test_an_endless_dataset_of_unknown_length_is_refused(monkeypatch, capsys):
 
 def test_a_dataset_that_the_disk_has_no_room_for_is_refused(monkeypatch):
     monkeypatch.setattr(reading, "_MOST_OF_DISK", 1e-12)
-    with pytest.raises(OSError, match=r"disk has room.*TMPDIR"):
+    with pytest.raises(ValueError, match=r"disk has room.*TMPDIR"):
         read(dataset(), cache_bytes=0)
 
 
