@@ -11,7 +11,6 @@ from keras_incremental.exemplars import ClassExemplars, ExemplarMemory
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.training.task_report import TaskReport
 
-
 _FIELDS = {
     "settings": dict,
     "tasks": list,
