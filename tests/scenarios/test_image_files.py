@@ -213,7 +213,7 @@ def test_a_class_of_which_nothing_can_be_read_is_named(folder):
 
 
 def test_another_way_with_errors_is_refused(folder):
-    with pytest.raises(ValueError, match="on_error='ignore'.*'raise' or"):
+    with pytest.raises(ValueError, match=r"on_error='ignore'.*'raise' or"):
         scenario_of(folder, on_error="ignore")
 
 
