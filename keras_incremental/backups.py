@@ -12,14 +12,18 @@ in an object store too.
 import hashlib
 import io
 import json
+import re
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
 
+from keras_incremental.archives import check_members, parsed, read_array
 from keras_incremental.files import as_path, atomic_write
 
 _KEPT = 2
-_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_BLOB = re.compile("[0-9a-f]{64}")
 
 
 class BackupFolder:
@@ -66,8 +70,17 @@ class BackupFolder:
             ValueError: If the file is missing or damaged; it is named.
         """
         content = self._checked(blob)
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                check_members(archive, len(content))
+                return {
+                    name.removesuffix(".npy"): read_array(archive, name)
+                    for name in archive.namelist()
+                }
+        except Exception as error:  # of many kinds, in NumPy and zipfile
+            raise _DamagedError(
+                f"{self._blob(blob)} is damaged: {error}"
+            ) from error
 
     def commit(self, record: Mapping, blobs: Mapping[str, str]) -> None:
         """Makes a backup of a record (JSON types) and of blobs put before.
@@ -106,22 +119,27 @@ class BackupFolder:
 
     def _read(self, path) -> tuple[dict, dict[str, str]]:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            checksum = content.pop("sha256")
+            content = parsed(path.read_text(encoding="utf-8"))
+            checksum, found = content.pop("sha256"), _checksum(content)
         except (*_MALFORMED, OSError) as error:
             raise _DamagedError(f"{path} is damaged: {error!r}.") from error
-        if _checksum(content) != checksum:
+        if found != checksum:
             raise _DamagedError(f"{path} is damaged: its checksum is wrong.")
-        if content.keys() != {"record", "blobs"}:
+        if not (
+            content.keys() == {"record", "blobs"}
+            and all(isinstance(part, dict) for part in content.values())
+        ):
             raise _DamagedError(
                 f"{path} has the fields {sorted(content)}; expected 'record' "
-                "and 'blobs'."
+                "and 'blobs', both of names and values."
             )
         for blob in content["blobs"].values():
             self._checked(blob)
         return content["record"], content["blobs"]
 
     def _checked(self, blob: str) -> bytes:
+        if not isinstance(blob, str) or not _BLOB.fullmatch(blob):
+            raise _DamagedError(f"{self.path} has no array file {blob!r}.")
         path = self._blob(blob)
         try:
             content = path.read_bytes()

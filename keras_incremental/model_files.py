@@ -1,8 +1,19 @@
 """A model's `.keras` file, checked as a whole."""
 
+import contextlib
+import zipfile
+
 import keras
 
+from keras_incremental.archives import (
+    check_datasets,
+    check_members,
+    parsed,
+    variables_within,
+)
 from keras_incremental.files import as_path, checked_archive
+
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
 def load_model(path, custom_objects=None, compile=True) -> keras.Model:
@@ -10,8 +21,9 @@ def load_model(path, custom_objects=None, compile=True) -> keras.Model:
 
     The model is that of `keras.models.load_model`, which compares what it reads
     with the archive's checksums too, but whose errors do not always name the
-    file. Here all of it is checked before any of it is used. `safe_mode` is
-    on: no code in the file is executed.
+    file. Here all of it is checked before any of it is used, and memory is
+    taken for no more than its size allows. `safe_mode` is on: no code in the
+    file is executed.
 
     Args:
         path: `str` or path-like with the suffix `.keras`, local or one that
@@ -35,9 +47,26 @@ def load_model(path, custom_objects=None, compile=True) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(f"There is no model {str(path)!r}.")
     try:
-        with checked_archive(path) as local:
+        with checked_archive(path) as local, _sizes_checked(local):
             return keras.models.load_model(local, custom_objects, compile)
     except Exception as error:  # of many kinds, for damage in many places
         raise ValueError(
             f"The model {str(path)!r} is damaged, or cannot be loaded: {error}"
         ) from error
+
+
+@contextlib.contextmanager
+def _sizes_checked(path):
+    """Lets the body take memory for what is in a `.keras` file, not more.
+
+    Raises:
+        ValueError: If the file says that it holds more than it has room for.
+    """
+    with zipfile.ZipFile(path) as archive:
+        check_members(archive, path.stat().st_size)
+        parsed(archive.read(_CONFIG))
+        size = archive.getinfo(_WEIGHTS).file_size
+        with archive.open(_WEIGHTS) as weights:
+            check_datasets(weights, size)
+    with variables_within(size):
+        yield

@@ -13,6 +13,7 @@ RANK = {
     "_backend": 0,
     "_version": 0,
     "distribution": 0,
+    "archives": 0,
     "files": 0,
     "labels": 0,
     "layers": 0,

@@ -5,12 +5,15 @@ arrays of `ClassExemplars.to_arrays`. That it begins with `memory.json` is the
 mark of a memory's folder: one without such a file is not written into.
 """
 
+import inspect
 import json
+import numbers
 import zipfile
 
 import keras
 import numpy as np
 
+from keras_incremental.archives import check_members, parsed, read_array
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
 from keras_incremental.exemplars.ranking import Selection
 from keras_incremental.exemplars.selection import (
@@ -112,53 +115,97 @@ def read(
     Raises:
         FileNotFoundError: If the folder or its file is missing.
         ValueError: If the file is damaged, or is not a memory that can be
-            loaded; it is named.
+            loaded.
     """
-    path = as_path(directory) / _FILE
+    path = memory_file(directory)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist. Expected a folder that "
             "ExemplarMemory.save wrote."
         )
-    try:
-        with (
-            checked_archive(path) as local,
-            np.load(local, allow_pickle=False) as arrays,
-        ):
-            return _read(arrays, selection, storage)
-    except Exception as error:  # of many kinds, for damage in many places
-        raise ValueError(
-            f"{path} is damaged, or cannot be loaded: {error}"
-        ) from error
+    with (
+        checked_archive(path) as local,
+        zipfile.ZipFile(local) as archive,
+    ):
+        check_members(archive, local.stat().st_size)
+        return _read(archive, selection, storage)
 
 
-def _read(arrays, selection, storage):
-    settings = json.loads(arrays[_RECORD])
-    expected = {*_SETTINGS, "labels"}
-    if settings.keys() != expected:
-        raise ValueError(
-            f"{_RECORD} in it has the fields {sorted(settings)}; expected "
-            f"{sorted(expected)}."
-        )
+def memory_file(directory):
+    """Returns the path of the file in a memory's folder."""
+    return as_path(directory) / _FILE
+
+
+def _read(archive, selection, storage):
+    settings = parsed(archive.read(_RECORD))
+    _check_settings(settings)
     saved = recorded_storage(settings["storage"])
     settings["storage"] = storage or saved
-    settings["selection"] = selection or registered(
-        settings["selection"],
-        "Pass it: ExemplarMemory.load(directory, selection=...).",
+    settings["selection"] = selection or _recorded_selection(
+        settings["selection"]
     )
     exemplars = {}
-    for index, label in enumerate(settings.pop("labels")):
-        prefix = f"{index}/"
+    labels = settings.pop("labels")
+    entries = _entries_by_class(archive, len(labels))
+    for label, names in zip(labels, entries, strict=True):
         ranked = ClassExemplars.from_arrays(
-            saved,
-            {
-                name.removeprefix(prefix): arrays[name]
-                for name in arrays.files
-                if name.startswith(prefix)
-            },
+            saved, {key: read_array(archive, names[key]) for key in names}
         )
         if storage not in (None, saved):
             storage.check(ranked.image_spec)
             ranked = ranked.moved_to(storage)
         exemplars[label] = ranked
     return settings, exemplars
+
+
+def _check_settings(settings) -> None:
+    """Refuses a record with other fields or types than `write` gives it."""
+    expected = {*_SETTINGS, "labels"}
+    if not isinstance(settings, dict) or settings.keys() != expected:
+        raise ValueError(
+            f"{_RECORD} in it has the fields {sorted(settings)}; expected "
+            f"{sorted(expected)}."
+        )
+    labels = settings["labels"]
+    is_valid = (
+        isinstance(labels, list)
+        and all(type(label) in (int, str) for label in labels)
+        and len({*labels}) == len(labels)
+        and isinstance(settings["selection"], str)
+        and isinstance(settings["seed"], numbers.Integral)
+    )
+    if not is_valid:
+        raise ValueError(
+            f"{_RECORD} in it has labels, a selection or a seed of another "
+            "type, or a label twice."
+        )
+
+
+def _recorded_selection(name: str) -> Selection:
+    """Returns the selection that is registered under a name; it is not called.
+
+    Raises:
+        ValueError: If nothing is, or nothing that selects.
+    """
+    found = registered(
+        name, "Pass it: ExemplarMemory.load(directory, selection=...)."
+    )
+    if isinstance(found, type) or len(inspect.signature(found).parameters) != 3:
+        raise ValueError(
+            f"{name!r} is no selection, which is a function (features, count, "
+            "seed) -> indices."
+        )
+    return found
+
+
+def _entries_by_class(archive, classes: int) -> list[dict[str, str]]:
+    """Returns, for each class, the archive's entries by the array's name."""
+    entries: list[dict[str, str]] = [{} for _ in range(classes)]
+    for name in archive.namelist():
+        if name == _RECORD:
+            continue
+        index, _, key = name.removesuffix(".npy").partition("/")
+        if not index.isdecimal() or int(index) >= classes:
+            raise ValueError(f"its entry {name!r} is of none of its classes.")
+        entries[int(index)][key] = name
+    return entries

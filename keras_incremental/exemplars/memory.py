@@ -319,6 +319,21 @@ class ExemplarMemory:
                 f"{tuple(mine.shape)}. Pass raw images of one kind throughout."
             )
 
+    def check_stored(self) -> None:
+        """Refuses exemplars that are not of one kind, or are too many.
+
+        Raises:
+            ValueError: With what differs.
+        """
+        for label in self.labels_with_exemplars():
+            self.check_images(self._images[label].image_spec)
+        quotas = self.quotas(len(self.labels_with_exemplars()))
+        if len(self) > sum(quotas):
+            raise ValueError(
+                f"{len(self)} exemplars are more than the {sum(quotas)} that "
+                f"capacity={self.capacity}, per_class={self.per_class} allow."
+            )
+
     def save(self, directory) -> None:
         """Writes the memory into one file of a folder, whole or not at all.
 
@@ -344,11 +359,21 @@ class ExemplarMemory:
 
         Raises:
             FileNotFoundError: If the folder or its file is missing.
-            ValueError: If the file is damaged; it is named.
+            ValueError: If the file is damaged, or says what cannot be; it is
+                named.
         """
-        settings, images = folder_format.read(directory, selection, storage)
-        memory = cls(**settings)
-        memory.restore(images)
+        try:
+            settings, images = folder_format.read(directory, selection, storage)
+            memory = cls(**settings)
+            memory.restore(images)
+            memory.check_stored()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # of many kinds, for damage in many places
+            path = folder_format.memory_file(directory)
+            raise ValueError(
+                f"{path} is damaged, or cannot be loaded: {error}"
+            ) from error
         return memory
 
 

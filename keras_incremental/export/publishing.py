@@ -30,10 +30,10 @@ def publish(
 
     - `serving_default`: `images`, `(batch, h, w, c)` float32, raw pixels in
       the range that the model was trained on.
-    - `serving_bytes`: `image_bytes`, `(batch,)` strings, each a JPEG, PNG, GIF
-      or BMP file of any size. It is decoded to `c` channels, resized until it
-      covers `(h, w)` and cropped at the centre, as
-      `ClassIncrementalScenario.from_directory` does for training.
+    - `serving_bytes`: `image_bytes`, `(batch,)` strings, each a JPEG, PNG, GIF,
+      BMP or WebP file of any size. It is decoded to `c` channels, turned as its
+      EXIF orientation says, resized until it covers `(h, w)` and cropped at the
+      centre, as `ClassIncrementalScenario.from_directory` does for training.
     - `classify`: `inputs`, `(batch,)` serialized `tf.train.Example`s, whose
       feature `image/encoded` holds such a file.
     - `classification`: the same inputs for the server's Classify method, which

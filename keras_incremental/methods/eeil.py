@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 
+from keras_incremental.graphs import check_cloneable
 from keras_incremental.methods.method import Method
 from keras_incremental.methods.phase import Phase, no_noise
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
@@ -93,6 +94,11 @@ class EEIL(Method):
                 f"temperature={self.temperature} and finetune_learning_rate="
                 f"{self.finetune_learning_rate}; expected both above 0."
             )
+
+    def check(self, model, memory):
+        super().check(model, memory)
+        if self.distillation:  # the teacher is a clone
+            check_cloneable(model.backbone)
 
     def phases(self, task: TaskStep) -> list[Phase]:
         phases = [

@@ -238,6 +238,7 @@ class IncrementalClassifier(LabelledModel):
         self.score_rule = keras.saving.deserialize_keras_object(
             structure["score_rule"]
         )
+        _check_parts(self.network, self.score_rule, self._classes)
 
     def finalize_state(self) -> None:
         """Makes all that is computed from the variables follow their values.
@@ -320,7 +321,23 @@ class IncrementalClassifier(LabelledModel):
             for part in ("network", "score_rule")
         )
         classes = ClassIndex(config["labels"], config["class_names"])
+        _check_parts(network, score_rule, classes)
         return cls._of_parts(network, score_rule, classes, config["name"])
+
+
+def _check_parts(network, score_rule, classes: ClassIndex) -> None:
+    """Refuses parts, read from a file, that do not make up a classifier."""
+    if not isinstance(network, Network) or not isinstance(
+        score_rule, ScoreRule
+    ):
+        raise ValueError(
+            f"The classifier is of a {type(network).__name__} and a "
+            f"{type(score_rule).__name__}; expected a Network and a ScoreRule."
+        )
+    if network.units != len(classes):
+        raise ValueError(
+            f"The network has {network.units} units for {len(classes)} classes."
+        )
 
 
 def copy_state(

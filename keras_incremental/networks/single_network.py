@@ -7,6 +7,7 @@ import keras
 
 from keras_incremental.graphs import (
     Graph,
+    cloned_layer,
     copy_weights,
     differ_in_weights_alone,
     finalize_normalizations,
@@ -146,7 +147,9 @@ class SingleNetwork(Network):
         return base
 
     def twin(self):
-        backbone = keras.models.clone_model(self.backbone)
+        backbone = keras.models.clone_model(
+            self.backbone, clone_function=cloned_layer
+        )
         head = ExpandableDense.from_config(self.head.get_config())
         twin = SingleNetwork(backbone, head, self.branch_at)
         twin._copy_values(self)

@@ -5,11 +5,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
+from keras_incremental.archives import variables_within
 from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import ClassExemplars, ExemplarMemory
 from keras_incremental.files import check_writable
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.training.task_report import TaskReport
+
+_FIELDS = {
+    "settings": dict,
+    "tasks": list,
+    "progress": dict | None,
+    "traces": int,
+}
 
 
 @dataclasses.dataclass
@@ -70,6 +78,7 @@ class Backup:
         found = None if directory is None else self._folder.read()
         if found is not None:
             self._record, self._blobs = found
+            _check_record(self._record, self._folder.path)
             self._check_same("another run", self._record["settings"], settings)
 
     @property
@@ -142,8 +151,10 @@ class Backup:
                 f"not the first of the backup's, {structure['labels'][:10]}. "
                 "Start from the model that the run started from."
             )
-        model.restore_structure(structure)
-        self._assign(model, "finished")
+        arrays = self._folder.get(self._blobs["finished"])
+        with variables_within(sum(array.nbytes for array in arrays.values())):
+            model.restore_structure(structure)
+        _assign(model.state_variables(), arrays, "the model")
         model.finalize_state()
         if memory is not None:
             labels = self._record["memory_labels"]
@@ -263,14 +274,48 @@ class Backup:
         _assign(model.state_variables(), arrays, "the model")
 
 
+def _check_record(record: dict, path) -> None:
+    """Refuses a record with other fields or types than a backup has.
+
+    Raises:
+        ValueError: naming the folder, and what is wrong.
+    """
+    try:
+        for field, types in _FIELDS.items():
+            if not isinstance(record[field], types):
+                raise TypeError(f"{field} is {record[field]!r}")
+        for task in record["tasks"]:
+            TaskReport(**task["report"])
+            if not isinstance(task["data"], dict):
+                raise TypeError(f"data is {task['data']!r}")
+        if record["tasks"]:
+            labels = record["structure"]["labels"]
+            if not {*record["memory_labels"]} <= {*labels}:
+                raise ValueError("the memory has classes the model has not")
+        if record["progress"] is not None:
+            _check_progress(record["progress"]["state"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The newest backup in {path} is damaged: {error!r}. Remove the "
+            "folder to start anew."
+        ) from error
+
+
+def _check_progress(state: dict) -> None:
+    Progress(**state)
+    for name, value in state.items():
+        if not isinstance(value, int | float) or value < 0:
+            raise ValueError(f"{name} is {value!r}")
+
+
 def _assign(variables, arrays: dict, what: str) -> None:
     shapes = [tuple(variable.shape) for variable in variables]
-    found = [arrays[str(index)].shape for index in range(len(arrays))]
+    found = [array.shape for array in arrays.values()]
     if shapes != found:
         raise ValueError(
             f"The backup's weights do not fit {what}: it has {len(shapes)} "
             f"variables, the backup {len(found)}, or their shapes differ. "
             "Start from the same model and optimizer as the run did."
         )
-    for index, variable in enumerate(variables):
-        variable.assign(arrays[str(index)])
+    for variable, array in zip(variables, arrays.values(), strict=True):
+        variable.assign(array)
