@@ -1,7 +1,7 @@
 """What a run keeps on disk, to go on after the process was killed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 
@@ -9,6 +9,8 @@ from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import ClassExemplars, ExemplarMemory
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.training.task_report import TaskReport
+
+_NAMED = 10  # differences in a message
 
 
 @dataclasses.dataclass
@@ -48,6 +50,7 @@ class Backup:
             all read.
 
     Raises:
+        BlockingIOError: if another process is writing into the folder.
         ValueError: if the folder holds a backup of another run, or none that
             is whole.
     """
@@ -63,10 +66,17 @@ class Backup:
             "progress": None,
             "traces": 0,
         }
+        if self._writes:
+            self._folder.lock()
         found = None if directory is None else self._folder.read()
         if found is not None:
             self._record, self._blobs = found
             self._check_same("another run", self._record["settings"], settings)
+
+    @property
+    def settings(self) -> dict:
+        """The settings of the run."""
+        return self._record["settings"]
 
     @property
     def finished_tasks(self) -> int:
@@ -110,15 +120,13 @@ class Backup:
         return Progress(**progress["state"])
 
     def _check_same(self, what: str, before: Mapping, now: Mapping) -> None:
-        differing = [key for key in now if now[key] != before.get(key)]
-        if differing:
+        if differing := [*_differences(before, now)]:
+            more = len(differing) - _NAMED
             raise ValueError(
                 f"backup_dir={str(self._folder.path)!r} holds the backup of "
                 f"{what}: "
-                + "; ".join(
-                    f"{key} {before.get(key)!r}, now {now[key]!r}"
-                    for key in differing
-                )
+                + "; ".join(differing[:_NAMED])
+                + (f"; and {more} more" if more > 0 else "")
                 + ". Repeat that run's fits in order, or choose another folder."
             )
 
@@ -257,6 +265,30 @@ class Backup:
     def _assign(self, model: IncrementalClassifier, blob: str) -> None:
         arrays = self._folder.get(self._blobs[blob])
         _assign(model.state_variables(), arrays, "the model")
+
+
+def _differences(before, now, name: str = "") -> Iterator[str]:
+    """Says of each value in nested JSON types that differs where it is."""
+    if before == now:
+        return
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            path = f"{name}.{key}" if name else key
+            yield from _differences(before.get(key), now.get(key), path)
+    elif (
+        isinstance(before, list)
+        and isinstance(now, list)
+        and len(before) == len(now)
+    ):
+        for index, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, f"{name}[{index}]")
+    else:
+        yield f"{name} {_shortened(before)}, now {_shortened(now)}"
+
+
+def _shortened(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _assign(variables, arrays: dict, what: str) -> None:
