@@ -9,7 +9,7 @@ import sys
 import time
 
 STEPS = pathlib.Path(__file__).with_name("steps.py")
-# A third of the kills waits for one of these, which take little time.
+# Half of the kills wait for one of these, which take little time.
 AIMS = (
     "while a backup was written",
     "while a version was written",
@@ -71,7 +71,7 @@ class Run:
     def kill(self, chance):
         """Kills a process of the run; returns at what, or None at its end."""
         before, newest = self._unfinished(), self._newest()
-        aim = chance.choice(AIMS) if chance.random() < 1 / 3 else None
+        aim = chance.choice(AIMS) if chance.random() < 1 / 2 else None
         commits, delay = chance.randrange(4), chance.uniform(0, 0.5)
         process = self._start()
         _wait(process, lambda: self._newest() - newest >= commits)
