@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental.callbacks.settings import digest_of, structure_of
+from keras_incremental.export.publishing import fingerprint_of
 from keras_incremental.samples import ArraySamples, MappedSamples
 from keras_incremental.training import Backup
 
@@ -129,6 +130,17 @@ def test_other_pixels_are_refused_and_named(data, folder):
 def test_all_that_differs_is_named_at_once(data, folder):
     with pytest.raises(ValueError, match=r"images .*; optimizer\.type 'AdamW'"):
         learn(other_pixels(data), folder, optimizer=keras.optimizers.SGD(0.1))
+
+
+def test_a_version_is_known_again_whatever_the_first_batch_was(tiny_backbone):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    model.add_classes([0, 1])
+    found = set()
+    for size in (2, 5):
+        model.score_rule = ki.score_rules.ScoreRule(name="rule")
+        model.predict(np.zeros((size, 4, 4, 1)), batch_size=size, verbose=0)
+        found.add(fingerprint_of(model))
+    assert len(found) == 1
 
 
 def test_wiring_counts_and_names_do_not():
