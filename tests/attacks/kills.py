@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 
 STEPS = pathlib.Path(__file__).with_name("steps.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(STEPS.parents[2])}
 # Half of the kills wait for one of these, which take little time.
 AIMS = (
     "while a backup was written",
@@ -70,7 +72,7 @@ class Run:
 
     def kill(self, chance):
         """Kills a process of the run; returns at what, or None at its end."""
-        before, newest = self._unfinished(), self._newest()
+        before, newest = self._names(), self._newest()
         aim = chance.choice(AIMS) if chance.random() < 1 / 2 else None
         commits, delay = chance.randrange(4), chance.uniform(0, 0.5)
         if aim in AIMS[1:]:  # twice a run
@@ -94,6 +96,7 @@ class Run:
                 [sys.executable, str(STEPS), str(self.folder)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=ENVIRONMENT,
             )
 
     def _log(self):
@@ -106,19 +109,20 @@ class Run:
             (int(name.removeprefix("state-")) for name in names), default=-1
         )
 
-    def _unfinished(self):
-        found = [*self._backup.glob(".tmp.*"), *self._served.glob(".tmp-*")]
+    def _names(self):
+        """Returns the names of versions, and of what is being written."""
+        found = [*self._backup.glob(".tmp.*"), *self._served.glob("*")]
         return {path.name for path in found}
 
     def _at(self, before):
         """Returns at which of `AIMS` the process is, or None."""
-        new = self._unfinished() - before
-        if any(name.startswith(".tmp.") for name in new):
-            return AIMS[0]
-        if new:
-            return AIMS[1]
+        new = self._names() - before
         versions = len([*self._served.glob("[0-9]*")])
-        return AIMS[2] if versions > self._recorded() else None
+        if any(map(str.isdecimal, new)) and versions > self._recorded():
+            return AIMS[2]
+        if any(name.startswith(".tmp-") for name in new):
+            return AIMS[1]
+        return AIMS[0] if any(name[0] == "." for name in new) else None
 
     def _record(self):
         path = self._backup / f"state-{self._newest():08}.json"

@@ -1,6 +1,7 @@
 """Starts a run twice on one folder: one trains, and the other is told."""
 
 import json
+import os
 import pathlib
 import random
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 
 STEPS = pathlib.Path(__file__).with_name("steps.py")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(STEPS.parents[2])}
 EPOCHS = 2
 
 
@@ -67,6 +69,7 @@ def start(home, name):
             [sys.executable, str(STEPS), str(home), f"--epochs={EPOCHS}"],
             stdout=log,
             stderr=subprocess.STDOUT,
+            env=ENVIRONMENT,
         )
     process.log = path
     return process
