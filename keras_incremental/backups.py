@@ -7,6 +7,10 @@ them, under a temporary name, synced and renamed: a process that is killed at
 any moment leaves the backup before, or the new one. Nothing is pickled; what
 is read is checked against its SHA-256 first. All of that holds for a folder
 in an object store too.
+
+One process writes into a folder at a time, and only one that has the lock
+removes temporary files. An object store has no locks: there a process stops
+once it finds a backup that it has not written.
 """
 
 import hashlib
@@ -20,6 +24,7 @@ import numpy as np
 
 from keras_incremental.archives import check_members, parsed, read_array
 from keras_incremental.files import as_path, atomic_write
+from keras_incremental.locks import FolderLock, lock_folder
 
 _KEPT = 2
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -51,6 +56,16 @@ class BackupFolder:
             raise NotADirectoryError(
                 f"backup_dir={str(directory)!r} is a file; expected a folder."
             )
+        self._lock: FolderLock | None = None
+        self._newest: int | None = None  # that this process knows of
+
+    def lock(self) -> None:
+        """Keeps other processes from writing; called before `read`.
+
+        Raises:
+            BlockingIOError: If another process writes into the folder.
+        """
+        self._lock = lock_folder(self.path)
 
     def put(self, arrays: Mapping[str, np.ndarray]) -> str:
         """Writes named arrays, unless they are there; returns their blob."""
@@ -86,9 +101,19 @@ class BackupFolder:
         """Makes a backup of a record (JSON types) and of blobs put before.
 
         The backup before this one is kept; older ones are removed.
+
+        Raises:
+            RuntimeError: If another process has made a backup meanwhile.
         """
         numbers = self._numbers()
         number = numbers[-1] + 1 if numbers else 0
+        if self._newest is not None and number - 1 > self._newest:
+            raise RuntimeError(
+                f"{self._state(number - 1)} was written by another process or "
+                "run while this one was under way. Let one at a time use a "
+                "folder, and start it again: it goes on from the newest backup."
+            )
+        self._newest = number
         content = {"record": dict(record), "blobs": dict(blobs)}
         with atomic_write(self._state(number), "w") as file:
             json.dump({"sha256": _checksum(content), **content}, file)
@@ -104,8 +129,9 @@ class BackupFolder:
             ValueError: If there are backups and none is whole; the files are
                 named.
         """
-        damage = []
-        for number in reversed(self._numbers()):
+        damage, numbers = [], self._numbers()
+        self._newest = numbers[-1] if numbers else -1
+        for number in reversed(numbers):
             try:
                 return self._read(self._state(number))
             except _DamagedError as error:

@@ -14,7 +14,11 @@ from keras_incremental.callbacks.fit_options import (
 )
 from keras_incremental.callbacks.publication import Publication
 from keras_incremental.callbacks.settings import data_of, settings_of
-from keras_incremental.distribution import check_strategy, is_chief
+from keras_incremental.distribution import (
+    check_strategy,
+    is_chief,
+    is_multi_worker,
+)
 from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.export import Gate
 from keras_incremental.labels import (
@@ -87,7 +91,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             history and model and memory as the last one left them, and the fit
             that was killed goes on after its last finished epoch. The same
             seeds give the same weights as without the interruption. The state
-            of other callbacks is not kept.
+            of other callbacks is not kept. Other images, labels, names of
+            classes, options, optimizer, loss or backbone are an error that
+            names them; names of layers do not count. While a process uses the
+            folder, another one gets an error; an object store cannot be locked,
+            so that of two processes one may learn of the other, by an error as
+            well, an epoch later.
         publish_to: a folder that a TensorFlow Serving server polls; the model
             is published there after every task (`keras_incremental.export`).
             What can be known to fail is an error before the task.
@@ -163,6 +172,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             [*model.weights, *model.optimizer.variables],
         )
         self.method.check(model, self.memory)
+        backup = self._open_backup(model)
         samples = read_samples(
             request.x,
             request.y,
@@ -172,7 +182,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             like=self._like(),
         )
         index = len(self.reports)
-        progress = self._open_backup(model, request, samples, index)
+        progress = self._resume(model, backup, request, samples, index)
         if index < self._backup.finished_tasks:
             return self._skip(model, samples, index)
         clock.add_earlier(progress.train_seconds, progress.overhead_seconds)
@@ -201,29 +211,48 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     # The backup.
 
-    def _open_backup(self, model, request: FitRequest, samples, index: int):
-        """Reads the backup at the first fit; returns how far this one is."""
-        settings = settings_of(
-            model, self.memory, self.method, self.augment, self.seed
-        )
-        data = data_of(samples, request.epochs, batch_size_of(request, samples))
-        if weights := request.options.get("class_weight"):
-            data["class_weight"] = [
-                [str(k), float(weights[k])] for k in weights
-            ]
-        is_open = self.is_backed_up and self._backup is not None
-        backup = self._backup
-        if not is_open:
-            backup = Backup(
-                self._backup_dir, settings, is_chief(model.distribute_strategy)
+    def _is_compared(self, model) -> bool:
+        """Whether another process is to have the same run."""
+        strategy = model.distribute_strategy
+        return self.is_backed_up or is_multi_worker(strategy)
+
+    def _open_backup(self, model) -> Backup:
+        """Reads the backup at the first fit, before that reads any data."""
+        if self.is_backed_up and self._backup is not None:
+            return self._backup
+        settings = {}
+        if self._is_compared(model):
+            settings = settings_of(
+                model,
+                self.memory,
+                self.method,
+                self.augment,
+                self.seed,
+                self.measure_statistics,
+            )
+        writes = is_chief(model.distribute_strategy)
+        return Backup(self._backup_dir, settings, writes)
+
+    def _resume(
+        self, model, backup: Backup, request: FitRequest, samples, index: int
+    ):
+        """Returns how far this fit is, after a kill."""
+        data = {}
+        if self._is_compared(model):
+            data = data_of(
+                samples,
+                model,
+                self.class_names,
+                request,
+                batch_size_of(request, samples),
             )
         progress = backup.begin_task(index, data)
         check_same_step(
             model,
             self.memory,
-            (settings, data, index, backup.finished_tasks, progress),
+            (backup.settings, data, index, backup.finished_tasks, progress),
         )
-        if is_open:
+        if backup is self._backup:
             backup.check_model(model)
         else:
             backup.restore_task(model, self.memory)

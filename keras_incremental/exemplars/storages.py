@@ -12,8 +12,8 @@ import pathlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping
 import zlib
+from collections.abc import Mapping
 
 import keras
 import numpy as np

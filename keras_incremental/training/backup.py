@@ -1,7 +1,7 @@
 """What a run keeps on disk, to go on after the process was killed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 
@@ -18,6 +18,7 @@ _FIELDS = {
     "progress": dict | None,
     "traces": int,
 }
+_NAMED = 10  # differences in a message
 
 
 @dataclasses.dataclass
@@ -57,6 +58,7 @@ class Backup:
             all read.
 
     Raises:
+        BlockingIOError: if another process is writing into the folder.
         ValueError: if the folder holds a backup of another run, or none that
             is whole.
         OSError: if the folder cannot be written.
@@ -75,11 +77,18 @@ class Backup:
             "progress": None,
             "traces": 0,
         }
+        if self._writes:
+            self._folder.lock()
         found = None if directory is None else self._folder.read()
         if found is not None:
             self._record, self._blobs = found
             _check_record(self._record, self._folder.path)
             self._check_same("another run", self._record["settings"], settings)
+
+    @property
+    def settings(self) -> dict:
+        """The settings of the run."""
+        return self._record["settings"]
 
     @property
     def finished_tasks(self) -> int:
@@ -123,15 +132,13 @@ class Backup:
         return Progress(**progress["state"])
 
     def _check_same(self, what: str, before: Mapping, now: Mapping) -> None:
-        differing = [key for key in now if now[key] != before.get(key)]
-        if differing:
+        if differing := [*_differences(before, now)]:
+            more = len(differing) - _NAMED
             raise ValueError(
                 f"backup_dir={str(self._folder.path)!r} holds the backup of "
                 f"{what}: "
-                + "; ".join(
-                    f"{key} {before.get(key)!r}, now {now[key]!r}"
-                    for key in differing
-                )
+                + "; ".join(differing[:_NAMED])
+                + (f"; and {more} more" if more > 0 else "")
                 + ". Repeat that run's fits in order, or choose another folder."
             )
 
@@ -306,6 +313,30 @@ def _check_progress(state: dict) -> None:
     for name, value in state.items():
         if not isinstance(value, int | float) or value < 0:
             raise ValueError(f"{name} is {value!r}")
+
+
+def _differences(before, now, name: str = "") -> Iterator[str]:
+    """Says of each value in nested JSON types that differs where it is."""
+    if before == now:
+        return
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            path = f"{name}.{key}" if name else key
+            yield from _differences(before.get(key), now.get(key), path)
+    elif (
+        isinstance(before, list)
+        and isinstance(now, list)
+        and len(before) == len(now)
+    ):
+        for index, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, f"{name}[{index}]")
+    else:
+        yield f"{name} {_shortened(before)}, now {_shortened(now)}"
+
+
+def _shortened(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _assign(variables, arrays: dict, what: str) -> None:
