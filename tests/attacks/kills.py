@@ -111,18 +111,21 @@ class Run:
 
     def _names(self):
         """Returns the names of versions, and of what is being written."""
-        found = [*self._backup.glob(".tmp.*"), *self._served.glob("*")]
-        return {path.name for path in found}
+        found = [*self._backup.glob(".*.tmp"), *self._served.glob("*")]
+        return {(path.parent.name, path.name) for path in found}
 
     def _at(self, before):
         """Returns at which of `AIMS` the process is, or None."""
         new = self._names() - before
         versions = len([*self._served.glob("[0-9]*")])
-        if any(map(str.isdecimal, new)) and versions > self._recorded():
+        if any(name.isdecimal() for _, name in new) and (
+            versions > self._recorded()
+        ):
             return AIMS[2]
-        if any(name.startswith(".tmp-") for name in new):
+        hidden = {folder for folder, name in new if name.startswith(".")}
+        if self._served.name in hidden:
             return AIMS[1]
-        return AIMS[0] if any(name[0] == "." for name in new) else None
+        return AIMS[0] if self._backup.name in hidden else None
 
     def _record(self):
         path = self._backup / f"state-{self._newest():08}.json"
