@@ -101,7 +101,7 @@ def carried_names(data) -> dict[int, str]:
     if isinstance(indices, Mapping):
         return {label: str(name) for name, label in indices.items()}
     names = getattr(data, "class_names", None)
-    return dict(enumerate(map(str, names or ())))
+    return dict(enumerate(map(str, () if names is None else names)))
 
 
 def as_label(value) -> int | str:
@@ -207,7 +207,8 @@ class ClassIndex:
             ValueError: with both names of a label.
         """
         if not isinstance(class_names, Mapping):
-            class_names = dict(enumerate(class_names or ()))
+            class_names = () if class_names is None else class_names
+            class_names = dict(enumerate(class_names))
         for label, known in zip(self.labels, self.names, strict=True):
             name = str(class_names.get(label, known))
             if name != known:
