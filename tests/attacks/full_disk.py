@@ -124,14 +124,14 @@ def _room(disk, pages, kind):
 
 
 def _model(place):
-    models = [_classifier(classes) for classes in (2, 3)]
+    models = [_classifier(classes) for classes in (2, 300)]  # a larger file
     path = place / "model.keras"
 
     def read():
         model = ki.model_files.load_model(path)
         return [np.asarray(value).tolist() for value in model.state_variables()]
 
-    return Written(lambda state: models[state].save(path), read, 16)
+    return Written(lambda state: models[state].save(path), read, 32)
 
 
 def _classifier(classes):
