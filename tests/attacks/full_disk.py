@@ -52,7 +52,10 @@ def attack(rounds, seed, folder):
             place = folder / name
             place.mkdir()
             thing = make(place)
+            outcome = None
             for pages in [0, *random.integers(thing.pages, size=rounds)]:
+                if outcome != "refused":  # else it is there still
+                    thing.write(0)
                 outcome = _outcome(thing, place, int(pages), kind)
                 figures["writes"] += 1
                 figures["refused"] += outcome == "refused"
@@ -63,7 +66,6 @@ def attack(rounds, seed, folder):
 
 def _outcome(thing, place, pages, kind):
     """Returns what came of one write: `written`, `refused`, or `wrong`."""
-    thing.write(0)
     before, error = (thing.read(), _names(place)), None
     with _room(place.parent, pages, kind):
         try:
@@ -124,14 +126,14 @@ def _room(disk, pages, kind):
 
 
 def _model(place):
-    models = [_classifier(classes) for classes in (2, 3)]
+    models = [_classifier(classes) for classes in (2, 300)]  # a larger file
     path = place / "model.keras"
 
     def read():
         model = ki.model_files.load_model(path)
         return [np.asarray(value).tolist() for value in model.state_variables()]
 
-    return Written(lambda state: models[state].save(path), read, 16)
+    return Written(lambda state: models[state].save(path), read, 32)
 
 
 def _classifier(classes):
