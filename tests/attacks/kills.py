@@ -11,7 +11,7 @@ import time
 
 STEPS = pathlib.Path(__file__).with_name("steps.py")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(STEPS.parents[2])}
-# Half of the kills wait for one of these, which take little time.
+# Each second kill waits for one of these in turn: they take little time.
 AIMS = (
     "while a backup was written",
     "while a version was written",
@@ -37,7 +37,9 @@ def attack(rounds, seed, folder):
     places, differing, runs = collections.Counter(), [], 0
     while places.total() < rounds:
         run, runs = Run(folder / f"killed_{runs}"), runs + 1
-        while places.total() < rounds and (place := run.kill(chance)):
+        while places.total() < rounds and (
+            place := run.kill(chance, aim_of(places.total()))
+        ):
             places[place] += 1
         run.finish()
         differing += [
@@ -50,6 +52,11 @@ def attack(rounds, seed, folder):
         "compared": [*whole.end()],
         "differences": differing,
     }
+
+
+def aim_of(number):
+    """Returns what the kill of this number waits for, or None."""
+    return AIMS[number // 2 % len(AIMS)] if number % 2 else None
 
 
 class Run:
@@ -70,10 +77,9 @@ class Run:
         """Returns what the program says of its end."""
         return json.loads((self.folder / "end.json").read_text())
 
-    def kill(self, chance):
+    def kill(self, chance, aim=None):
         """Kills a process of the run; returns at what, or None at its end."""
         before, newest = self._names(), self._newest()
-        aim = chance.choice(AIMS) if chance.random() < 1 / 2 else None
         commits, delay = chance.randrange(4), chance.uniform(0, 0.5)
         if aim in AIMS[1:]:  # twice a run
             commits = 0
