@@ -24,7 +24,7 @@ from keras_incremental.exemplars import (
     JpegStorage,
     RawStorage,
 )
-from keras_incremental.model_files import load_model, save_model
+from keras_incremental.model_files import load_model
 from keras_incremental.reports import read_results
 from keras_incremental.samples import ArraySamples
 
@@ -162,13 +162,14 @@ def test_a_record_must_have_its_types(tmp_path, field, value):
 
 
 def test_a_folder_is_never_taken_from_a_file(tmp_path):
-    memory_of(DiskStorage(tmp_path / "mine")).save(tmp_path)
-    path = tmp_path / "memory.npz"
+    folder = tmp_path / "memory"
+    memory_of(DiskStorage(tmp_path / "mine")).save(folder)
+    path = folder / "memory.npz"
     record = json.loads(parts_of(path)["memory.json"])
     record["storage"]["config"] = {"folder": str(tmp_path / "theirs")}
     rewritten(path, {"memory.json": json.dumps(record)})
     assert "yours to choose" in refuses(
-        lambda: ExemplarMemory.load(tmp_path), path
+        lambda: ExemplarMemory.load(folder), path
     )
     assert not (tmp_path / "theirs").exists()
 
@@ -280,7 +281,7 @@ def test_any_record_is_loaded_as_it_is_or_refused(tmp_path, field, value):
 def _path(tiny_backbone, tmp_path):
     model = ki.IncrementalClassifier(tiny_backbone, capacity=4)
     model.add_classes(["cat", "dog"])
-    save_model(model, tmp_path / "model.keras")
+    model.save(tmp_path / "model.keras")
     return tmp_path / "model.keras"
 
 
@@ -314,7 +315,7 @@ def test_a_model_is_no_larger_than_its_weights(path, change):
 def test_units_of_any_layer_are_bounded_by_the_weights(tmp_path):
     path = tmp_path / "model.keras"
     layers = [keras.Input((2,)), keras.layers.Dense(3)]
-    save_model(keras.Sequential(layers), path)
+    keras.Sequential(layers).save(path)
 
     def enlarge(config):
         config["layers"][1]["config"]["units"] = LARGE

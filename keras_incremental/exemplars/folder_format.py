@@ -16,23 +16,24 @@ import numpy as np
 from keras_incremental.archives import check_members, parsed, read_array
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
 from keras_incremental.exemplars.ranking import Selection
+from keras_incremental.exemplars.registry import (
+    recorded_storage,
+    registered,
+    storage_record,
+)
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,
     random_order,
 )
-from keras_incremental.exemplars.storages import (
-    Storage,
-    recorded_storage,
-    registered,
-    storage_record,
-)
+from keras_incremental.exemplars.storages import Storage
 from keras_incremental.files import (
     as_path,
     checked_archive,
     is_temporary,
     replacing,
 )
+from keras_incremental.labels import ClassIndex
 
 _FILE, _RECORD = "memory.npz", "memory.json"
 _ZIP_HEADER = 30  # bytes before the name of an archive's first entry
@@ -166,19 +167,18 @@ def _check_settings(settings) -> None:
             f"{_RECORD} in it has the fields {sorted(settings)}; expected "
             f"{sorted(expected)}."
         )
-    labels = settings["labels"]
     is_valid = (
-        isinstance(labels, list)
-        and all(type(label) in (int, str) for label in labels)
-        and len({*labels}) == len(labels)
+        isinstance(settings["labels"], list)
+        and all(type(label) in (int, str) for label in settings["labels"])
         and isinstance(settings["selection"], str)
         and isinstance(settings["seed"], numbers.Integral)
     )
     if not is_valid:
         raise ValueError(
             f"{_RECORD} in it has labels, a selection or a seed of another "
-            "type, or a label twice."
+            "type."
         )
+    ClassIndex(settings["labels"])  # refuses what no model can have
 
 
 def _recorded_selection(name: str) -> Selection:
