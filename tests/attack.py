@@ -11,6 +11,7 @@ An attack is a module in `tests/attacks/` with
 Prints one line an attack, and exits with 1 if a result was wrong.
 """
 
+import argparse
 import importlib
 import pathlib
 import sys
@@ -20,12 +21,6 @@ import traceback
 
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-
-from absl import app, flags  # noqa: E402
-
-_ROUNDS = flags.DEFINE_integer("rounds", 20, "Rounds of each attack.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "For what is drawn at random.")
-_ONLY = flags.DEFINE_list("only", [], "Names of attacks; all by default.")
 
 
 def attacks() -> dict:
@@ -50,15 +45,27 @@ def _line(module, rounds: int, seed: int) -> tuple[bool, str]:
     return not figures["wrong"], text
 
 
-def main(argv):
-    del argv
+def _parse(arguments, names) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=20, help="of each")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=names,
+        help="an attack; may be repeated; all by default",
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None) -> int:
+    """Runs the attacks; returns 1 if a result was wrong."""
     found = attacks()
-    if unknown := set(_ONLY.value) - set(found):
-        raise app.UsageError(f"--only={sorted(unknown)}; there are {[*found]}.")
+    options = _parse(arguments, [*found])
     failed = False
-    for name in _ONLY.value or found:
+    for name in options.only or found:
         started = time.perf_counter()
-        is_right, text = _line(found[name], _ROUNDS.value, _SEED.value)
+        is_right, text = _line(found[name], options.rounds, options.seed)
         failed |= not is_right
         seconds = time.perf_counter() - started
         verdict = "" if is_right else "WRONG: "
@@ -67,4 +74,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 
 import pytest
 
@@ -44,14 +45,12 @@ def test_a_wrong_result_is_printed_and_ends_the_script_with_1(
 
     for broken, expected in ((wrong, "WRONG: damaged 3, wrong 1"), (None, "")):
         monkeypatch.setattr(_MODULES["results_file"], "attack", broken)
-        args = ["attack.py", "--rounds=3", "--only=results_file"]
-        attack.flags.FLAGS(args)
+        args = ["--rounds=3", "--only=results_file"]
         assert attack.main(args) == 1
         assert f"results_file: {expected or 'WRONG'}" in capsys.readouterr().out
 
 
-def test_an_attack_that_there_is_not_is_named():
-    args = ["attack.py", "--only=none"]
-    attack.flags.FLAGS(args)
-    with pytest.raises(attack.app.UsageError, match=r"'none'.*results_file"):
-        attack.main(args)
+def test_an_attack_that_there_is_not_is_named(capsys):
+    with pytest.raises(SystemExit):
+        attack.main(["--only=none"])
+    assert re.search(r"'none'.*results_file", capsys.readouterr().err)

@@ -33,7 +33,7 @@ from keras_incremental.files import (
     is_temporary,
     replacing,
 )
-from keras_incremental.labels import ClassIndex
+from keras_incremental.labels import as_label
 
 _FILE, _RECORD = "memory.npz", "memory.json"
 _ZIP_HEADER = 30  # bytes before the name of an archive's first entry
@@ -170,15 +170,17 @@ def _check_settings(settings) -> None:
     is_valid = (
         isinstance(settings["labels"], list)
         and all(type(label) in (int, str) for label in settings["labels"])
+        and len({*settings["labels"]}) == len(settings["labels"])
         and isinstance(settings["selection"], str)
         and isinstance(settings["seed"], numbers.Integral)
     )
     if not is_valid:
         raise ValueError(
             f"{_RECORD} in it has labels, a selection or a seed of another "
-            "type."
+            "type, or a label twice."
         )
-    ClassIndex(settings["labels"])  # refuses what no model can have
+    for label in settings["labels"]:
+        as_label(label)  # refuses what is none
 
 
 def _recorded_selection(name: str) -> Selection:

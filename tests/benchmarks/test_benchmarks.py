@@ -60,16 +60,16 @@ def test_every_storage_of_a_memory_is_compared():
         "memory.py",
         "--exemplars=40",
         "--image_size=16",
-        "--storages=raw,jpeg,png,disk",
+        "--storages=raw,jpeg,disk",
         "--networks=small",
         "--batch_size=8",
         "--batches=2",
         "--steps=2",
         "--turns=1",
     )
-    assert len(re.findall(r"peak RSS \d+ MB before", output)) == 4
+    assert len(re.findall(r"peak RSS \d+ MB before", output)) == 3
     ratios = re.findall(r"time over raw ratio ([\d.]+)", output)
-    assert len(ratios) == 8 and ratios[:2] == ["1.00", "1.00"]
+    assert len(ratios) == 6 and ratios[:2] == ["1.00", "1.00"]
 
 
 @pytest.mark.slow
@@ -91,6 +91,13 @@ def test_a_branch_costs_less_than_the_whole_network():
     )
     whole, branch = map(float, re.findall(r"ratio ([\d.]+)", output))
     assert whole == 1 and branch < 1
+
+
+@pytest.mark.slow
+def test_batch_statistics_are_compared():
+    output = run("batch_statistics.py", "--epochs=1", "--seeds=1")
+    rows = re.findall(r"(EEIL|PartialSharing) +0.9.* s$", output, re.M)
+    assert len(rows) == 8
 
 
 @pytest.mark.slow
