@@ -43,7 +43,7 @@ def make():
             "optimizer", keras.optimizers.SGD(0.05, momentum=0.9)
         )
         model.compile(**compiled)
-        return model, ki.IncrementalCallback(memory, ki.PartialSharing())
+        return model, sharing(memory)
 
     return pair
 
@@ -84,7 +84,8 @@ def branched(with_branch, restored):
 
 
 def sharing(memory=None, **options):
-    return ki.IncrementalCallback(memory, ki.PartialSharing(**options))
+    method = ki.PartialSharing(**options)
+    return ki.IncrementalCallback(memory, method, measure_statistics=False)
 
 
 def with_exemplars(model, data, capacity):
@@ -268,7 +269,6 @@ def newest_of(model):
 
 def test_early_stopping_restores_the_branchs_best_weights(branched, blobs):
     incremental, best = sharing(ki.ExemplarMemory(10)), []
-    incremental.measure_statistics = False
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -308,7 +308,6 @@ def test_a_plateau_lowers_the_rate_of_this_task_alone(branched, blobs):
 
 def test_validation_data_may_hold_new_and_old_classes(branched, blobs):
     data, incremental = blobs([40, 7, 300, 1], seed=1), sharing()
-    incremental.measure_statistics = False  # would change the last epoch's
     history = fit(
         branched, incremental, *blobs([1]), epochs=2, validation_data=data
     )

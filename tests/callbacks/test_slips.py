@@ -30,6 +30,7 @@ def make(shared, restored):
     def pair(memory=None, method=None, **options):
         memory = ki.ExemplarMemory(12) if memory is None else memory
         method = method or ki.FineTune()
+        options.setdefault("measure_statistics", False)
         return shared, ki.IncrementalCallback(memory, method, **options)
 
     with restored(shared):

@@ -1,5 +1,6 @@
 """What a step reports, what it refuses to keep, and what it lets out."""
 
+import itertools
 import json
 
 import keras
@@ -51,8 +52,17 @@ def assert_undone(model, memory, before):
 # What is not finite.
 
 
-@pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "memory"),
+    [
+        ("eeil", True),
+        ("partial_sharing", False),
+        *(
+            pytest.param(method, memory, marks=pytest.mark.slow)
+            for method, memory in itertools.product(METHODS, [True, False])
+        ),
+    ],
+)
 def test_a_step_that_diverges_is_undone(
     make, blobs, tmp_path, method, memory, restored
 ):
@@ -167,7 +177,14 @@ class Sequence(keras.utils.PyDataset):
         return self.images[rows], self.labels[rows]
 
 
-@pytest.mark.parametrize("kind", [tuple, dataset_of, Sequence])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tuple,
+        pytest.param(dataset_of, marks=pytest.mark.slow),
+        pytest.param(Sequence, marks=pytest.mark.slow),
+    ],
+)
 def test_accuracies_are_those_of_a_plain_count(make, blobs, kind):
     model, callback = make(class_names={0: "zero", 1: "one", 2: "two"})
     fit(model, callback, blobs([0, 1]))
