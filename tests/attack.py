@@ -6,7 +6,8 @@ An attack is a module in `tests/attacks/` with
 
 - `attack(rounds, seed, folder) -> dict`: figures by name, `wrong` among them,
   which counts wrong results; `folder` is an empty one that it may fill;
-- `SHORT`: its rounds in the default tests; 0 leaves it to the slow ones.
+- `SHORT`: its rounds in the default tests; 0 leaves it to the slow ones;
+- `LONG`: its rounds in the slow tests.
 
 Prints one line an attack, and exits with 1 if a result was wrong.
 """

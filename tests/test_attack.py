@@ -6,8 +6,6 @@ import re
 
 import pytest
 
-_LONG_ROUNDS = 20
-
 
 def _script():
     path = pathlib.Path(__file__).with_name("attack.py")
@@ -33,7 +31,8 @@ def test_a_short_attack_finds_nothing_wrong(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _MODULES)
 def test_a_long_attack_finds_nothing_wrong(name):
-    figures = attack.run(_MODULES[name], _LONG_ROUNDS, seed=1)
+    module = _MODULES[name]
+    figures = attack.run(module, module.LONG, seed=1)
     assert figures["wrong"] == 0, figures
 
 

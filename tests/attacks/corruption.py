@@ -16,6 +16,7 @@ from keras_incremental.exemplars import DiskStorage, JpegStorage, RawStorage
 from keras_incremental.samples import ArraySamples
 
 SHORT = 6  # rounds in the default tests
+LONG = 20
 SHAPE = (12, 10, 3)
 
 

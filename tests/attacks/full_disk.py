@@ -26,6 +26,7 @@ from keras_incremental.exemplars import ClassExemplars, RawStorage
 from keras_incremental.samples import ArraySamples, cache_column
 
 SHORT = 1
+LONG = 5
 _PAGE, _PAGES = resource.getpagesize(), 2048
 
 

@@ -11,6 +11,7 @@ import time
 
 STEPS = pathlib.Path(__file__).with_name("_steps.py")
 SHORT = 0  # it takes minutes
+LONG = 3
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(STEPS.parents[2])}
 # Each second kill waits for one of these in turn: they take little time.
 AIMS = (

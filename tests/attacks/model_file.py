@@ -10,6 +10,7 @@ from damage import count_reads, damaged
 import keras_incremental as ki
 
 SHORT = 3
+LONG = 20
 _COPIES = 5  # a round
 
 

@@ -12,6 +12,7 @@ import keras_incremental as ki
 from keras_incremental.export.publishing import KEEP
 
 SHORT = 0
+LONG = 20
 _BEYOND_ROUNDS = 10
 _READER = pathlib.Path(__file__).parents[1] / "export" / "read_newest.py"
 

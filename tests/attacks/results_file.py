@@ -8,6 +8,7 @@ from damage import count_reads, damaged
 from keras_incremental import reports
 
 SHORT = 4
+LONG = 20
 _COPIES = 5  # a round
 
 

@@ -10,6 +10,7 @@ import time
 
 STEPS = pathlib.Path(__file__).with_name("_steps.py")
 SHORT = 0  # it takes minutes
+LONG = 2
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(STEPS.parents[2])}
 EPOCHS = 2
 

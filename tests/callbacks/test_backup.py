@@ -202,7 +202,13 @@ def start(all_processes):
 
 
 @pytest.mark.parametrize(
-    "method", ["eeil", "partial_sharing", "solved", "joint_from_scratch"]
+    "method",
+    [
+        "eeil",
+        "partial_sharing",
+        "solved",
+        pytest.param("joint_from_scratch", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     method, start, data, tmp_path

@@ -539,6 +539,7 @@ def test_memory_is_updated_with_the_final_network(make, blobs):
     np.testing.assert_array_equal(incremental.memory.images(2), x[order()])
 
 
+@pytest.mark.slow
 def test_a_model_saved_after_a_failed_growth_loads(
     tiny_backbone, blobs, tmp_path
 ):

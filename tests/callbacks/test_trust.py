@@ -17,6 +17,7 @@ METHODS = {
     "joint": ki.Joint(),
     "partial_sharing": ki.PartialSharing(),
 }
+QUICK = [("eeil", True), ("partial_sharing", False)]
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def make(make_tiny_backbone):
         model.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
         exemplars = ki.ExemplarMemory(12) if memory else None
         options.setdefault("method", METHODS["eeil"])
+        options.setdefault("measure_statistics", False)
         return model, ki.IncrementalCallback(exemplars, **options)
 
     return make
@@ -55,11 +57,11 @@ def assert_undone(model, memory, before):
 @pytest.mark.parametrize(
     ("method", "memory"),
     [
-        ("eeil", True),
-        ("partial_sharing", False),
+        *QUICK,
         *(
             pytest.param(method, memory, marks=pytest.mark.slow)
             for method, memory in itertools.product(METHODS, [True, False])
+            if (method, memory) not in QUICK
         ),
     ],
 )

@@ -369,6 +369,7 @@ class TestBadInput:
             publish(model, "")
 
 
+@pytest.mark.slow
 def test_publishing_leaves_the_model_as_it_was(tmp_path):
     model = make_model()
     images = tf.random.stateless_uniform((3, 4, 4, 1), (1, 2)) * 255

@@ -234,6 +234,7 @@ def test_a_users_frozen_layers_stay_frozen_and_come_back(add_branch):
 # Another branch point.
 
 
+@pytest.mark.slow
 def test_a_copy_cut_elsewhere_predicts_the_same(make, blobs):
     model = make()
     model.fit(*blobs([40, 7]), verbose=0)
