@@ -94,12 +94,14 @@ def _noise(name: str, text: str) -> FieldFlags:
     )
 
 
+_DEFINE_AUGMENTATION = functools.partial(
+    flags.DEFINE_enum, enum_values=sorted({*AUGMENTATIONS} - {"none"})
+)
+
+
 def _augmentation(name: str, text: str) -> FieldFlags:
-    define = functools.partial(
-        flags.DEFINE_enum, enum_values=sorted({*AUGMENTATIONS} - {"none"})
-    )
     return FieldFlags(
-        {name: Flag(define, text)},
+        {name: Flag(_DEFINE_AUGMENTATION, text)},
         to_field=lambda default, given: AUGMENTATIONS[given[name]](),
         to_flags=lambda value: {
             name: next(

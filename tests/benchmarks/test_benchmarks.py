@@ -118,7 +118,7 @@ def test_the_train_step_is_timed_in_all_its_kinds():
     )
     assert re.search(r"jit_compile=True: .*ratio [\d.]+", output)
     ratios = [float(ratio) for ratio in re.findall(r"ratio ([\d.]+)", output)]
-    assert ratios[0] == 1 and len(ratios) == 5 and min(ratios) > 0
+    assert ratios[0] == 1 and len(ratios) == 6 and min(ratios) > 0
 
 
 @pytest.mark.slow
