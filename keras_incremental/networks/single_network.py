@@ -188,7 +188,7 @@ class SingleNetwork(Network):
             self._trainable_before = [
                 (layer, layer.trainable)
                 for part in (self.backbone, self.head)
-                for layer in part._flatten_layers()
+                for layer in all_layers(part)
             ]
         set_trainable(self.backbone, False)
         set_trainable(self.head, False)

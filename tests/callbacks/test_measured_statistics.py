@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_incremental as ki
+from keras_incremental.networks import all_layers
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_an_adopted_network_is_measured_too(backbone, blobs):
     fit(model, ki.FineTune(), data)
     (layer,) = [
         layer
-        for layer in model.backbone._flatten_layers()
+        for layer in all_layers(model.backbone)
         if isinstance(layer, keras.layers.BatchNormalization)
     ]
     assert np.abs(np.asarray(layer.moving_mean)).max() > 0.05
