@@ -18,11 +18,17 @@ from keras_incremental.training.rollback import undone_on_error
 
 
 def pytest_configure(config):
-    """Leaves Grappler out of short tests: it takes longer than they do."""
+    """Suits TensorFlow to short tests, of which tracing takes most.
+
+    Grappler takes longer than they do, and each worker has a core to itself.
+    """
     if config.option.markexpr == "not slow":
         tf.config.optimizer.set_experimental_options(
             {"disable_meta_optimizer": True}
         )
+        if hasattr(config, "workerinput"):
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+            tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 class _UndoError(Exception):

@@ -2,10 +2,7 @@
 
 import tensorflow as tf
 
-from keras_incremental.scenarios.image_files import (
-    decode_image,
-    resize_and_crop,
-)
+from keras_incremental.scenarios.image_files import image_decoder
 
 MOST_RANKED = 1000
 ENCODED = "image/encoded"
@@ -38,22 +35,24 @@ def signatures(model, shape):
     ['serving_default', 'serving_bytes', 'classify', 'classification']
     """
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    ranked = tf.function(_ranking(model), input_signature=[images])
+    ranked = tf.function(
+        _ranking(model), input_signature=[images], autograph=False
+    )
 
-    @tf.function(input_signature=[images])
+    @tf.function(input_signature=[images], autograph=False)
     def serving_default(images):
         return ranked(images)
 
-    @tf.function(input_signature=[_STRINGS])
+    @tf.function(input_signature=[_STRINGS], autograph=False)
     def serving_bytes(image_bytes):
         return ranked(_decoded(image_bytes, shape))
 
-    @tf.function(input_signature=[_STRINGS])
+    @tf.function(input_signature=[_STRINGS], autograph=False)
     def classify(inputs):
         feature = {ENCODED: tf.io.FixedLenFeature((), tf.string)}
         return serving_bytes(tf.io.parse_example(inputs, feature)[ENCODED])
 
-    @tf.function(input_signature=[_STRINGS])
+    @tf.function(input_signature=[_STRINGS], autograph=False)
     def classification(inputs):
         outputs = classify(inputs)
         scores = tf.gather(
@@ -105,11 +104,9 @@ def _one_or_more(images):
 
 def _decoded(image_bytes, shape):
     """Returns image files as raw images, `(batch, *shape)` float32."""
-
-    def decoded(data):
-        return resize_and_crop(decode_image(data, shape[-1]), shape[:2])
-
     images = tf.map_fn(
-        decoded, image_bytes, fn_output_signature=tf.TensorSpec(shape, tf.uint8)
+        image_decoder(tuple(shape[:2]), shape[-1]),
+        image_bytes,
+        fn_output_signature=tf.TensorSpec(shape, tf.uint8),
     )
     return tf.cast(images, tf.float32)

@@ -53,16 +53,11 @@ def image_reader(size, channels):
         raises a `ValueError` that names what cannot be decoded.
     """
 
-    def read(path):
-        image = decode_image(tf.io.read_file(path), channels)
-        return resize_and_crop(image, size)
-
-    signature = [tf.TensorSpec((), tf.string)]
-    traced = tf.function(read, signature, autograph=False)
+    decoded = image_decoder(size, channels)
 
     def read_or_name(path):
         try:
-            return traced(path).numpy()
+            return decoded(tf.io.read_file(path)).numpy()
         except tf.errors.OpError as error:
             raise ValueError(
                 f"{os.fsdecode(path)!r} cannot be read as an image: "
@@ -71,6 +66,26 @@ def image_reader(size, channels):
             ) from error
 
     return read_or_name
+
+
+@functools.cache
+def image_decoder(size, channels):
+    """Returns a function that decodes an image file, traced once per process.
+
+    Args:
+        size: `(height, width)` in pixels.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        A `tf.function` from the bytes of a file, a scalar string tensor, to
+        `(*size, channels)` uint8; other functions may call and save it.
+    """
+
+    def decoded(data):
+        return resize_and_crop(decode_image(data, channels), size)
+
+    signature = [tf.TensorSpec((), tf.string)]
+    return tf.function(decoded, signature, autograph=False)
 
 
 def _reason(error):
