@@ -71,7 +71,7 @@ def test_cross_distilled_passes_counts_on():
 
 @pytest.mark.parametrize("classes", [5, 100])
 def test_sigmoid_distilled(use, data, outputs, classes):
-    (x, y), (student, teacher) = data, outputs
+    (_, y), (student, teacher) = data, outputs
     targets = np.eye(5)[y]
     targets[:, :OLD] = 1 / (1 + np.exp(-teacher[:, :OLD]))  # of all images
     losses = (
@@ -87,7 +87,7 @@ def test_sigmoid_distilled(use, data, outputs, classes):
 
 
 def test_sigmoid_without_old_classes(use, data, outputs):
-    (x, y), (student, _) = data, outputs
+    (_, y), (student, _) = data, outputs
     losses = np.logaddexp(0, student) - student * np.eye(5)[y]
     expected = {"classification": losses.sum(axis=1) / 5, "distillation": 0.0}
     check(use, data, SigmoidDistilled(0, 5), expected)
