@@ -21,6 +21,7 @@ def read_version():
 INSTALL_REQUIRES = [
     "absl-py>=2.5",
     "etils[epath]>=1.15",
+    "h5py>=3.14",
     "importlib_resources>=7.1",  # tensorflow-datasets needs it unasked
     "keras>=3.15",
     "matplotlib>=3.11",

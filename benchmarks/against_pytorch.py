@@ -47,11 +47,12 @@ class Ours:
     def __init__(self, images, units):
         name = f"resnet{6 * _BLOCKS.value + 2}"
         self.model = ki.IncrementalClassifier(
-            getattr(ki.backbones, name)((32, 32, 3))
+            getattr(ki.backbones, name)(
+                (32, 32, 3),
+                kernel_regularizer=keras.regularizers.L2(_DECAY / 2),
+            )
         )
-        self.model.compile(
-            keras.optimizers.SGD(_RATE, momentum=_MOMENTUM, weight_decay=_DECAY)
-        )
+        self.model.compile(keras.optimizers.SGD(_RATE, momentum=_MOMENTUM))
         self.model.add_classes(range(_OLD))
         self.model.add_classes(range(_OLD, _CLASSES))
         self.model.use_objective(CrossDistilled(_OLD, _TEMPERATURE))

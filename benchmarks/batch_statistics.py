@@ -21,7 +21,7 @@ from absl import app, flags
 import keras_incremental as ki
 from keras_incremental.experiment import Experiment
 
-_EPOCHS = flags.DEFINE_integer("epochs", 20, "Of each task.", lower_bound=1)
+_EPOCHS = flags.DEFINE_integer("epochs", 6, "Of each task.", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.", lower_bound=1)
 
 METHODS = {

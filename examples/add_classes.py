@@ -28,7 +28,7 @@ from absl import app, flags, logging
 
 import keras_incremental as ki
 from keras_incremental.files import atomic_write
-from keras_incremental.model_files import load_model, save_model
+from keras_incremental.model_files import load_model
 from keras_incremental.networks import BranchedNetwork
 from keras_incremental.predictions import predict
 
@@ -282,7 +282,7 @@ def add_classes(model, output_dir):
         epochs=_EPOCHS.value,
         callbacks=[incremental],
     )
-    save_model(model, output_dir / "model.keras")
+    model.save(output_dir / "model.keras")
     memory.save(output_dir / "memory")
     plot_confusion(model, held_out, known, output_dir)
     return incremental.reports[-1]

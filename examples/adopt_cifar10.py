@@ -32,7 +32,6 @@ from absl import app, flags, logging
 
 import keras_incremental as ki
 from keras_incremental.files import atomic_write
-from keras_incremental.model_files import save_model
 from keras_incremental.predictions import predict
 
 CLASSES_PER_TASK = [6, 2, 2]
@@ -124,7 +123,7 @@ def train(scenario, folder: pathlib.Path) -> None:
         batch_size=_BATCH_SIZE.value,
         seed=_SEED.value,
     )
-    save_model(model, folder / "trained.keras")
+    model.save(folder / "trained.keras")
 
 
 # The second process: all that it knows of the first is in trained.keras.
@@ -139,9 +138,7 @@ def adopt(scenario, folder: pathlib.Path, memory) -> ki.IncrementalClassifier:
         labels=task.labels,
     )
     model.compile(
-        optimizer=keras.optimizers.SGD(
-            _LEARNING_RATE.value, momentum=0.9, weight_decay=1e-4
-        )
+        optimizer=keras.optimizers.SGD(_LEARNING_RATE.value, momentum=0.9)
     )
     memory.add_from(model, task.train.batch(_BATCH_SIZE.value))
     return model
@@ -207,7 +204,7 @@ def grow(scenario, folder: pathlib.Path) -> None:
     predictions = predict(model, first.seen_test)
     entries = [entry_of(model, memory, first, predictions)]
     entries += [learn(model, incremental, task) for task in tasks]
-    save_model(model, folder / "model.keras")
+    model.save(folder / "model.keras")
     memory.save(folder / "memory")
     plot_confusion(model, tasks[-1], folder)
     report = report_of(scenario, folder.name, entries)

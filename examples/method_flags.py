@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags
 
+import keras_incremental as ki
 from keras_incremental.methods import (
     BY_NAME,
     GradientNoise,
@@ -28,6 +29,13 @@ from keras_incremental.methods import (
 )
 
 DEFAULT = "eeil"
+AUGMENTATIONS = {
+    "none": lambda: None,
+    "crop_flip": ki.augmentation.CropFlip,
+    "eeil": ki.augmentation.EEILAugmentation,
+    "eeil_stored": ki.augmentation.StoredEEILAugmentation,
+    "eeil_imagenet": ki.augmentation.ImageNetEEILAugmentation,
+}
 NOISE = {
     "none": None,
     "text": GradientNoise(),
@@ -86,6 +94,24 @@ def _noise(name: str, text: str) -> FieldFlags:
     )
 
 
+_DEFINE_AUGMENTATION = functools.partial(
+    flags.DEFINE_enum, enum_values=sorted({*AUGMENTATIONS} - {"none"})
+)
+
+
+def _augmentation(name: str, text: str) -> FieldFlags:
+    return FieldFlags(
+        {name: Flag(_DEFINE_AUGMENTATION, text)},
+        to_field=lambda default, given: AUGMENTATIONS[given[name]](),
+        to_flags=lambda value: {
+            name: next(
+                (k for k, make in AUGMENTATIONS.items() if make() == value),
+                repr(value),
+            )
+        },
+    )
+
+
 def _step_decay(name: str, text: str) -> FieldFlags:
     del name, text
     prefix = "learning_rate_decay_"
@@ -120,6 +146,7 @@ def _absolute_rate(name: str, text: str) -> FieldFlags:
 
 
 _BY_FIELD_NAME = {
+    "first_augment": _augmentation,
     "finetune_learning_rate": _absolute_rate,
     "learning_rate_factor": _step_decay,
 }

@@ -27,8 +27,8 @@ from absl import app, flags
 
 SIGNATURE = "serving_bytes"
 GRPC_PORT, REST_PORT = 8500, 8501
-# What JPEG, PNG, GIF and BMP files begin with.
-IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM")
+# What JPEG, PNG, GIF, BMP and WebP files begin with.
+IMAGE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"RIFF")
 
 _HOST = flags.DEFINE_string("host", "localhost", "Of the server.")
 _PORT = flags.DEFINE_integer(
@@ -85,7 +85,7 @@ def read_image(path):
     except OSError as error:
         raise ClientError(f"{path}: {error.strerror}.") from error
     if not data.startswith(IMAGE_STARTS):
-        raise ClientError(f"{path} is not a JPEG, PNG, GIF or BMP file.")
+        raise ClientError(f"{path} is not a JPEG, PNG, GIF, BMP or WebP file.")
     return data
 
 

@@ -25,7 +25,6 @@ import tensorflow as tf
 from absl import app, flags
 
 import keras_incremental as ki
-from keras_incremental.model_files import save_model
 
 _POINTS = flags.DEFINE_list(
     "points",
@@ -99,7 +98,7 @@ def write(curve, model, output_dir: pathlib.Path) -> None:
     curve.save(output_dir / "search.json")
     curve.plot(output_dir / "search.png")
     (output_dir / "search.txt").write_text(f"{curve}\n", encoding="utf-8")
-    save_model(model, output_dir / "base.keras")
+    model.save(output_dir / "base.keras")
     try:
         cost = curve.chosen.cost
     except ValueError:

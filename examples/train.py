@@ -45,12 +45,7 @@ STORAGES = {
     "jpeg": ki.exemplars.JpegStorage,
     "disk": lambda quality: ki.exemplars.DiskStorage(),
 }
-AUGMENTATIONS = {
-    "none": lambda: None,
-    "crop_flip": ki.augmentation.CropFlip,
-    "eeil": ki.augmentation.EEILAugmentation,
-    "eeil_stored": ki.augmentation.StoredEEILAugmentation,
-}
+AUGMENTATIONS = method_flags.AUGMENTATIONS
 # Where a run reads and writes is no part of what it computes.
 _NOT_SETTINGS = {"output_dir", "data_dir", "backup_dir", "export_dir"}
 
@@ -70,7 +65,12 @@ _BACKBONE = flags.DEFINE_enum(
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.1, "Of the first epoch.")
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 1e-4, "", lower_bound=0)
+_WEIGHT_DECAY = flags.DEFINE_float(
+    "weight_decay",
+    1e-4,
+    "The papers' L2: w of each kernel times this is part of its gradient.",
+    lower_bound=0,
+)
 _AUGMENT = flags.DEFINE_enum("augment", "none", sorted(AUGMENTATIONS), "")
 _MEMORY = flags.DEFINE_integer(
     "memory", None, "Exemplars in all.", lower_bound=1
@@ -157,7 +157,10 @@ def make_backbone(image_shape) -> keras.Model:
             )
             if size <= largest
         )
-    return BACKBONES[name](input_shape=image_shape)
+    l2 = _WEIGHT_DECAY.value and keras.regularizers.L2(_WEIGHT_DECAY.value / 2)
+    return BACKBONES[name](
+        input_shape=image_shape, kernel_regularizer=l2 or None
+    )
 
 
 def make_method() -> ki.methods.Method:
@@ -217,9 +220,7 @@ def make_model(scenario) -> ki.IncrementalClassifier:
         branch_at=branch_point(_BRANCH_AT.value),
     )
     model.compile(
-        optimizer=keras.optimizers.SGD(
-            _LEARNING_RATE.value, momentum=0.9, weight_decay=_WEIGHT_DECAY.value
-        ),
+        optimizer=keras.optimizers.SGD(_LEARNING_RATE.value, momentum=0.9)
     )
     return model
 

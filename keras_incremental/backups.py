@@ -7,19 +7,28 @@ them, under a temporary name, synced and renamed: a process that is killed at
 any moment leaves the backup before, or the new one. Nothing is pickled; what
 is read is checked against its SHA-256 first. All of that holds for a folder
 in an object store too.
+
+One process writes into a folder at a time, and only one that has the lock
+removes temporary files. An object store has no locks: there a process stops
+once it finds a backup that it has not written.
 """
 
 import hashlib
 import io
 import json
+import re
+import zipfile
 from collections.abc import Mapping
 
 import numpy as np
 
+from keras_incremental.archives import check_members, parsed, read_array
 from keras_incremental.files import as_path, atomic_write
+from keras_incremental.locks import FolderLock, lock_folder
 
 _KEPT = 2
-_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+_BLOB = re.compile("[0-9a-f]{64}")
 
 
 class BackupFolder:
@@ -47,6 +56,16 @@ class BackupFolder:
             raise NotADirectoryError(
                 f"backup_dir={str(directory)!r} is a file; expected a folder."
             )
+        self._lock: FolderLock | None = None
+        self._newest: int | None = None  # that this process knows of
+
+    def lock(self) -> None:
+        """Keeps other processes from writing; called before `read`.
+
+        Raises:
+            BlockingIOError: If another process writes into the folder.
+        """
+        self._lock = lock_folder(self.path)
 
     def put(self, arrays: Mapping[str, np.ndarray]) -> str:
         """Writes named arrays, unless they are there; returns their blob."""
@@ -66,16 +85,35 @@ class BackupFolder:
             ValueError: If the file is missing or damaged; it is named.
         """
         content = self._checked(blob)
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                check_members(archive, len(content))
+                return {
+                    name.removesuffix(".npy"): read_array(archive, name)
+                    for name in archive.namelist()
+                }
+        except Exception as error:  # of many kinds, in NumPy and zipfile
+            raise _DamagedError(
+                f"{self._blob(blob)} is damaged: {error}"
+            ) from error
 
     def commit(self, record: Mapping, blobs: Mapping[str, str]) -> None:
         """Makes a backup of a record (JSON types) and of blobs put before.
 
         The backup before this one is kept; older ones are removed.
+
+        Raises:
+            RuntimeError: If another process has made a backup meanwhile.
         """
         numbers = self._numbers()
         number = numbers[-1] + 1 if numbers else 0
+        if self._newest is not None and number - 1 > self._newest:
+            raise RuntimeError(
+                f"{self._state(number - 1)} was written by another process or "
+                "run while this one was under way. Let one at a time use a "
+                "folder, and start it again: it goes on from the newest backup."
+            )
+        self._newest = number
         content = {"record": dict(record), "blobs": dict(blobs)}
         with atomic_write(self._state(number), "w") as file:
             json.dump({"sha256": _checksum(content), **content}, file)
@@ -91,8 +129,9 @@ class BackupFolder:
             ValueError: If there are backups and none is whole; the files are
                 named.
         """
-        damage = []
-        for number in reversed(self._numbers()):
+        damage, numbers = [], self._numbers()
+        self._newest = numbers[-1] if numbers else -1
+        for number in reversed(numbers):
             try:
                 return self._read(self._state(number))
             except _DamagedError as error:
@@ -106,22 +145,27 @@ class BackupFolder:
 
     def _read(self, path) -> tuple[dict, dict[str, str]]:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            checksum = content.pop("sha256")
+            content = parsed(path.read_text(encoding="utf-8"))
+            checksum, found = content.pop("sha256"), _checksum(content)
         except (*_MALFORMED, OSError) as error:
             raise _DamagedError(f"{path} is damaged: {error!r}.") from error
-        if _checksum(content) != checksum:
+        if found != checksum:
             raise _DamagedError(f"{path} is damaged: its checksum is wrong.")
-        if content.keys() != {"record", "blobs"}:
+        if not (
+            content.keys() == {"record", "blobs"}
+            and all(isinstance(part, dict) for part in content.values())
+        ):
             raise _DamagedError(
                 f"{path} has the fields {sorted(content)}; expected 'record' "
-                "and 'blobs'."
+                "and 'blobs', both of names and values."
             )
         for blob in content["blobs"].values():
             self._checked(blob)
         return content["record"], content["blobs"]
 
     def _checked(self, blob: str) -> bytes:
+        if not isinstance(blob, str) or not _BLOB.fullmatch(blob):
+            raise _DamagedError(f"{self.path} has no array file {blob!r}.")
         path = self._blob(blob)
         try:
             content = path.read_bytes()
@@ -139,7 +183,7 @@ class BackupFolder:
         return True
 
     def _remove_all_but(self, kept: list[int]) -> None:
-        """Removes older backups, their blobs, and what a kill left behind."""
+        """Removes older backups, and the blobs of none that is kept."""
         for number in self._numbers():
             if number not in kept:
                 self._state(number).unlink(missing_ok=True)
@@ -152,8 +196,6 @@ class BackupFolder:
         for path in self.path.glob("*.npz"):
             if path.stem not in used:
                 path.unlink(missing_ok=True)
-        for path in self.path.glob(".tmp.*"):
-            path.unlink(missing_ok=True)
 
     def _read_blobs(self, path) -> list[str]:
         content = json.loads(path.read_text(encoding="utf-8"))

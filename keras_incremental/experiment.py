@@ -13,7 +13,6 @@ import tensorflow as tf
 from keras_incremental import metrics, reports
 from keras_incremental.callbacks import IncrementalCallback
 from keras_incremental.distribution import is_chief
-from keras_incremental.model_files import save_model
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.predictions import predict
 from keras_incremental.scenarios import ClassIncrementalScenario, Task
@@ -240,7 +239,7 @@ class Experiment:
             output_dir / "confusion.png",
             [entry["seen_classes"] for entry in results["tasks"]],
         )
-        save_model(self.model, output_dir / "model.keras")
+        self.model.save(output_dir / "model.keras")
         if self.incremental.memory is not None:
             self.incremental.memory.save(output_dir / "memory")
 

@@ -77,6 +77,33 @@ def _check_strings(array: np.ndarray, name: str) -> np.ndarray:
     return np.array(texts, dtype=str)
 
 
+def whole_labels(labels) -> np.ndarray:
+    """Returns labels, those in a float dtype that are whole as integers.
+
+    Some of Keras' iterators give them so.
+
+    >>> whole_labels(np.array([0.0, 2.0], "float32"))
+    array([0, 2])
+    """
+    array = np.asarray(labels)
+    if array.dtype.kind == "f" and (array == np.round(array)).all():
+        return array.astype(np.int64)
+    return array
+
+
+def carried_names(data) -> dict[int, str]:
+    """Returns the names by label that a dataset of Keras carries, if any.
+
+    Those of `keras.utils.image_dataset_from_directory` have `class_names`, and
+    iterators over a folder `class_indices`.
+    """
+    indices = getattr(data, "class_indices", None)
+    if isinstance(indices, Mapping):
+        return {label: str(name) for name, label in indices.items()}
+    names = getattr(data, "class_names", None)
+    return dict(enumerate(map(str, () if names is None else names)))
+
+
 def as_label(value) -> int | str:
     """Returns one label as a plain `int` or `str`.
 
@@ -167,6 +194,33 @@ class ClassIndex:
             )
         self.labels += new
         self.names += names
+
+    def check_names(self, class_names, source: str) -> None:
+        """Refuses names other than those that labels are known by.
+
+        Args:
+            class_names: a dict from label to name, a list indexed by label, or
+                `None`.
+            source: where they come from, for the message.
+
+        Raises:
+            ValueError: with both names of a label.
+        """
+        if not isinstance(class_names, Mapping):
+            class_names = () if class_names is None else class_names
+            class_names = dict(enumerate(class_names))
+        for label, known in zip(self.labels, self.names, strict=True):
+            name = str(class_names.get(label, known))
+            if name != known:
+                raise ValueError(
+                    f"{source} calls label {label!r} {name!r}, but the model "
+                    f"knows it as {known!r}. If these are new classes, their "
+                    "labels have to differ from those of known ones: let the "
+                    "names be labels, by dataset.map(lambda x, y: (x, "
+                    "tf.gather(names, y))), or add an offset to the labels and "
+                    "pass class_names={label: name}. If they are known "
+                    "classes, pass the names by which they are known."
+                )
 
     def truncate(self, num_classes: int) -> None:
         """Forgets the classes that came after the first `num_classes`."""

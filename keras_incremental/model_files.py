@@ -1,35 +1,33 @@
-"""A model's `.keras` file: written as a whole, checked as a whole."""
+"""A model's `.keras` file, checked as a whole."""
+
+import contextlib
+import zipfile
 
 import keras
 
-from keras_incremental.files import as_path, checked_archive, replacing
+from keras_incremental.archives import (
+    check_datasets,
+    check_members,
+    parsed,
+    variables_within,
+)
+from keras_incremental.files import as_path, checked_archive
 
-
-def save_model(model: keras.Model, path) -> None:
-    """Saves a `.keras` file under a temporary name, then renames it.
-
-    Args:
-        model: Any Keras model.
-        path: `str` or path-like with the suffix `.keras`, local or one that
-            `keras_incremental.files` opens, such as `gs://bucket/m.keras`.
-
-    Raises:
-        OSError: If the file cannot be written; an older one is then whole.
-    """
-    with replacing(path) as temporary:
-        model.save(temporary)
+_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
 def load_model(path, custom_objects=None, compile=True) -> keras.Model:
     """Loads a `.keras` file; whatever is wrong with it, the error names it.
 
-    The model is that of `keras.models.load_model`, which does not check the
-    checksums of the weights, and whose errors do not always name the file.
-    Here all of the file is checked before any of it is used. `safe_mode` is
-    on: no code in the file is executed.
+    The model is that of `keras.models.load_model`, which compares what it reads
+    with the archive's checksums too, but whose errors do not always name the
+    file. Here all of it is checked before any of it is used, and memory is
+    taken for no more than its size allows. `safe_mode` is on: no code in the
+    file is executed.
 
     Args:
-        path: `str` or path-like, as for `save_model`.
+        path: `str` or path-like with the suffix `.keras`, local or one that
+            `keras_incremental.files` opens, such as `gs://bucket/m.keras`.
         custom_objects: As for `keras.models.load_model`.
         compile: Whether to compile the model as it was.
 
@@ -41,7 +39,7 @@ def load_model(path, custom_objects=None, compile=True) -> keras.Model:
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/model.keras"
     >>> layers = [keras.Input((2,)), keras.layers.Dense(3)]
-    >>> save_model(keras.Sequential(layers), path)
+    >>> keras.Sequential(layers).save(path)
     >>> load_model(path).output_shape
     (None, 3)
     """
@@ -49,9 +47,26 @@ def load_model(path, custom_objects=None, compile=True) -> keras.Model:
     if not path.is_file():
         raise FileNotFoundError(f"There is no model {str(path)!r}.")
     try:
-        with checked_archive(path) as local:
+        with checked_archive(path) as local, _sizes_checked(local):
             return keras.models.load_model(local, custom_objects, compile)
     except Exception as error:  # of many kinds, for damage in many places
         raise ValueError(
             f"The model {str(path)!r} is damaged, or cannot be loaded: {error}"
         ) from error
+
+
+@contextlib.contextmanager
+def _sizes_checked(path):
+    """Lets the body take memory for what is in a `.keras` file, not more.
+
+    Raises:
+        ValueError: If the file says that it holds more than it has room for.
+    """
+    with zipfile.ZipFile(path) as archive:
+        check_members(archive, path.stat().st_size)
+        parsed(archive.read(_CONFIG))
+        size = archive.getinfo(_WEIGHTS).file_size
+        with archive.open(_WEIGHTS) as weights:
+            check_datasets(weights, size)
+    with variables_within(size):
+        yield

@@ -23,6 +23,7 @@ def commit(folder, epoch, extra=None):
 @pytest.fixture(name="folder")
 def _folder(tmp_path):
     folder = BackupFolder(tmp_path / "backup")
+    folder.lock()
     for epoch in (1, 2, 3):
         commit(folder, epoch)
     return folder
@@ -56,14 +57,27 @@ def test_a_file_is_no_folder(tmp_path):
 
 
 def test_leftovers_of_a_kill_are_removed_and_never_read(folder):
-    (folder.path / ".tmp.abc.state-00000009.json").write_text("{")
+    left = folder.path / f".state-00000009.json.{32 * 'a'}.tmp"
+    left.mkdir()
+    (left / "owner.lock").write_text("")
+    (left / "state-00000009.json").write_text("{")
     (folder.path / ("0" * 64 + ".npz")).write_bytes(b"half")
     assert weights(folder) == 3
     commit(folder, 4)
     assert weights(folder) == 4
     names = {path.name for path in folder.path.iterdir()}
-    assert not any(name.startswith(".tmp") for name in names)
+    assert not any(name.endswith(".tmp") for name in names)
     assert "0" * 64 + ".npz" not in names
+
+
+def test_a_backup_that_another_process_has_made_stops_this_one(folder):
+    other = BackupFolder(folder.path)  # as where nothing can be locked
+    assert weights(other) == 3
+    commit(other, 4)
+    with pytest.raises(RuntimeError, match=r"3\.json was written by another"):
+        commit(folder, 5)
+    assert weights(other) == 4
+    commit(other, 5)
 
 
 @pytest.mark.parametrize("pattern", ["state-00000002.json", "*.npz"])

@@ -1,7 +1,10 @@
 """`files`: at every moment a whole file can be found."""
 
+import errno
+import gc
 import os
 import pathlib
+import signal
 import stat
 import zipfile
 
@@ -113,6 +116,159 @@ def test_the_old_file_is_whole_if_the_process_is_killed_before_it_is_replaced(
             if call == "unlink":
                 raise Killed
     assert path.read_text() == "old"
+
+
+def in_a_process(body, end=lambda: os.kill(os.getpid(), signal.SIGKILL)):
+    """Runs a body in a forked process, which then ends by `end`."""
+    child = os.fork()
+    if not child:
+        try:
+            body()
+            end()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def write_and_be_killed(path):
+    with files.atomic_write(path, "w") as file:
+        file.write("half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    in_a_process(lambda: write_and_be_killed(path))
+    assert path.read_text() == "old" and len(os.listdir(tmp_path)) == 2
+    with files.atomic_write(tmp_path / "another.txt"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["a.txt", "another.txt"]
+
+
+def test_what_a_living_process_has_is_left_alone(tmp_path):
+    """However old it is; of this process, and of another."""
+    mine = files.OwnedFolder(tmp_path)
+    (mine.path / "a.txt").write_text("mine")
+    os.utime(mine.path, (0, 0))
+
+    def write_beside():
+        with files.atomic_write(tmp_path / "b.txt"):
+            pass
+
+    write_beside()
+    in_a_process(write_beside)
+    assert (mine.path / "a.txt").read_text() == "mine"
+    del mine
+    gc.collect()
+    assert os.listdir(tmp_path) == ["b.txt"]
+
+
+def test_a_forked_process_deletes_nothing_of_its_parent(tmp_path):
+    mine = files.OwnedFolder(tmp_path)
+    in_a_process(mine.close, end=gc.collect)
+    assert mine.path.is_dir()
+
+
+def test_a_folder_whose_owner_was_killed_at_its_start_goes(tmp_path):
+    (tmp_path / f".a.{32 * '0'}.tmp").mkdir()
+    (tmp_path / f".a.{32 * '1'}.tmp").mkdir()
+    (tmp_path / f".a.{32 * '1'}.tmp" / "of someone else").touch()
+    files.OwnedFolder(tmp_path).close()
+    assert os.listdir(tmp_path) == [f".a.{32 * '1'}.tmp"]
+
+
+def test_nothing_is_deleted_where_a_file_system_has_no_locks(
+    tmp_path, monkeypatch
+):
+    in_a_process(lambda: write_and_be_killed(tmp_path / "a.txt"))
+
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", no_locks)
+    with files.atomic_write(tmp_path / "b.txt"):
+        pass
+    assert len(os.listdir(tmp_path)) == 2 and (tmp_path / "b.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EACCES, "may write"),
+        (errno.EROFS, "may write"),
+    ],
+)
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "replace"])
+def test_an_error_of_the_disk_names_the_path_and_what_to_do(
+    tmp_path, monkeypatch, number, advice, call
+):
+    path = tmp_path / "new" / "a.txt"
+
+    def fails(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, fails)
+    expected = rf"'{path}' cannot be written: {os.strerror(number)}.*{advice}"
+    with (
+        pytest.raises(OSError, match=expected) as error,
+        files.atomic_write(path) as file,
+    ):
+        file.write(b"new")
+    assert error.value.errno == number and not path.exists()
+
+
+def test_an_error_of_the_disk_is_found_behind_another(tmp_path):
+    """`zipfile` cannot close an archive that it could not write."""
+
+    def fails():
+        try:
+            raise OSError(errno.ENOSPC, "full")
+        finally:
+            raise ValueError("an entry is open")
+
+    with (
+        pytest.raises(OSError, match=r"a\.txt' cannot be written"),
+        files.atomic_write(tmp_path / "a.txt"),
+    ):
+        fails()
+
+
+def test_an_error_in_another_folder_is_left_as_it_is(tmp_path):
+    with (
+        pytest.raises(PermissionError, match="elsewhere"),
+        files.atomic_write(tmp_path / "a.txt"),
+    ):
+        raise PermissionError(errno.EACCES, "not readable", "/elsewhere")
+
+
+def test_a_folder_that_cannot_be_written_is_known_before(tmp_path, monkeypatch):
+    files.check_writable(tmp_path / "not" / "there")
+    assert os.listdir(tmp_path) == []
+
+    def fails(*args):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), args[0])
+
+    monkeypatch.setattr(os, "mkdir", fails)
+    expected = "not/there' cannot be written: Read-only"
+    with pytest.raises(OSError, match=expected):
+        files.check_writable(tmp_path / "not" / "there")
+
+
+def test_new_folders_are_on_disk_with_their_parents(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def noted(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    files.make_folder(tmp_path / "a" / "b")
+    assert flushed == [tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino]
+    files.make_folder(tmp_path / "a" / "b")
+    assert len(flushed) == 2
 
 
 def test_content_is_flushed_before_the_rename_and_the_folder_after_it(

@@ -94,3 +94,10 @@ def test_distinct_labels_keep_the_order_of_appearance():
 def test_integers_of_an_object_column_are_integers():
     column = np.array([3, np.int64(1)], dtype=object)
     assert check_labels(column).dtype == np.int64
+
+
+def test_names_may_come_as_an_array():
+    names = np.array(["ant", "bee"])
+    ClassIndex([0, 1], ["ant", "bee"]).check_names(names, "class_names")
+    with pytest.raises(ValueError, match=r"label 1 'bee'.*knows it as 'cow'"):
+        ClassIndex([1], ["cow"]).check_names(names, "class_names")

@@ -9,7 +9,7 @@ import pytest
 
 import keras_incremental as ki
 from keras_incremental.files import as_path, atomic_write
-from keras_incremental.model_files import load_model, save_model
+from keras_incremental.model_files import load_model
 
 
 @pytest.fixture(name="model")
@@ -61,7 +61,7 @@ def test_damage_is_an_error_that_names_the_file(
     kind, damaged, tmp_path, request
 ):
     path = tmp_path / "model.keras"
-    save_model(request.getfixturevalue(kind), path)
+    request.getfixturevalue(kind).save(path)
     copies = damaged(path.read_bytes())
     assert_never_wrong(load_model, path, copies)
 
@@ -90,7 +90,7 @@ def test_keras_loads_no_damaged_model_either(kind, damaged, tmp_path, request):
 def test_no_array_can_change_unseen(kind, tmp_path, request):
     """One bit of each array of the weights and of the optimizer, in turn."""
     model, path = request.getfixturevalue(kind), tmp_path / "model.keras"
-    save_model(model, path)
+    model.save(path)
     whole = path.read_bytes()
     arrays = [np.asarray(variable) for variable in model.weights]
     if model.compiled:
@@ -107,7 +107,7 @@ def test_no_array_can_change_unseen(kind, tmp_path, request):
 
 
 def test_a_model_is_loaded_without_its_optimizer(model, tmp_path):
-    save_model(model, tmp_path / "model.keras")
+    model.save(tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras", compile=False)
     assert not loaded.compiled
     assert contents(loaded)[1] == contents(model)[1][: len(model.weights)]
@@ -152,14 +152,14 @@ def test_a_file_is_on_disk_before_it_has_its_name(model, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
     path = tmp_path / "model.keras"
-    save_model(model, path)
+    model.save(path)
     inode, folder = path.stat().st_ino, tmp_path.stat().st_ino
     assert log == [inode, "replace", folder]
 
 
 def test_an_older_file_stays_if_saving_fails(model, tmp_path, monkeypatch):
     path = tmp_path / "model.keras"
-    save_model(model, path)
+    model.save(path)
     whole = path.read_bytes()
 
     def full(descriptor):
@@ -167,24 +167,23 @@ def test_an_older_file_stays_if_saving_fails(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save_model(model, path)
+        model.save(path)
     assert path.read_bytes() == whole
     assert os.listdir(tmp_path) == ["model.keras"]
 
 
-@pytest.mark.parametrize("save", [save_model, keras.Model.save])
 @pytest.mark.parametrize("load", [load_model, keras.models.load_model])
-def test_a_model_is_saved_and_loaded_elsewhere(save, load, model, bucket):
+def test_a_model_is_saved_and_loaded_elsewhere(load, model, bucket):
     path = f"{bucket}/model.keras"
     for classes in (["fox"], ["cow"]):  # the second replaces the first
         model.add_classes(classes)
-        save(model, path)
+        model.save(path)
         assert contents(load(path)) == contents(model)
 
 
 def test_damage_elsewhere_is_named_by_the_path_given(model, bucket):
     path = as_path(f"{bucket}/damaged.keras")
-    save_model(model, path)
+    model.save(path)
     content = path.read_bytes()
     with atomic_write(path) as file:
         file.write(content[:-30])

@@ -68,9 +68,9 @@ def repository(tmp_path):
     ("old", "new", "verdict"),
     [
         ("x > 0", "x > 1", "CAUGHT"),
-        ("x < 0", "x < -1", "SURVIVED"),
+        pytest.param("x < 0", "x < -1", "SURVIVED", marks=pytest.mark.slow),
         ("x", "y", "NOT_FOUND"),
-        ("x > 0", "x >", "NO_RUN"),
+        pytest.param("x > 0", "x >", "NO_RUN", marks=pytest.mark.slow),
     ],
 )
 def test_the_verdict_is_that_of_the_tests_on_a_changed_copy(

@@ -13,7 +13,8 @@ An augmentation is any object with
   type. The copies of one image are adjacent; the same seed gives the same
   images.
 
-`CropFlip`, `EEILAugmentation` and `StoredEEILAugmentation` are three of them.
+`CropFlip`, `EEILAugmentation`, `StoredEEILAugmentation` and
+`ImageNetEEILAugmentation` are four of them.
 """
 
 from keras_incremental.augmentation.crop_flip import CropFlip
@@ -21,5 +22,13 @@ from keras_incremental.augmentation.eeil import (
     EEILAugmentation,
     StoredEEILAugmentation,
 )
+from keras_incremental.augmentation.eeil_imagenet import (
+    ImageNetEEILAugmentation,
+)
 
-__all__ = ["CropFlip", "EEILAugmentation", "StoredEEILAugmentation"]
+__all__ = [
+    "CropFlip",
+    "EEILAugmentation",
+    "ImageNetEEILAugmentation",
+    "StoredEEILAugmentation",
+]

@@ -30,8 +30,8 @@ class EEILDraws(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _EEILVariants:
-    """What the two have in common: all but which variants are drawn."""
+class EEILVariants:
+    """What they have in common: ranges, their checks, and how they are used."""
 
     copies: ClassVar[int]
     stored: ClassVar[bool]
@@ -74,6 +74,10 @@ class _EEILVariants:
             # A gather takes every number type, tf.repeat on images does not.
             copied = tf.repeat(tf.range(batch_size), self.copies)
             images = tf.gather(images, copied)
+        return self._changed(images, draws)
+
+    def _changed(self, images, draws):
+        """Returns images of the variants that are drawn."""
         images = self._recolour(images, draws)
         cropped = draws.variant % _UNMIRRORED >= _COLOURS
         return windows.window(
@@ -93,6 +97,9 @@ class _EEILVariants:
                 f"type {dtype.name}, which holds {dtype.min} to {dtype.max}. "
                 "Pass the range of the pixels, or cast the images."
             )
+
+    def _clip(self, pixels):
+        return tf.clip_by_value(pixels, *map(float, self.value_range))
 
     def _draw_colours(self, brightness_seed, contrast_seed, batch_size):
         darkest, brightest = self.value_range
@@ -120,7 +127,7 @@ class _EEILVariants:
         factor = tf.where(colour == _CONTRAST, contrast, 1.0)
         centre = tf.where(colour == _CONTRAST, mean, 0.0)
         pixels = centre + factor * (pixels - centre) + shift
-        pixels = tf.clip_by_value(pixels, *map(float, self.value_range))
+        pixels = self._clip(pixels)
         if not images.dtype.is_floating:
             pixels = tf.round(pixels)
         return tf.where(
@@ -129,7 +136,7 @@ class _EEILVariants:
 
 
 @dataclasses.dataclass(frozen=True)
-class EEILAugmentation(_EEILVariants):
+class EEILAugmentation(EEILVariants):
     """One of the twelve EEIL variants of each image, drawn on line.
 
     Castro et al. 2018 (arXiv:1807.09536), data augmentation, drawn anew in
@@ -176,7 +183,7 @@ class EEILAugmentation(_EEILVariants):
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredEEILAugmentation(_EEILVariants):
+class StoredEEILAugmentation(EEILVariants):
     """All twelve EEIL variants of each image, made once per stage and kept.
 
     Castro et al. 2018 (arXiv:1807.09536), data augmentation. Image `i` becomes

@@ -6,6 +6,12 @@ function returns a Functional model with its preprocessing inside, so that a
 served model takes raw images; `as_feature_extractor` does the same for any
 network the user already has.
 
+The weight decay of the papers is an L2 term in the gradient, on kernels alone:
+`kernel_regularizer=keras.regularizers.L2(0.5e-4)` stands for 1e-4, for Keras'
+`L2(l)` is `l * sum(w^2)`, of gradient `2 * l * w`. The `weight_decay` of Keras'
+optimizers is another thing: outside of the momentum, so ten times weaker at a
+momentum of 0.9, and on all variables.
+
 The last layer of stage `k` is named `stage{k}`: a single tensor crosses there,
 so the network can be cut at it.
 """

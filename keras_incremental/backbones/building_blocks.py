@@ -58,7 +58,7 @@ def rescaling(scale, offset=0.0):
     )
 
 
-def conv(x, filters, kernel_size, name, strides=1):
+def conv(x, filters, kernel_size, name, strides=1, kernel_regularizer=None):
     """Convolution without bias, He-normal, zero padded by `kernel_size // 2`.
 
     With a stride, Keras' `padding="same"` pads even sizes at the bottom and
@@ -76,6 +76,7 @@ def conv(x, filters, kernel_size, name, strides=1):
         padding=padding,
         use_bias=False,
         kernel_initializer=keras.initializers.HeNormal(),
+        kernel_regularizer=kernel_regularizer,
         name=name,
     )(x)
 
@@ -102,7 +103,7 @@ def global_pool(x):
     )(x)
 
 
-def basic_block(x, filters, name, strides, shortcut):
+def basic_block(x, filters, name, strides, shortcut, kernel_regularizer):
     """Two 3x3 convolutions and a shortcut, `relu(F(x) + shortcut(x))`.
 
     He et al. 2016 (arXiv:1512.03385), Eq. 1 and 2 and Fig. 5, left.
@@ -112,28 +113,33 @@ def basic_block(x, filters, name, strides, shortcut):
         filters: channels of both convolutions.
         name: prefix of the layers' names.
         strides: stride of the first convolution.
-        shortcut: `callable(x, filters, strides, name)`, called where the shape
-            changes; elsewhere the shortcut is the identity.
+        shortcut: `callable(x, filters, strides, name, kernel_regularizer)`,
+            called where the shape changes; elsewhere the shortcut is the
+            identity.
+        kernel_regularizer: of every kernel, or `None`.
 
     Returns:
         `(batch, ceil(h / strides), ceil(w / strides), filters)`.
     """
-    y = conv(x, filters, 3, f"{name}_conv1", strides)
+    y = conv(x, filters, 3, f"{name}_conv1", strides, kernel_regularizer)
     y = relu(batch_norm(y, f"{name}_bn1"), f"{name}_relu1")
-    y = batch_norm(conv(y, filters, 3, f"{name}_conv2"), f"{name}_bn2")
+    y = conv(y, filters, 3, f"{name}_conv2", 1, kernel_regularizer)
+    y = batch_norm(y, f"{name}_bn2")
     if strides > 1 or x.shape[-1] != filters:
-        x = shortcut(x, filters, strides, f"{name}_shortcut")
+        x = shortcut(
+            x, filters, strides, f"{name}_shortcut", kernel_regularizer
+        )
     return relu(keras.layers.Add(name=f"{name}_add")([x, y]), f"{name}_out")
 
 
-def residual_stages(x, widths, blocks, shortcut):
+def residual_stages(x, widths, blocks, shortcut, kernel_regularizer):
     """Stages of `blocks` basic blocks each; all but the first halve the size.
 
     Args:
         x: `(batch, h, w, c)` Keras tensor.
         widths: channels of each stage.
         blocks: number of blocks in each stage.
-        shortcut: see `basic_block`.
+        shortcut, kernel_regularizer: see `basic_block`.
 
     Returns:
         The output of the last stage.
@@ -142,6 +148,8 @@ def residual_stages(x, widths, blocks, shortcut):
         for block in range(1, blocks + 1):
             strides = 2 if stage > 1 and block == 1 else 1
             name = f"stage{stage}_block{block}"
-            x = basic_block(x, filters, name, strides, shortcut)
+            x = basic_block(
+                x, filters, name, strides, shortcut, kernel_regularizer
+            )
         x = end_of_stage(x, stage)
     return x

@@ -45,30 +45,39 @@ class ZeroPadShortcut(keras.layers.Layer):
         }
 
 
-def _zero_pad_shortcut(x, filters, strides, name):
+def _zero_pad_shortcut(x, filters, strides, name, kernel_regularizer):
+    del kernel_regularizer  # there is no kernel
     return ZeroPadShortcut(filters, strides, name=name)(x)
 
 
-def _cifar_resnet(blocks, input_shape, name):
+def _cifar_resnet(blocks, input_shape, kernel_regularizer, name):
     """The `6 * blocks + 2` layer network, classifier counted but left out."""
     image = building_blocks.image_input(input_shape)
     x = building_blocks.rescaling(1 / 127.5, offset=-1.0)(image)
-    x = building_blocks.conv(x, 16, 3, "stem_conv")
+    x = building_blocks.conv(
+        x, 16, 3, "stem_conv", kernel_regularizer=kernel_regularizer
+    )
     x = building_blocks.batch_norm(x, "stem_bn")
     x = building_blocks.relu(x, "stem_out")
     x = building_blocks.residual_stages(
-        x, widths=(16, 32, 64), blocks=blocks, shortcut=_zero_pad_shortcut
+        x,
+        widths=(16, 32, 64),
+        blocks=blocks,
+        shortcut=_zero_pad_shortcut,
+        kernel_regularizer=kernel_regularizer,
     )
     return keras.Model(image, building_blocks.global_pool(x), name=name)
 
 
-def resnet20(input_shape=(32, 32, 3)):
+def resnet20(input_shape=(32, 32, 3), kernel_regularizer=None):
     """ResNet-20 for CIFAR: raw images to 64 features.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 3. See `resnet32`.
 
     Args:
         input_shape: `(height, width, channels)` of one image.
+        kernel_regularizer: of the kernels of all convolutions, and so of the
+            head that an `IncrementalClassifier` adds.
 
     Returns:
         A Functional model, `(batch, height, width, channels)` of pixels in
@@ -80,20 +89,24 @@ def resnet20(input_shape=(32, 32, 3)):
     >>> resnet20().output_shape
     (None, 64)
     """
-    return _cifar_resnet(3, input_shape, "resnet20")
+    return _cifar_resnet(3, input_shape, kernel_regularizer, "resnet20")
 
 
-def resnet32(input_shape=(32, 32, 3)):
+def resnet32(input_shape=(32, 32, 3), kernel_regularizer=None):
     """ResNet-32 for CIFAR: raw images to 64 features, as in iCaRL and EEIL.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 5: a 3x3
     convolution, then 3 stages of n basic blocks with 16, 32 and 64 channels,
     global average pooling. Shortcuts are option A (no parameters). The first
     layer maps pixels from [0, 255] to [-1, 1]; the paper subtracts the mean
-    image of its training set, which an incremental learner does not have.
+    image of its training set, which an incremental learner does not have. The
+    authors of EEIL have fixed random 1x1 convolutions as shortcuts, and a bias
+    in the first convolution.
 
     Args:
         input_shape: `(height, width, channels)` of one image.
+        kernel_regularizer: of the kernels of all convolutions, and so of the
+            head that an `IncrementalClassifier` adds.
 
     Returns:
         A Functional model, `(batch, height, width, channels)` of pixels in
@@ -106,16 +119,18 @@ def resnet32(input_shape=(32, 32, 3)):
     >>> resnet32().get_layer("stage2").output.shape
     (None, 16, 16, 32)
     """
-    return _cifar_resnet(5, input_shape, "resnet32")
+    return _cifar_resnet(5, input_shape, kernel_regularizer, "resnet32")
 
 
-def resnet56(input_shape=(32, 32, 3)):
+def resnet56(input_shape=(32, 32, 3), kernel_regularizer=None):
     """ResNet-56 for CIFAR: raw images to 64 features.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 9. See `resnet32`.
 
     Args:
         input_shape: `(height, width, channels)` of one image.
+        kernel_regularizer: of the kernels of all convolutions, and so of the
+            head that an `IncrementalClassifier` adds.
 
     Returns:
         A Functional model, `(batch, height, width, channels)` of pixels in
@@ -127,4 +142,4 @@ def resnet56(input_shape=(32, 32, 3)):
     >>> resnet56().output_shape
     (None, 64)
     """
-    return _cifar_resnet(9, input_shape, "resnet56")
+    return _cifar_resnet(9, input_shape, kernel_regularizer, "resnet56")

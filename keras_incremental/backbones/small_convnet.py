@@ -5,16 +5,18 @@ import keras
 from keras_incremental.backbones import building_blocks
 
 
-def _stage(x, filters, stage):
+def _stage(x, filters, stage, kernel_regularizer):
     """3x3 convolution, batch normalisation, ReLU."""
     name = f"stage{stage}_block1"
-    x = building_blocks.conv(x, filters, 3, f"{name}_conv1")
+    x = building_blocks.conv(
+        x, filters, 3, f"{name}_conv1", kernel_regularizer=kernel_regularizer
+    )
     x = building_blocks.batch_norm(x, f"{name}_bn1")
     x = building_blocks.relu(x, f"{name}_out")
     return building_blocks.end_of_stage(x, stage)
 
 
-def small(input_shape=(8, 8, 1)):
+def small(input_shape=(8, 8, 1), kernel_regularizer=None):
     """Small convolutional network: raw images to 64 features.
 
     Three 3x3 convolutions with 32, 64 and 64 channels, each with batch
@@ -24,6 +26,8 @@ def small(input_shape=(8, 8, 1)):
 
     Args:
         input_shape: `(height, width, channels)` of one image, at least 2x2.
+        kernel_regularizer: of the kernels of all convolutions, and so of the
+            head that an `IncrementalClassifier` adds.
 
     Returns:
         A Functional model, `(batch, height, width, channels)` of pixels in
@@ -38,8 +42,8 @@ def small(input_shape=(8, 8, 1)):
     """
     image = building_blocks.image_input(input_shape)
     x = building_blocks.rescaling(1 / 255)(image)
-    x = _stage(x, 32, stage=1)
+    x = _stage(x, 32, 1, kernel_regularizer)
     x = keras.layers.MaxPooling2D(2, name="stage2_pool")(x)
-    x = _stage(x, 64, stage=2)
-    x = _stage(x, 64, stage=3)
+    x = _stage(x, 64, 2, kernel_regularizer)
+    x = _stage(x, 64, 3, kernel_regularizer)
     return keras.Model(image, building_blocks.global_pool(x), name="small")

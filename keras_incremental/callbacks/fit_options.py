@@ -1,5 +1,7 @@
 """The arguments of Keras' `fit` that an incremental step takes or refuses."""
 
+import numbers
+
 import numpy as np
 from keras.callbacks import BackupAndRestore
 
@@ -8,8 +10,8 @@ from keras_incremental.samples import Samples
 
 _DEFAULT_BATCH_SIZE = 32
 _REFUSED = {
-    "sample_weight": "every image weighs the same in the loss",
-    "class_weight": "the balanced fine-tuning weighs classes alike",
+    "sample_weight": "exemplars would have lost it by the next fit; pass "
+    "class_weight={label: weight}, or leave out images that count for nothing",
     "initial_epoch": "a step starts at its first epoch",
     "steps_per_epoch": "an epoch is one pass over new data and exemplars",
     "validation_split": "pass validation_data=(images, labels)",
@@ -55,3 +57,26 @@ def check_options(model: IncrementalClassifier, request: FitRequest) -> None:
         value = getattr(request, name)
         if value is not None and value < 1:
             raise ValueError(f"{name}={value}; expected 1 or more.")
+
+
+def check_class_weight(request: FitRequest, labels) -> None:
+    """Refuses weights by which no image can be weighted.
+
+    Args:
+        request: What the user passed to `fit`.
+        labels: those that the model knows or learns.
+
+    Raises:
+        ValueError: for a weight that is no number >= 0, or another label.
+    """
+    for label, weight in (request.options.get("class_weight") or {}).items():
+        if not (isinstance(weight, numbers.Real) and 0 <= weight < np.inf):
+            raise ValueError(
+                f"class_weight has {weight!r} for label {label!r}; expected a "
+                "number of 0 or more."
+            )
+        if label not in labels:
+            raise ValueError(
+                f"class_weight has the label {label!r}, which the model "
+                "neither knows nor learns in this fit. Pass weights by label."
+            )

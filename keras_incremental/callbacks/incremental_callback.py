@@ -1,5 +1,7 @@
 """One `fit` as one task of class-incremental learning."""
 
+import dataclasses
+import logging
 import numbers
 import warnings
 
@@ -7,14 +9,24 @@ import keras
 
 from keras_incremental.callbacks.fit_options import (
     batch_size_of,
+    check_class_weight,
     check_options,
 )
 from keras_incremental.callbacks.publication import Publication
 from keras_incremental.callbacks.settings import data_of, settings_of
-from keras_incremental.distribution import check_strategy, is_chief
+from keras_incremental.distribution import (
+    check_strategy,
+    is_chief,
+    is_multi_worker,
+)
 from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.export import Gate
-from keras_incremental.labels import distinct_in_order, label_names
+from keras_incremental.labels import (
+    ClassIndex,
+    carried_names,
+    distinct_in_order,
+    label_names,
+)
 from keras_incremental.methods import EEIL, Method, TaskStep
 from keras_incremental.models import (
     FitRequest,
@@ -23,6 +35,7 @@ from keras_incremental.models import (
 )
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
+    Pixels,
     Samples,
     read_samples,
 )
@@ -33,8 +46,11 @@ from keras_incremental.training import (
     ValidationData,
     check_same_step,
     note_on_few_images,
+    note_on_known_classes,
     run_task,
 )
+
+_logger = logging.getLogger(__name__)
 
 
 class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
@@ -57,7 +73,10 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     Args:
         memory: the exemplar memory, or `None` to keep no old data.
         method: `EEIL(...)`, `PartialSharing(...)`, `FineTune()`, `Joint()`, ...
-        class_names: names by label (dict, or list indexed by label).
+        class_names: names by label (dict, or list indexed by label). By default
+            those that the data carries, such as the `class_names` of
+            `keras.utils.image_dataset_from_directory`. Either is refused where
+            it gives a known class another name.
         augment: an object of `keras_incremental.augmentation`, or `None`; it
             never touches the stored exemplars.
         seed: shuffles, augmentation and gradient noise are drawn from
@@ -72,7 +91,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             history and model and memory as the last one left them, and the fit
             that was killed goes on after its last finished epoch. The same
             seeds give the same weights as without the interruption. The state
-            of other callbacks is not kept.
+            of other callbacks is not kept. Other images, labels, names of
+            classes, options, optimizer, loss or backbone are an error that
+            names them; names of layers do not count. While a process uses the
+            folder, another one gets an error; an object store cannot be locked,
+            so that of two processes one may learn of the other, by an error as
+            well, an epoch later.
         publish_to: a folder that a TensorFlow Serving server polls; the model
             is published there after every task (`keras_incremental.export`).
             What can be known to fail is an error before the task.
@@ -113,6 +137,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self.cache_bytes = cache_bytes
         self.reports: list[TaskReport] = []
         self._past: list[Samples] = []
+        self._pixels: Pixels | None = None  # of the task before
         self._backup_dir = backup_dir
         self._backup: Backup | None = None  # opened by the first fit
         self._publication = Publication(publish_to, publish_if)
@@ -147,15 +172,17 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             [*model.weights, *model.optimizer.variables],
         )
         self.method.check(model, self.memory)
+        backup = self._open_backup(model)
         samples = read_samples(
             request.x,
             request.y,
             image_shape=model.input_shape[1:],
             cache_bytes=self.cache_bytes,
             verbose=int(request.verbose != 0),
+            like=self._like(),
         )
         index = len(self.reports)
-        progress = self._open_backup(model, request, samples, index)
+        progress = self._resume(model, backup, request, samples, index)
         if index < self._backup.finished_tasks:
             return self._skip(model, samples, index)
         clock.add_earlier(progress.train_seconds, progress.overhead_seconds)
@@ -184,25 +211,48 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
 
     # The backup.
 
-    def _open_backup(self, model, request: FitRequest, samples, index: int):
-        """Reads the backup at the first fit; returns how far this one is."""
-        settings = settings_of(
-            model, self.memory, self.method, self.augment, self.seed
-        )
-        data = data_of(samples, request.epochs, batch_size_of(request, samples))
-        is_open = self.is_backed_up and self._backup is not None
-        backup = self._backup
-        if not is_open:
-            backup = Backup(
-                self._backup_dir, settings, is_chief(model.distribute_strategy)
+    def _is_compared(self, model) -> bool:
+        """Whether another process is to have the same run."""
+        strategy = model.distribute_strategy
+        return self.is_backed_up or is_multi_worker(strategy)
+
+    def _open_backup(self, model) -> Backup:
+        """Reads the backup at the first fit, before that reads any data."""
+        if self.is_backed_up and self._backup is not None:
+            return self._backup
+        settings = {}
+        if self._is_compared(model):
+            settings = settings_of(
+                model,
+                self.memory,
+                self.method,
+                self.augment,
+                self.seed,
+                self.measure_statistics,
+            )
+        writes = is_chief(model.distribute_strategy)
+        return Backup(self._backup_dir, settings, writes)
+
+    def _resume(
+        self, model, backup: Backup, request: FitRequest, samples, index: int
+    ):
+        """Returns how far this fit is, after a kill."""
+        data = {}
+        if self._is_compared(model):
+            data = data_of(
+                samples,
+                model,
+                self.class_names,
+                request,
+                batch_size_of(request, samples),
             )
         progress = backup.begin_task(index, data)
         check_same_step(
             model,
             self.memory,
-            (settings, data, index, backup.finished_tasks, progress),
+            (backup.settings, data, index, backup.finished_tasks, progress),
         )
-        if is_open:
+        if backup is self._backup:
             backup.check_model(model)
         else:
             backup.restore_task(model, self.memory)
@@ -223,6 +273,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def _keep(self, samples: Samples, report: TaskReport) -> None:
         """Keeps what is left of a task that is learned."""
         self.reports.append(report)
+        self._pixels = samples.pixels
         if self.method.keeps_all_data:
             self._past.append(samples)
 
@@ -239,12 +290,15 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """Finds the new classes, and checks that the task can be learned."""
         unknown = set(model.classes.unknown(samples.labels))
         new = [k for k in distinct_in_order(samples.labels) if k in unknown]
-        names = label_names(new, self.class_names)
+        names = self._names(model, new, request)
+        check_class_weight(request, [*model.labels, *new])
         self._check_past(model)
         self._check_memory(model, samples)
         self._publication.check(model, names)
         if note := note_on_few_images(samples.labels, new, names):
             warnings.warn(note, stacklevel=5)
+        if note := note_on_known_classes(samples.labels, new, model.classes):
+            _logger.warning(note)
         return TaskStep(
             model,
             self.memory,
@@ -261,6 +315,31 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self.measure_statistics,
             int(request.verbose != 0),
         )
+
+    def _names(self, model, new: list, request: FitRequest) -> list[str]:
+        """Returns the names of new classes.
+
+        Raises:
+            ValueError: for known labels by another name.
+        """
+        carried = carried_names(request.x)
+        model.classes.check_names(self.class_names, "class_names")
+        model.classes.check_names(carried, "The dataset")
+        given = carried if self.class_names is None else self.class_names
+        names = label_names(new, given)
+        classes = ClassIndex(
+            [*model.labels, *new], [*model.class_names, *names]
+        )
+        validation = request.options.get("validation_data")
+        classes.check_names(carried_names(validation), "validation_data")
+        return names
+
+    def _like(self) -> Pixels | None:
+        """Returns what the images of a task have to be like."""
+        like = None if self.memory is None else self.memory.pixels
+        if like is None and self._pixels is not None:
+            return dataclasses.replace(self._pixels, dtype=None)
+        return like
 
     def _validation(
         self, task: TaskStep, request: FitRequest, clock: Clock

@@ -10,6 +10,7 @@ from keras_incremental.export import (
     publish,
     published_version,
 )
+from keras_incremental.files import check_writable
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.training import ClassCounts, TaskReport, check_coverage
 
@@ -48,12 +49,13 @@ class Publication:
         Raises:
             TypeError, ValueError, OSError: as `publish`.
         """
-        if self._base is not None:
-            check_publication(
-                self._base,
-                [*model.class_names, *new_names],
-                model.input_shape[1:],
-            )
+        if self._base is None:
+            return
+        folder, _ = check_publication(
+            self._base, [*model.class_names, *new_names], model.input_shape[1:]
+        )
+        if is_chief(model.distribute_strategy):
+            check_writable(folder)
 
     def check_validation(
         self, counts: ClassCounts, known: Sequence, new: Sequence

@@ -8,6 +8,7 @@
 from keras_incremental.exemplars.balanced import balanced_samples
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
 from keras_incremental.exemplars.memory import ExemplarMemory
+from keras_incremental.exemplars.registry import storage_record
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,
@@ -18,7 +19,6 @@ from keras_incremental.exemplars.storages import (
     JpegStorage,
     RawStorage,
     Storage,
-    storage_record,
 )
 
 __all__ = [

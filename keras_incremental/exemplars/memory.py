@@ -15,10 +15,11 @@ from keras_incremental.exemplars.ranking import (
 )
 from keras_incremental.exemplars.selection import herding_order
 from keras_incremental.exemplars.storages import RawStorage, Storage
-from keras_incremental.labels import as_label, distinct_in_order
-from keras_incremental.samples import Samples, read_samples
+from keras_incremental.labels import as_label, carried_names, distinct_in_order
+from keras_incremental.samples import Pixels, Samples, read_samples
 
 _RAW = RawStorage()
+_EXEMPLARS_LOOKED_AT = 64
 
 
 class ExemplarMemory:
@@ -109,6 +110,21 @@ class ExemplarMemory:
         for label in self.labels_with_exemplars():
             return self._images[label].image_spec
         return None
+
+    @property
+    def pixels(self) -> Pixels | None:
+        """What the memory asks of new images, by a few of its exemplars."""
+        labels = self.labels_with_exemplars()[:_EXEMPLARS_LOOKED_AT]
+        if not labels:
+            dtype = self.storage.dtype
+            return None if dtype is None else Pixels(np.dtype(dtype))
+        count = _EXEMPLARS_LOOKED_AT // len(labels)
+        images = [self._images[label].head(count).decoded() for label in labels]
+        return Pixels(
+            images[0].dtype,
+            float(min(image.min() for image in images)),
+            float(max(image.max() for image in images)),
+        )
 
     def labels_with_exemplars(self) -> list[int | str]:
         """Returns the classes that have exemplars, in order of arrival."""
@@ -242,8 +258,11 @@ class ExemplarMemory:
         """
         if _is_nothing(images, labels):
             return
+        model.classes.check_names(carried_names(images), "The dataset")
         shape = model.input_shape[1:]
-        samples = read_samples(images, labels, image_shape=shape)
+        samples = read_samples(
+            images, labels, image_shape=shape, like=self.pixels
+        )
         model.classes.to_units(samples.labels)  # refuses what it does not know
         self.check_classes(model.labels)
         self.update(samples, model.extract_features, known=model.labels)
@@ -300,8 +319,32 @@ class ExemplarMemory:
                 f"{tuple(mine.shape)}. Pass raw images of one kind throughout."
             )
 
+    def check_stored(self) -> None:
+        """Refuses exemplars that are not of one kind, or are too many.
+
+        Raises:
+            ValueError: With what differs.
+        """
+        for label in self.labels_with_exemplars():
+            self.check_images(self._images[label].image_spec)
+        quotas = self.quotas(len(self.labels_with_exemplars()))
+        if len(self) > sum(quotas):
+            raise ValueError(
+                f"{len(self)} exemplars are more than the {sum(quotas)} that "
+                f"capacity={self.capacity}, per_class={self.per_class} allow."
+            )
+
     def save(self, directory) -> None:
-        """Writes the memory into one file of a folder, whole or not at all."""
+        """Writes the memory into one file of a folder, whole or not at all.
+
+        Args:
+            directory: A folder that is new, empty, or holds a memory, which is
+                replaced; other files beside a memory stay as they are.
+
+        Raises:
+            FileExistsError: If it holds anything else.
+            OSError: If it cannot be written; a memory in it is whole.
+        """
         folder_format.write(directory, self)
 
     @classmethod
@@ -316,11 +359,21 @@ class ExemplarMemory:
 
         Raises:
             FileNotFoundError: If the folder or its file is missing.
-            ValueError: If the file is damaged; it is named.
+            ValueError: If the file is damaged, or says what cannot be; it is
+                named.
         """
-        settings, images = folder_format.read(directory, selection, storage)
-        memory = cls(**settings)
-        memory.restore(images)
+        try:
+            settings, images = folder_format.read(directory, selection, storage)
+            memory = cls(**settings)
+            memory.restore(images)
+            memory.check_stored()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # of many kinds, for damage in many places
+            path = folder_format.memory_file(directory)
+            raise ValueError(
+                f"{path} is damaged, or cannot be loaded: {error}"
+            ) from error
         return memory
 
 

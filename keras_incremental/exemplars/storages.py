@@ -12,13 +12,19 @@ import pathlib
 import shutil
 import tempfile
 import weakref
+import zlib
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars.class_exemplars import StoredSamples
+from keras_incremental.files import OwnedFolder, disk_errors
 from keras_incremental.samples import ArraySamples, Samples, call_in_graph
+
+# An image of one colour, with the encoder's tables, has 64.
+_MOST_PIXELS_A_BYTE = 256
 
 
 class Storage(abc.ABC):
@@ -27,7 +33,12 @@ class Storage(abc.ABC):
     Subclass it for a storage of your own: a frozen dataclass with a
     `get_config`, registered with `keras.saving` so that a memory can be
     loaded.
+
+    Attributes:
+        dtype: the only dtype of images that it keeps, or `None` for any.
     """
+
+    dtype = None
 
     def check(self, image_spec: tf.TensorSpec) -> None:  # noqa: B027
         """Raises a `ValueError` for images that the storage cannot keep."""
@@ -66,7 +77,11 @@ class Storage(abc.ABC):
 
     @classmethod
     def from_config(cls, config: dict) -> "Storage":
-        """Makes a storage of what `get_config` returned."""
+        """Makes a storage of what `get_config` returned.
+
+        It may come from a file that anyone has written: do not let it choose
+        what is done outside of the memory, such as a folder.
+        """
         return cls(**config)
 
 
@@ -110,6 +125,7 @@ class JpegStorage(Storage):
     """
 
     quality: int = 95
+    dtype = "uint8"
 
     def __post_init__(self):
         if isinstance(self.quality, bool) or self.quality not in range(1, 101):
@@ -156,8 +172,23 @@ class JpegStorage(Storage):
         }
 
     def from_arrays(self, arrays):
-        parts = np.split(arrays["bytes"], np.cumsum(arrays["sizes"]))[:-1]
-        return _as_rows(part.tobytes() for part in parts)
+        content, sizes = arrays["bytes"], arrays["sizes"]
+        is_whole = (
+            (content.dtype, sizes.dtype) == (np.uint8, np.int64)
+            and content.ndim == sizes.ndim == 1
+            and sizes.min(initial=1) > 0
+            and sum(sizes.tolist()) == len(content)
+        )
+        if not is_whole:
+            raise ValueError(
+                f"The sizes of {sizes.shape} JPEG images are not those of "
+                f"their {content.shape} bytes."
+            )
+        parts = np.split(content, np.cumsum(sizes))[:-1]
+        rows = _as_rows(part.tobytes() for part in parts)
+        for row in rows:
+            _check_jpeg(row, arrays["images"].shape[1:])
+        return rows
 
 
 class _JpegSamples(StoredSamples):
@@ -176,6 +207,17 @@ class _JpegSamples(StoredSamples):
         return self._rows[indices]
 
 
+def _check_jpeg(row: bytes, shape) -> None:
+    """Refuses what is no image of this shape, without decoding it."""
+    found = tuple(tf.io.extract_jpeg_shape(row).numpy())
+    pixels = found[0] * found[1]
+    if found != shape or pixels > _MOST_PIXELS_A_BYTE * len(row):
+        raise ValueError(
+            f"An image of {len(row)} bytes says that it is {found}; expected "
+            f"{shape}."
+        )
+
+
 def _decode_jpeg(row, image_spec: tf.TensorSpec) -> tf.Tensor:
     image = tf.io.decode_jpeg(
         row, image_spec.shape[-1], dct_method="INTEGER_ACCURATE"
@@ -191,8 +233,11 @@ class DiskStorage(Storage):
     RAM: about a kilobyte for each image, and a few batches while they are
     trained on. The operating system may keep files in what memory is free.
     The files are deleted when no memory refers to them any more, and when
-    the process ends, but not when it is killed. `ExemplarMemory.save` is what
-    keeps exemplars.
+    the process that wrote them ends, but not when it is killed.
+    `ExemplarMemory.save` is what keeps exemplars.
+
+    Each file's checksum (CRC-32) is kept in RAM, and compared whenever the file
+    is read: a file that was changed, exchanged or deleted is an error.
 
     Args:
         folder: The folder for the files; by default the temporary folder of the
@@ -204,10 +249,11 @@ class DiskStorage(Storage):
 
     def encode(self, images):
         folder = _Folder(self.folder)
-        return _as_rows(
-            _ImageFile(folder, str(number), image)
-            for number, image in enumerate(images)
-        )
+        with disk_errors(folder.path):
+            return _as_rows(
+                _ImageFile(folder, str(number), image)
+                for number, image in enumerate(images)
+            )
 
     def decode(self, rows, image_spec):
         images = np.empty(
@@ -217,8 +263,27 @@ class DiskStorage(Storage):
             row.read_into(image)
         return images
 
+    def to_arrays(self, rows, image_spec):
+        checksums = np.array([row.checksum for row in rows], np.uint32)
+        return {**super().to_arrays(rows, image_spec), "crc32": checksums}
+
+    def from_arrays(self, arrays):
+        found = [zlib.crc32(image.tobytes()) for image in arrays["images"]]
+        if arrays["crc32"].tolist() != found:
+            raise ValueError("An exemplar is not the one that was stored.")
+        return super().from_arrays(arrays)
+
     def get_config(self):
         return {}
+
+    @classmethod
+    def from_config(cls, config):
+        if config:
+            raise ValueError(
+                f"DiskStorage got {config} from a file; expected nothing. Its "
+                "folder is yours to choose: pass storage=DiskStorage(folder)."
+            )
+        return cls()
 
 
 def _as_rows(items) -> np.ndarray:
@@ -226,43 +291,6 @@ def _as_rows(items) -> np.ndarray:
     rows = np.empty(len(items), object)
     rows[:] = items
     return rows
-
-
-def storage_record(storage: Storage) -> dict:
-    """Returns what `recorded_storage` makes the same storage of, JSON types.
-
-    >>> storage_record(JpegStorage(90))["config"]
-    {'quality': 90}
-    """
-    return {
-        "name": keras.saving.get_registered_name(type(storage)),
-        "config": storage.get_config(),
-    }
-
-
-def registered(name: str, advice: str):
-    """Returns what is registered with `keras.saving` under a name.
-
-    Raises:
-        ValueError: If nothing is; it ends with the advice.
-    """
-    found = keras.saving.get_registered_object(name)
-    if found is None:
-        raise ValueError(
-            f"The memory was saved with {name!r}, which is not registered with "
-            f"keras.saving. {advice}"
-        )
-    return found
-
-
-def recorded_storage(record: dict) -> Storage:
-    """Makes a storage of what `storage_record` returned.
-
-    Raises:
-        ValueError: If its class is not registered with `keras.saving`.
-    """
-    storage = registered(record["name"], "Import the module that registers it.")
-    return storage.from_config(record["config"])
 
 
 class _OnDisk:
@@ -281,15 +309,20 @@ class _OnDisk:
         )
 
 
+_OWNED: Mapping = weakref.WeakValueDictionary()
+
+
 class _Folder(_OnDisk):
     """A new folder, deleted with this object."""
 
     def __init__(self, parent):
-        if parent is not None:
-            parent = pathlib.Path(parent).absolute()
-            parent.mkdir(parents=True, exist_ok=True)
-        self.path = tempfile.mkdtemp(prefix="exemplars_", dir=parent)
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        parent = pathlib.Path(parent or tempfile.gettempdir()).absolute()
+        # One of this process for all: each holds a file open.
+        key = os.getpid(), parent
+        self._owner = _OWNED.get(key) or OwnedFolder(parent, "exemplars")
+        _OWNED[key] = self._owner
+        self.path = tempfile.mkdtemp(dir=self._owner.path)
+        weakref.finalize(self, _remove, os.getpid(), self.path)
 
 
 class _ImageFile(_OnDisk):
@@ -298,20 +331,41 @@ class _ImageFile(_OnDisk):
     def __init__(self, folder: _Folder, name: str, image: np.ndarray):
         self._folder = folder  # goes with the last of its files
         self.path = pathlib.Path(folder.path, name)
-        self.path.write_bytes(image.tobytes())
-        finalizer = weakref.finalize(self, _remove, str(self.path))
+        content = image.tobytes()
+        self.checksum = zlib.crc32(content)
+        self.path.write_bytes(content)
+        finalizer = weakref.finalize(self, _remove, os.getpid(), str(self.path))
         finalizer.atexit = False  # the folder goes as a whole
 
     def read_into(self, image: np.ndarray) -> None:
-        """Reads the file into a contiguous array."""
-        with open(self.path, "rb", buffering=0) as file:
-            count = file.readinto(image.reshape(-1).view(np.uint8).data)
-        if count != image.nbytes:
-            raise OSError(
+        """Reads the file into a contiguous array.
+
+        Raises:
+            ValueError: If the file is not what was written; it is named.
+        """
+        content = image.reshape(-1).view(np.uint8).data
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                count = file.readinto(content)
+        except OSError as error:
+            raise ValueError(
+                f"{self.path}, an exemplar, cannot be read: {error}. The "
+                "memory needs its files for as long as it is in use."
+            ) from error
+        if count != image.nbytes or zlib.crc32(content) != self.checksum:
+            raise ValueError(
                 f"{self.path} holds {count} bytes of an exemplar's "
-                f"{image.nbytes}: it was changed while it was in use."
+                f"{image.nbytes}, or others than were written: it was changed "
+                "while it was in use. Load the memory that was saved last, "
+                "and choose a folder of its own for DiskStorage."
             )
 
 
-def _remove(path: str) -> None:
-    pathlib.Path(path).unlink(missing_ok=True)
+def _remove(owner: int, path: str) -> None:
+    """Removes a file or a folder, in the process that made it."""
+    if os.getpid() != owner:
+        return  # a fork: the files are its parent's
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        pathlib.Path(path).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 TensorFlow Serving polls such a folder, takes every name that reads as a number
 for a version, and loads the highest. Whatever is not finished, or about to be
-deleted, is therefore kept under a name with a leading dot.
+deleted, is therefore kept in a hidden folder, which goes with its process.
 """
 
 import contextlib
@@ -10,22 +10,17 @@ import errno
 import os
 import pathlib
 import re
-import shutil
-import time
-import uuid
 
-from keras_incremental.files import sync, sync_tree
+from keras_incremental.files import OwnedFolder, sync, sync_tree
 
 # In every version written here: only folders that hold it are ever deleted.
 MARKER = pathlib.PurePath("assets.extra", "keras_incremental.json")
 
-_NEW, _OLD = ".tmp-", ".old-"
 _VERSION = re.compile(r"[1-9][0-9]*", re.ASCII)
 # The server's parser also takes these for numbers.
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*", re.ASCII)
 _HIGHEST = 2**63 - 1
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
-_ABANDONED_SECONDS = 24 * 60 * 60
 
 
 def checked_base(base):
@@ -71,33 +66,23 @@ def add(base, write):
     Raises:
         OSError: and whatever `write` raises; then nothing is added.
     """
-    base.mkdir(parents=True, exist_ok=True)
-    temporary = base / f"{_NEW}{uuid.uuid4().hex}"
-    try:
+    with contextlib.closing(OwnedFolder(base, "version")) as folder:
+        temporary = folder.path / "version"
         temporary.mkdir()
         write(temporary)
         sync_tree(temporary)
         version = _rename_to_next(temporary, base)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     sync(base)
     return version
 
 
 def prune(base, keep):
-    """Deletes all but the newest `keep` of the versions written here.
-
-    Also deletes what killed processes have left behind: versions half
-    deleted, and versions half written a day ago or more.
-    """
-    for version in written_here(base)[:-keep]:
-        # Another process may be deleting it as well.
-        with contextlib.suppress(FileNotFoundError):
-            version.rename(base / f"{_OLD}{uuid.uuid4().hex}")
-    for path in base.iterdir():
-        if _is_left_over(path):
-            shutil.rmtree(path, ignore_errors=True)
+    """Deletes all but the newest `keep` of the versions written here."""
+    with contextlib.closing(OwnedFolder(base, "old")) as folder:
+        for version in written_here(base)[:-keep]:
+            # Another process may be deleting it as well.
+            with contextlib.suppress(FileNotFoundError):
+                version.rename(folder.path / version.name)
 
 
 def _rename_to_next(temporary, base):
@@ -136,15 +121,3 @@ def written_here(base):
         if _VERSION.fullmatch(path.name) and (path / MARKER).is_file()
     ]
     return sorted(versions, key=lambda path: int(path.name))
-
-
-def _is_left_over(path):
-    name = path.name
-    if not re.fullmatch(r"[0-9a-f]{32}", name[len(_NEW) :]):
-        return False
-    if name.startswith(_OLD):
-        return True
-    with contextlib.suppress(FileNotFoundError):
-        age = time.time() - path.stat().st_mtime
-        return name.startswith(_NEW) and age > _ABANDONED_SECONDS
-    return False

@@ -77,6 +77,46 @@ def clone_network(network: keras.Model, width: float = 1.0) -> keras.Model:
     return clone
 
 
+def check_cloneable(network: keras.Model) -> None:
+    """Refuses a network with a layer that cannot be cloned.
+
+    Raises:
+        ValueError: naming the layer.
+    """
+    for layer in network.layers:
+        cloned_layer(layer)
+
+
+def cloned_layer(layer, **changes):
+    """Returns a layer of the same configuration, without weights.
+
+    Args:
+        layer: of a network.
+        **changes: to the configuration.
+
+    Raises:
+        ValueError: if the configuration does not make a layer; it is named, or
+            the one inside of it.
+
+    >>> cloned_layer(keras.layers.Dense(4, name="dense"), units=2).units
+    2
+    """
+    if not isinstance(layer, layers.Layer):
+        return layer  # An operation of `keras.ops`: it has no state.
+    try:
+        return type(layer).from_config({**layer.get_config(), **changes})
+    except Exception as error:  # of any kind: the layer's own code runs
+        for inner in getattr(layer, "layers", ()):
+            cloned_layer(inner)
+        raise ValueError(
+            f"The layer {layer.name!r} ({type(layer).__name__}) cannot be "
+            f"cloned from its configuration. Give its class a get_config of "
+            "all its arguments and an __init__ with **kwargs for name and "
+            "dtype; write a Lambda of a Python lambda as such a class, or with "
+            f"keras.ops. The reason: {error}"
+        ) from error
+
+
 # What of the network can be thinned.
 
 
@@ -182,10 +222,7 @@ def _clone(graph: Graph, kept: list[_Kept]) -> keras.Model:
     }
 
     def clone_layer(layer):
-        if not isinstance(layer, layers.Layer):
-            return layer  # An operation of `keras.ops`: it has no state.
-        config = {**layer.get_config(), **sizes.get(layer.name, {})}
-        return type(layer).from_config(config)
+        return cloned_layer(layer, **sizes.get(layer.name, {}))
 
     opened = keras.Model(graph.input, graph.output, name=graph.network_name)
     return keras.models.clone_model(opened, clone_function=clone_layer)

@@ -28,7 +28,8 @@ class ExpandableDense(keras.layers.Layer):
             with those it had.
         kernel_initializer: draws a new head's kernel `(features, units)`.
         bias_initializer: draws a new head's bias `(units,)`.
-        kernel_regularizer: regularizer of the kernel blocks, or `None`.
+        kernel_regularizer: regularizer of the kernel, of the columns in use
+            alone, block by block; or `None`.
         **kwargs: those of `keras.layers.Layer` (`name`, `dtype`, ...).
 
     Input shape: `(batch, features)`. Output shape: `(batch, units)`, in the
@@ -271,7 +272,7 @@ class ExpandableDense(keras.layers.Layer):
         suffix = f"_{len(self._kernels)}" if self._kernels else ""
         kernel = self.add_weight(
             name=f"kernel{suffix}", shape=(self._dim, columns),
-            initializer="zeros", regularizer=self.kernel_regularizer,
+            initializer="zeros", regularizer=self._penalty_of_block(),
         )  # fmt: skip
         bias = self.add_weight(
             name=f"bias{suffix}", shape=(columns,), initializer="zeros"
@@ -283,6 +284,18 @@ class ExpandableDense(keras.layers.Layer):
         self._kernels.append(kernel)
         self._biases.append(bias)
         self._heads_of_units.append(head_of_unit)
+
+    def _penalty_of_block(self):
+        """Returns the regularizer of the next block, or `None`."""
+        if self.kernel_regularizer is None:
+            return None
+        first = sum(block.shape[-1] for block in self._kernels)
+
+        def penalty(kernel):
+            used = keras.ops.maximum(self._columns() - first, 0)
+            return self.kernel_regularizer(kernel[:, :used])
+
+        return penalty
 
     def _initialize_head(self, index: int, head: slice, seed=None) -> None:
         size = head.stop - head.start

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 
+from keras_incremental.graphs import check_cloneable
 from keras_incremental.methods.method import Method
 from keras_incremental.methods.phase import Phase, no_noise
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
@@ -21,7 +22,7 @@ _logger = logging.getLogger(__name__)
 class EEIL(Method):
     """End-to-End Incremental Learning: exemplars, distillation, balance.
 
-    First step: plain training. Later steps, in two stages:
+    First step: cross-entropy alone. Later steps, in two stages:
 
     1. on all new data and all exemplars, cross-entropy over all classes plus
        a distillation term for every **old** head; teacher = the network
@@ -38,11 +39,21 @@ class EEIL(Method):
     A step that brings more data of known classes and no new
     class distils all heads in both stages.
 
-    Source: Castro et al., ECCV 2018 (arXiv:1807.09536), sections 3 and 5.1.
+    Source: Castro et al., ECCV 2018 (arXiv:1807.09536), sections 3 and 5.1. The
+    authors' code departs from it: momentum is 0 again after each epoch, the
+    first stage's teacher normalises by the statistics of each batch, and the
+    weight decay of a kernel is multiplied by its squared norm, surely a slip.
 
     Args:
         finetune_epochs: epochs of the second stage; 0 leaves it out (30 in
             section 5.1).
+        finetune_augmented: whether images of the second stage are augmented;
+            not in the authors' code for ImageNet.
+        first_epochs: epochs of the first task, with its schedule of learning
+            rates stretched to them, or `None` for those of `fit` (the authors'
+            code: 100 for CIFAR, 60 for ImageNet; its rates are not known).
+        first_augment: the augmentation of the first task, or `None` for the
+            callback's (the authors' code for CIFAR: crop and flip).
         temperature: T of the distillation (2, section 3.1).
         distillation: `False` leaves the distillation terms out.
         learning_rate_factor: epoch of a stage -> factor on the compiled
@@ -63,6 +74,9 @@ class EEIL(Method):
     """
 
     finetune_epochs: int = 30
+    finetune_augmented: bool = True
+    first_epochs: int | None = None
+    first_augment: Callable | None = None
     temperature: float = 2.0
     distillation: bool = True
     learning_rate_factor: Callable[[int], float] = StepDecay()
@@ -72,16 +86,19 @@ class EEIL(Method):
     needs_memory = True
 
     def __post_init__(self):
-        epochs = self.finetune_epochs
-        if isinstance(epochs, bool) or int(epochs) != epochs or epochs < 0:
-            raise ValueError(
-                f"finetune_epochs={epochs!r}; expected an integer >= 0."
-            )
+        _check_epochs("finetune_epochs", self.finetune_epochs, 0)
+        if self.first_epochs is not None:
+            _check_epochs("first_epochs", self.first_epochs, 1)
         if self.temperature <= 0 or self.finetune_learning_rate <= 0:
             raise ValueError(
                 f"temperature={self.temperature} and finetune_learning_rate="
                 f"{self.finetune_learning_rate}; expected both above 0."
             )
+
+    def check(self, model, memory):
+        super().check(model, memory)
+        if self.distillation:  # the teacher is a clone
+            check_cloneable(model.backbone)
 
     def phases(self, task: TaskStep) -> list[Phase]:
         phases = [
@@ -94,9 +111,23 @@ class EEIL(Method):
                 noise_stddev=self._noise(task, epochs_before=0),
             )
         ]
+        if not task.known_classes:
+            return [self._first(phases[0])]
         if self._can_balance(task):
             phases.append(self._balanced_fine_tuning(task))
         return phases
+
+    def _first(self, phase: Phase) -> Phase:
+        """Returns the phase of the first task."""
+        epochs = self.first_epochs or phase.epochs
+        return dataclasses.replace(
+            phase,
+            epochs=epochs,
+            learning_rate_factor=lambda epoch: self.learning_rate_factor(
+                epoch * phase.epochs // epochs
+            ),
+            augment=self.first_augment,
+        )
 
     def _balanced_fine_tuning(self, task: TaskStep) -> Phase:
         return Phase(
@@ -108,6 +139,8 @@ class EEIL(Method):
                 self.finetune_learning_rate * self.learning_rate_factor(epoch)
             ),
             noise_stddev=self._noise(task, epochs_before=task.epochs),
+            weighted=False,
+            augmented=self.finetune_augmented,
         )
 
     def _objective(self, distilled_units: int) -> Objective:
@@ -122,13 +155,11 @@ class EEIL(Method):
         if noise is None:
             return no_noise
         return lambda epoch: noise.stddev(
-            epochs_before + epoch, task.batch_size
+            epochs_before + epoch + 1, task.batch_size
         )
 
     def _can_balance(self, task: TaskStep) -> bool:
-        if not (task.known_classes and self.finetune_epochs):
-            return False
-        if task.memory is None:
+        if task.memory is None or not self.finetune_epochs:
             return False
         old = task.model.labels[: task.known_classes]
         missing = task.memory.labels_without_exemplars(old)
@@ -139,3 +170,8 @@ class EEIL(Method):
                 missing[:10],
             )
         return not missing
+
+
+def _check_epochs(name: str, epochs: int, least: int) -> None:
+    if isinstance(epochs, bool) or int(epochs) != epochs or epochs < least:
+        raise ValueError(f"{name}={epochs!r}; expected an integer >= {least}.")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_incremental.graphs import clone_network
+from keras_incremental.graphs import check_cloneable, clone_network
 from keras_incremental.methods.calibration import fit_calibration
 from keras_incremental.methods.method import Method
 from keras_incremental.methods.phase import Phase
@@ -87,6 +87,7 @@ class PartialSharing(Method):
 
     def check(self, model, memory):
         network = BranchedNetwork.on(model.network)
+        check_cloneable(network.tail)
         if self.width < 1:
             # Refuses a network that has no layer to thin.
             clone_network(network.tail, self.width)

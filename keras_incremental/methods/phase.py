@@ -33,11 +33,15 @@ class Phase:
             learning rate.
         noise_stddev: epoch of the phase -> standard deviation of the noise
             added to the batch-mean gradient.
-        augmented: whether the callback's augmentation applies.
+        augmented: whether an augmentation applies.
+        augment: an augmentation in place of the callback's, or `None`; without
+            `copies`.
         copies: with an augmentation, the variants of each image for which the
             outputs of the network's frozen part are cached, all but the first
             of them augmented; 0 runs the frozen part on every augmented batch.
             Without an augmentation these outputs are always cached.
+        weighted: whether the `class_weight` of `fit` applies; not where the
+            sources are balanced already.
     """
 
     name: str
@@ -47,7 +51,17 @@ class Phase:
     learning_rate_factor: Callable[[int], float] = unchanged
     noise_stddev: Callable[[int], float] = no_noise
     augmented: bool = True
+    augment: Callable | None = None
     copies: int = 0
+    weighted: bool = True
+
+    def __post_init__(self):
+        if self.augment is not None and self.copies:
+            raise ValueError(
+                f"Phase {self.name!r} has an augmentation of its own and "
+                f"copies={self.copies}, which are made by the callback's. "
+                "Leave one of them out."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

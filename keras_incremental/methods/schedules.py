@@ -35,7 +35,8 @@ class StepDecay:
 class GradientNoise:
     """Gaussian noise on the gradients that fades from epoch to epoch.
 
-    `eta / (1 + epoch)^gamma`, epochs counted through both stages.
+    `eta / (1 + epoch)^gamma`, epochs counted from 1 through both stages, in the
+    first task too.
 
     Source: Neelakantan et al. 2015 (arXiv:1511.06807), Eq. 1, as used in
     EEIL, section 5.1. The text calls the value a variance; the authors' code
@@ -45,14 +46,14 @@ class GradientNoise:
     destroys training, as users of other libraries report.
 
     Args:
-        eta: the value at epoch 0.
+        eta: the value before the first epoch.
         gamma: how fast it fades.
         is_variance: as in the text; `False` as in the authors' code.
         added_to_sum: the noise belongs to the sum over the batch; `False`
             adds it to the mean gradient.
 
-    >>> round(GradientNoise(is_variance=False).stddev(0, batch_size=100), 6)
-    0.003
+    >>> GradientNoise(gamma=1, is_variance=False).stddev(1, batch_size=100)
+    0.0015
     """
 
     eta: float = 0.3
@@ -61,7 +62,12 @@ class GradientNoise:
     added_to_sum: bool = True
 
     def stddev(self, epoch: int, batch_size: int) -> float:
-        """Returns the standard deviation seen by the batch-mean gradient."""
+        """Returns the standard deviation seen by the batch-mean gradient.
+
+        Args:
+            epoch: counted from 1.
+            batch_size: images per batch.
+        """
         value = self.eta / (1 + epoch) ** self.gamma
         if self.is_variance:
             value **= 0.5

@@ -108,13 +108,16 @@ class TaskStep:
         """Returns logits and scores `(len(indices), num_classes)` of images.
 
         Outputs of the frozen part that have been cached are not computed again.
+        It runs without a graph: for a few images.
         """
-        model = self.model
-        column = self._find(samples, model.network)
+        network = self.model.network
+        column = self._find(samples, network)
         if column is None:
-            return model.logits_and_scores(samples.take(indices))
-        logits, features = model.network.outputs(column.take(indices))
-        return logits, model.score_rule(features, logits)
+            frozen = network.frozen(tf.constant(samples.take(indices)))
+        else:
+            frozen = column.take(indices)
+        logits, features = network.outputs(frozen)
+        return logits, self.model.score_rule(features, logits)
 
     def cached(
         self,

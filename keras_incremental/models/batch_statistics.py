@@ -30,9 +30,7 @@ class BatchStatistics:
         self._layers = moving_normalizations(network)
         self._variables = _statistics(self._layers)
         self._strategy = strategy
-        self._of_batch = tf.function(
-            self._in_replicas(network), reduce_retracing=True
-        )
+        self._of_batch = tf.function(self._in_replicas(network))
 
     def fits(self, network: Network) -> bool:
         """Whether the network still has the same layers to measure."""
@@ -49,8 +47,12 @@ class BatchStatistics:
             return
         total, count = 0.0, 0
         for columns in batches:
+            # One trace for all sizes, so that a resumed run has the same one.
+            of_batch = self._of_batch.get_concrete_function(
+                keras.tree.map_structure(_of_any_size, columns)
+            )
             total = total + np.concatenate(
-                [part.numpy().ravel() for part in self._of_batch(columns)],
+                [part.numpy().ravel() for part in of_batch(columns)],
                 dtype=np.float64,
             )
             count += 1
@@ -100,6 +102,10 @@ def moving_normalizations(
         and layer.trainable
         and layer.momentum < 1
     ]
+
+
+def _of_any_size(batch: tf.Tensor) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
 
 
 def _statistics(layers: Iterable) -> list[keras.Variable]:

@@ -5,9 +5,11 @@ import copy
 import keras
 
 from keras_incremental.backbones import as_feature_extractor
+from keras_incremental.files import as_path, replacing
 from keras_incremental.labels import ClassIndex
 from keras_incremental.models.adoption import class_index, split_classifier
 from keras_incremental.models.labelled_model import LabelledModel
+from keras_incremental.models.optimizer_start import fresh_optimizer
 from keras_incremental.networks import Network, SingleNetwork
 from keras_incremental.score_rules import ScoreRule
 
@@ -23,7 +25,8 @@ class IncrementalClassifier(LabelledModel):
 
     Args:
         backbone: A Keras model from raw images `(batch, h, w, c)` to feature
-            vectors, or to feature maps, which are then averaged.
+            vectors, or to feature maps, which are then averaged. The head
+            takes over the `kernel_regularizer` of its last layer with one.
         capacity: classes that the head has room for before its variables
             grow and functions must be traced again; it then doubles.
         branch_at: where to cut the backbone for a method that grows branches,
@@ -183,7 +186,18 @@ class IncrementalClassifier(LabelledModel):
         model = self.from_config(config)
         copy_state(model, self)
         if self.compiled:
-            model.compile_from_config(self.get_compile_config())
+            options = {**self.get_compile_config(), "optimizer": None}
+            model.compile(
+                **{
+                    **keras.saving.deserialize_keras_object(options),
+                    "optimizer": fresh_optimizer(
+                        self.optimizer,
+                        self.trainable_variables,
+                        model.trainable_variables,
+                    ),
+                }
+            )
+            model.optimizer.build(model.trainable_variables)
         return model
 
     # State.
@@ -224,6 +238,7 @@ class IncrementalClassifier(LabelledModel):
         self.score_rule = keras.saving.deserialize_keras_object(
             structure["score_rule"]
         )
+        _check_parts(self.network, self.score_rule, self._classes)
 
     def finalize_state(self) -> None:
         """Makes all that is computed from the variables follow their values.
@@ -232,6 +247,50 @@ class IncrementalClassifier(LabelledModel):
         """
         self.network.finalize_state()
         self.reset_inference()
+
+    def save(self, filepath, overwrite=True, zipped=None, **options):
+        """As Keras' `save`, but a file is there as a whole or not at all.
+
+        It is written beside `filepath`, flushed to disk and renamed: on an
+        error, or if the process is killed, an older file is as it was. That
+        has its mode, and a symbolic link stays one. Missing folders are made.
+
+        Args:
+            filepath: `str` or path-like that ends in `.keras`, local or
+                elsewhere, such as `gs://bucket/model.keras`.
+            overwrite: Whether an older file may be replaced.
+            zipped: As Keras' own; a folder of files is refused, as it cannot be
+                replaced as a whole.
+            **options: As Keras' own.
+
+        Raises:
+            ValueError: for another ending, or `zipped=False`.
+            FileExistsError: if there is such a file and `overwrite` is false.
+            OSError: if the file cannot be written; it is named.
+
+        >>> import tempfile
+        >>> import keras_incremental as ki
+        >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+        >>> model.add_classes(["cat", "dog"])
+        >>> path = tempfile.mkdtemp() + "/model.keras"
+        >>> model.save(path)
+        >>> keras.models.load_model(path).class_names
+        ['cat', 'dog']
+        """
+        path = as_path(filepath)
+        if path.suffix != ".keras" or zipped is False:
+            raise ValueError(
+                f"Got filepath={str(filepath)!r} and zipped={zipped}; expected "
+                "a path that ends in '.keras'. HDF5 has no place for this "
+                "model, and a folder cannot be replaced as a whole; see "
+                "export for other formats."
+            )
+        if not overwrite and path.exists():
+            raise FileExistsError(
+                f"{str(filepath)!r} exists. Pass overwrite=True to replace it."
+            )
+        with replacing(path) as temporary:
+            super().save(temporary, **options)
 
     def load_weights(self, filepath, skip_mismatch=False, **options):
         """As Keras' `load_weights`, of a model of the same classes.
@@ -262,7 +321,23 @@ class IncrementalClassifier(LabelledModel):
             for part in ("network", "score_rule")
         )
         classes = ClassIndex(config["labels"], config["class_names"])
+        _check_parts(network, score_rule, classes)
         return cls._of_parts(network, score_rule, classes, config["name"])
+
+
+def _check_parts(network, score_rule, classes: ClassIndex) -> None:
+    """Refuses parts, read from a file, that do not make up a classifier."""
+    if not isinstance(network, Network) or not isinstance(
+        score_rule, ScoreRule
+    ):
+        raise ValueError(
+            f"The classifier is of a {type(network).__name__} and a "
+            f"{type(score_rule).__name__}; expected a Network and a ScoreRule."
+        )
+    if network.units != len(classes):
+        raise ValueError(
+            f"The network has {network.units} units for {len(classes)} classes."
+        )
 
 
 def copy_state(

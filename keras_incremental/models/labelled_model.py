@@ -1,6 +1,7 @@
 """The user's labels outside, units inside: `fit` and all that takes data."""
 
 import contextlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -17,6 +18,12 @@ from keras_incremental.models.unit_data import (
 )
 from keras_incremental.networks import Network
 from keras_incremental.score_rules import ScoreRule
+
+_MONITORING = (
+    keras.callbacks.EarlyStopping,
+    keras.callbacks.ModelCheckpoint,
+    keras.callbacks.ReduceLROnPlateau,
+)
 
 
 class LabelledModel(TrainingModel):
@@ -103,6 +110,7 @@ class LabelledModel(TrainingModel):
         compiled loss, and a label not known is an error.
         """
         given = keras.tree.flatten(callbacks) if callbacks else []
+        _let_accuracy_rise(given)
         steps = [item for item in given if isinstance(item, IncrementalFit)]
         if len(steps) > 1:
             raise ValueError(
@@ -207,6 +215,17 @@ class LabelledModel(TrainingModel):
                 f"{action}: the model knows no classes yet. Teach it by a fit "
                 "with an IncrementalCallback, or call add_classes(labels)."
             )
+
+
+def _let_accuracy_rise(callbacks: Iterable) -> None:
+    """Tells callbacks that monitor the accuracy that more of it is better.
+
+    Keras finds that out by itself only for metrics passed to `compile`.
+    """
+    for item in callbacks:
+        monitors = isinstance(item, _MONITORING) and item.mode == "auto"
+        if monitors and item.monitor in ("accuracy", "val_accuracy"):
+            item.mode = "max"
 
 
 @contextlib.contextmanager

@@ -42,11 +42,14 @@ class TrainingModel(NetworkModel):
         """As Keras' `compile`; without a loss it is the objective's.
 
         Raises:
+            TypeError: for an optimizer that cannot be made anew from its
+                configuration, as growth needs it.
             ValueError: for a loss that takes probabilities: the model gives
                 logits.
         """
         super().compile(*args, **kwargs)
         check_takes_logits(self.loss)
+        fresh_optimizer(self.optimizer)
 
     def compile_from_config(self, config):
         """As Keras', which leaves it to a class with a `compile` of its own."""
@@ -105,7 +108,7 @@ class TrainingModel(NetworkModel):
         """Takes note that the network may have other variables than before.
 
         Where those that are trained differ, the optimizer is replaced by a
-        fresh one of the same configuration, and all functions are traced
+        fresh one with all that has been set on it, and all functions are traced
         again.
         """
         training, network = self._training, self.network
@@ -114,7 +117,9 @@ class TrainingModel(NetworkModel):
         training.trained_variables = list(network.trainable_variables)
         if not _are_same(trained, training.trained_variables):
             if self.compiled:
-                self.optimizer = fresh_optimizer(self.optimizer)
+                self.optimizer = fresh_optimizer(
+                    self.optimizer, trained, training.trained_variables
+                )
             self.reset_train_function()
         elif _are_same(known, training.variables):
             return
@@ -168,7 +173,7 @@ class TrainingModel(NetworkModel):
             )
             batch = self._batch(columns, units, logits, features, weight)
             terms = self._term_means(batch, weight)
-            loss = tf.add_n([*terms.values(), *self.losses])
+            loss = tf.add_n([*terms.values(), self._regularization()])
             scaled_loss = self.optimizer.scale_loss(
                 distribution.share_of_global_mean(loss, count)
             )
@@ -186,7 +191,7 @@ class TrainingModel(NetworkModel):
         scores = self._inference_scores(x)
         batch = self._batch({"images": x}, units, scores, None, weight)
         (term,) = CrossEntropy().terms(batch).values()
-        loss = tf.add_n([_weighted_mean(term, weight), *self.losses])
+        loss = _weighted_mean(term, weight) + self._regularization()
         with self._training.testing():
             return self._results(x, units, scores, weight, loss)
 
@@ -224,7 +229,7 @@ class TrainingModel(NetworkModel):
             # Keras has divided it by the replicas, as if all had one size, and
             # has added the regularisation, which the step adds to all terms.
             loss *= distribution.number_of_replicas()
-            return loss - tf.add_n([0.0, *self.losses])
+            return loss - self._regularization()
 
         return Batch(
             units,
@@ -234,6 +239,10 @@ class TrainingModel(NetworkModel):
             teacher_logits,
             None if self.loss is None else compiled_loss,
         )
+
+    def _regularization(self) -> tf.Tensor:
+        """Returns the layers' own losses, those of trained variables alone."""
+        return tf.add_n([0.0, *(tf.cast(x, tf.float32) for x in self.losses)])
 
     def _term_means(self, batch: Batch, weight) -> dict[str, tf.Tensor]:
         """Returns the batch mean of each term of the objective."""

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_incremental.distribution import split_batches
-from keras_incremental.labels import ClassIndex
+from keras_incremental.labels import ClassIndex, carried_names, whole_labels
 
 
 def to_unit_data(classes: ClassIndex, x, y):
@@ -18,8 +18,10 @@ def to_unit_data(classes: ClassIndex, x, y):
 
     Raises:
         ValueError: for unknown labels in arrays, at once; in the other kinds
-            of data when they are read.
+            of data when they are read. For data that carry another name for a
+            known label.
     """
+    classes.check_names(carried_names(x), "The dataset")
     if isinstance(x, tf.data.Dataset):
         return x.map(_label_mapper(classes)), y
     if isinstance(x, keras.utils.PyDataset):
@@ -77,7 +79,7 @@ def _label_mapper(classes: ClassIndex):
 
 def _with_units(classes: ClassIndex, batch) -> tuple:
     images, labels, *weights = batch
-    return (images, classes.to_units(labels), *weights)
+    return (images, classes.to_units(whole_labels(labels)), *weights)
 
 
 class _UnitDataset(keras.utils.PyDataset):

@@ -85,7 +85,10 @@ class BranchedNetwork(BranchingNetwork):
             # The base's policy: its logits and these are joined, and the global
             # policy, which a clone takes, may have changed since.
             head = ExpandableDense(
-                capacity=_CAPACITY, dtype=self._base.head.dtype_policy
+                capacity=_CAPACITY,
+                kernel_regularizer=self._base.head.kernel_regularizer,
+                dtype=self._base.head.dtype_policy,
+                name=self._base.head.name,
             )
             self.branches.append(SingleNetwork(network, head))
         else:

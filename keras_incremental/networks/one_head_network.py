@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_incremental.graphs import (
     clone_network,
+    cloned_layer,
     copy_weights,
     differ_in_weights_alone,
     finalize_normalizations,
@@ -104,7 +105,10 @@ class OneHeadNetwork(BranchingNetwork):
 
     def twin(self):
         head = ExpandableDense.from_config(self.head.get_config())
-        branches = [*map(keras.models.clone_model, self.branches)]
+        branches = [
+            keras.models.clone_model(branch, clone_function=cloned_layer)
+            for branch in self.branches
+        ]
         twin = OneHeadNetwork(self._base.twin(), branches, head)
         for network, source in zip(twin.branches, self.branches, strict=True):
             copy_weights(network, source)

@@ -1,9 +1,13 @@
 """A backbone and one head, all of it trained."""
 
+import random
+from collections.abc import Sequence
+
 import keras
 
 from keras_incremental.graphs import (
     Graph,
+    cloned_layer,
     copy_weights,
     differ_in_weights_alone,
     finalize_normalizations,
@@ -12,7 +16,7 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Network, Traced
-from keras_incremental.networks.trainable import set_trainable
+from keras_incremental.networks.trainable import all_layers, set_trainable
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -25,7 +29,8 @@ class SingleNetwork(Network):
     Args:
         backbone: a built Functional or Sequential model from raw images to
             feature vectors.
-        head: the classification layer, or `None` for a new one.
+        head: the classification layer, or `None` for a new one, with the
+            regularizer of the backbone's last kernel.
         branch_at: where to cut the backbone: a layer's name, a fraction of its
             weight layers, or `None`.
         capacity: classes that a new head has room for.
@@ -47,7 +52,11 @@ class SingleNetwork(Network):
     ):
         super().__init__(**kwargs)
         self.backbone = backbone
-        self.head = head or ExpandableDense(capacity=capacity, name="head")
+        self.head = head or ExpandableDense(
+            capacity=capacity,
+            kernel_regularizer=_last_regularizer(backbone),
+            name="head",
+        )
         if not self.head.built:
             self.head.build((None, backbone.output_shape[-1]))
         self._cut = None if branch_at is None else _CutBackbone(self, branch_at)
@@ -101,6 +110,32 @@ class SingleNetwork(Network):
     def features(self, frozen):
         return self.backbone(frozen, training=False)
 
+    def reinitialize(self, seed: Sequence[int]) -> None:
+        """Draws anew all that training changes, heads and backbone.
+
+        Trained variables get new values of their initializers, and moving
+        statistics their first ones. Frozen layers, and state that is no
+        result of training, stay as they are.
+
+        Args:
+            seed: integers. The same ones draw the same values, but for an
+                initializer with a seed of its own, which has the last word.
+        """
+        moving = {
+            id(variable)
+            for layer in all_layers(self.backbone)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and layer.trainable
+            for variable in (layer.moving_mean, layer.moving_variance)
+        }
+        fresh = _fresh_clone(self.backbone, seed)
+        for variable, value in zip(
+            self.backbone.variables, fresh.variables, strict=True
+        ):
+            if variable.trainable or id(variable) in moving:
+                variable.assign(value)
+        self.with_structure(self, self.structure())
+
     def structure(self):
         return {"heads": [head.stop - head.start for head in self.heads]}
 
@@ -112,7 +147,9 @@ class SingleNetwork(Network):
         return base
 
     def twin(self):
-        backbone = keras.models.clone_model(self.backbone)
+        backbone = keras.models.clone_model(
+            self.backbone, clone_function=cloned_layer
+        )
         head = ExpandableDense.from_config(self.head.get_config())
         twin = SingleNetwork(backbone, head, self.branch_at)
         twin._copy_values(self)
@@ -175,6 +212,30 @@ class SingleNetwork(Network):
             for name in ("backbone", "head")
         }
         return cls(**{**config, **parts})
+
+
+def _fresh_clone(network: keras.Model, seed: Sequence[int]) -> keras.Model:
+    """Returns a clone with newly drawn weights.
+
+    Keras takes the seed of an initializer without one from Python's generator,
+    which is put back as it was.
+    """
+    state = random.getstate()
+    random.seed(repr([*map(int, seed)]))
+    try:
+        return keras.models.clone_model(network)
+    finally:
+        random.setstate(state)
+
+
+def _last_regularizer(backbone: keras.Model):
+    """Returns the regularizer of the last layer that may have one."""
+    found = [
+        layer.kernel_regularizer
+        for layer in all_layers(backbone)
+        if hasattr(layer, "kernel_regularizer")
+    ]
+    return found[-1] if found else None
 
 
 class _CutBackbone:

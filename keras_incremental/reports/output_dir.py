@@ -2,7 +2,7 @@
 
 import tempfile
 
-from keras_incremental.files import as_path, is_remote
+from keras_incremental.files import as_path, is_remote, make_folder
 
 ARTEFACTS = (
     "results.json",
@@ -49,7 +49,7 @@ def claim_output_dir(output_dir, resuming=False):
             "elsewhere."
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         found = [name for name in ARTEFACTS if (folder / name).exists()]
         with tempfile.TemporaryFile(dir=folder):
             pass

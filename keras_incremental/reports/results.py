@@ -8,6 +8,7 @@ import pathlib
 
 import numpy as np
 
+from keras_incremental.archives import parsed
 from keras_incremental.files import atomic_write
 
 FILE_NAME = "results.json"
@@ -15,17 +16,19 @@ FILE_NAME = "results.json"
 CHECKSUM = "sha256_with_seconds"
 
 # What tables and pictures are made from.
-_REQUIRED_KEYS = (
-    "dataset",
-    "method",
-    "seed",
-    "accuracy_matrix",
-    "average_incremental_accuracy",
-    "final_accuracy",
-    "forgetting",
-    "backward_transfer",
-)
-_REQUIRED_TASK_KEYS = ("seen_classes", "accuracy")
+_NUMBER = int | float | None
+_REQUIRED_KEYS = {
+    "dataset": str,
+    "method": str,
+    "seed": int,
+    "tasks": list,
+    "accuracy_matrix": list,
+    "average_incremental_accuracy": _NUMBER,
+    "final_accuracy": _NUMBER,
+    "forgetting": _NUMBER,
+    "backward_transfer": _NUMBER,
+}
+_REQUIRED_TASK_KEYS = {"seen_classes": int, "accuracy": _NUMBER}
 
 
 def with_checksum(results):
@@ -112,7 +115,7 @@ def read_results(output_dir):
             f"{FILE_NAME}. Pass the --output_dir of a run that has finished."
         )
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = parsed(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(
             f"{str(path)!r} is not valid JSON ({error}). Run again into "
@@ -126,16 +129,25 @@ def read_results(output_dir):
 def _check_complete(results, path):
     """Checks that `results` has what tables and pictures are made from."""
     try:
-        for key in _REQUIRED_KEYS:
-            results[key]
+        for key, types in _REQUIRED_KEYS.items():
+            _check_type(key, results[key], types)
+        for row in results["accuracy_matrix"]:
+            _check_type("accuracy_matrix", row, list)
+            for value in row:
+                _check_type("accuracy_matrix", value, _NUMBER)
         for task in results["tasks"] or [{}]:
-            for key in _REQUIRED_TASK_KEYS:
-                task[key]
+            for key, types in _REQUIRED_TASK_KEYS.items():
+                _check_type(key, task[key], types)
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{str(path)!r} is not the results of a run, or of another "
             f"version: {error!r}. Run again into another folder."
         ) from error
+
+
+def _check_type(key, value, types):
+    if not isinstance(value, types) or isinstance(value, bool):
+        raise TypeError(f"{key!r} is of type {type(value).__name__}")
 
 
 def _check_unchanged(results, path):

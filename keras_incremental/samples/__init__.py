@@ -12,9 +12,9 @@ from keras_incremental.samples.cached_columns import (
     CachedColumn,
     cache_column,
 )
+from keras_incremental.samples.pixels import Pixels
 from keras_incremental.samples.reading import (
     DEFAULT_CACHE_BYTES,
-    check_pixels,
     read_samples,
 )
 from keras_incremental.samples.samples import (
@@ -34,10 +34,10 @@ __all__ = [
     "ChosenSamples",
     "LookUp",
     "MappedSamples",
+    "Pixels",
     "Samples",
     "cache_column",
     "call_in_graph",
-    "check_pixels",
     "look_up_in_arrays",
     "read_samples",
     "training_batches",

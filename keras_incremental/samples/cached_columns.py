@@ -1,5 +1,6 @@
 """What is computed once for each sample, and looked up from then on."""
 
+import itertools
 import math
 import shutil
 import tempfile
@@ -9,11 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.files import OwnedFolder
 from keras_incremental.samples.samples import (
     LookUp,
     Samples,
     call_in_graph,
 )
+from keras_incremental.samples.temporary_files import filling, reserve
 
 _BATCH = 128
 
@@ -139,23 +142,24 @@ def _allocate(probe, copies: int, count: int, memory_bytes: int):
         return keras.tree.map_structure(
             lambda part: np.empty(shape(part), part.dtype.as_numpy_dtype), probe
         ), None
-    folder = tempfile.TemporaryDirectory(prefix="cached_columns_")
-    free = shutil.disk_usage(folder.name).free
+    parent = tempfile.gettempdir()
+    free = shutil.disk_usage(parent).free
     if size > free:
         raise ValueError(
             f"The cached outputs of the frozen layers take {size} bytes: more "
             f"than cache_bytes={memory_bytes}, and than the {free} bytes free "
-            f"in {folder.name}. Use fewer copies, a deeper branch point whose "
-            "outputs are smaller, or an augmentation with copies=0, which "
-            "caches nothing."
+            f"in {parent}. Use fewer copies, a deeper branch point "
+            "whose outputs are smaller, or an augmentation with copies=0, "
+            "which caches nothing."
         )
-    names = iter(range(len(keras.tree.flatten(probe))))
-    return keras.tree.map_structure(
-        lambda part: np.memmap(
-            f"{folder.name}/{next(names)}",
-            part.dtype.as_numpy_dtype,
-            "w+",
-            shape=shape(part),
-        ),
-        probe,
-    ), folder
+    folder = OwnedFolder(parent, "cached_columns")
+    numbers = itertools.count()
+
+    def mapped(part):
+        path = folder.path / str(next(numbers))
+        reserve(path, math.prod(shape(part)) * part.dtype.size)
+        dtype = part.dtype.as_numpy_dtype
+        return np.memmap(path, dtype, "r+", shape=shape(part))
+
+    with filling(folder):
+        return keras.tree.map_structure(mapped, probe), folder

@@ -1,73 +1,97 @@
 """Reads and checks what a user passes to `fit`."""
 
 import contextlib
-import pathlib
+import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.labels import check_labels
+from keras_incremental.files import OwnedFolder
+from keras_incremental.labels import check_labels, whole_labels
+from keras_incremental.samples.pixels import PixelReader, Pixels
 from keras_incremental.samples.samples import (
     ArraySamples,
     MappedSamples,
     Samples,
 )
+from keras_incremental.samples.temporary_files import check_room, filling
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
+_MOST_OF_UNKNOWN_LENGTH = 1_000_000
+_MOST_OF_DISK = 0.9
+_SECONDS_WITHOUT_PROGRESS = 1.0
+_IF_ENDLESS = "If it never ends, pass dataset.take(batches)."
 
 
 def read_samples(
-    x, y=None, *, image_shape, cache_bytes=DEFAULT_CACHE_BYTES, verbose=0
+    x,
+    y=None,
+    *,
+    image_shape,
+    cache_bytes=DEFAULT_CACHE_BYTES,
+    verbose=0,
+    like: Pixels | None = None,
 ) -> Samples:
-    """Reads and checks what a user passed to `fit`.
+    """Reads and checks what a user passed to `fit`, once.
 
     Args:
-        x: images `(samples, h, w, c)`, or a batched `tf.data.Dataset` of
-            `(images, labels)`.
+        x: images `(samples, h, w, c)`, or a batched `tf.data.Dataset` or a
+            `keras.utils.PyDataset` of `(images, labels)`.
         y: labels `(samples,)` or `(samples, 1)`; `None` with a dataset.
         image_shape: `(h, w, c)` that the model takes; `None` dimensions match
             any size.
         cache_bytes: the images of a dataset that take more than this are kept
             in a file of the temporary folder, which goes with the samples.
         verbose: 0 silent, else a progress bar once a dataset is found to be
-            too large to cache.
+            too large to cache, or takes longer than a second.
+        like: the images that the new ones join (`PixelReader`).
 
     Raises:
-        ValueError: for wrong shapes, NaN or infinite pixels, no samples, bad
-            labels (`check_labels`), an endless or unbatched dataset.
+        ValueError: for wrong shapes, NaN or infinite pixels, another scale or
+            values than those of `like`, no samples, bad labels
+            (`check_labels`), an endless or unbatched dataset, one of unknown
+            length that gives a million images, or too many for the disk.
         TypeError: for a wrong dtype or kind of data.
     """
-    if isinstance(x, tf.data.Dataset):
+    reader = PixelReader(like)
+    if isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
         if y is not None:
             raise ValueError(
-                "y was passed beside a tf.data.Dataset; expected the labels "
-                "inside the dataset, as (images, labels) batches."
+                f"y was passed beside a {type(x).__name__}; expected the "
+                "labels inside the dataset, as (images, labels) batches."
             )
-        return _read_dataset(x, image_shape, cache_bytes, verbose)
-    _check_is_array(x)
-    if y is None:
-        raise ValueError(
-            f"Labels are missing: fit got x of type {type(x).__name__} and no "
-            "y. Pass fit(images, labels), or a batched tf.data.Dataset of "
-            "(images, labels)."
-        )
-    return _read_arrays(x, y, image_shape)
+        samples = _read_dataset(x, image_shape, reader, cache_bytes, verbose)
+    else:
+        _check_is_array(x)
+        if y is None:
+            raise ValueError(
+                f"Labels are missing: fit got x of type {type(x).__name__} and "
+                "no y. Pass fit(images, labels), or a batched tf.data.Dataset "
+                "of (images, labels)."
+            )
+        samples = _read_arrays(x, y, image_shape, reader)
+    reader.check_scale()
+    samples.pixels = reader.pixels
+    return samples
 
 
 def _check_is_array(x) -> None:
     if not (hasattr(x, "__array__") or isinstance(x, (list, tuple))):
         raise TypeError(
             f"x is a {type(x).__name__}; with an IncrementalCallback fit takes "
-            "arrays, or a batched tf.data.Dataset of (images, labels). Wrap a "
-            "generator in tf.data.Dataset.from_generator(...)."
+            "arrays, or a batched tf.data.Dataset or keras.utils.PyDataset of "
+            "(images, labels), which it reads once. Wrap a generator that ends "
+            "in tf.data.Dataset.from_generator(...), or make it end by "
+            ".take(batches)."
         )
 
 
-def _read_arrays(x, y, image_shape) -> ArraySamples:
+def _read_arrays(x, y, image_shape, reader: PixelReader) -> ArraySamples:
     images = _in_native_order(np.asarray(x))
     labels = check_labels(y)
     _check_image_spec(tf.TensorShape(images.shape), images.dtype, image_shape)
@@ -77,8 +101,12 @@ def _read_arrays(x, y, image_shape) -> ArraySamples:
             "label for each image."
         )
     _check_not_empty(len(images))
-    for start in range(0, len(images), _CHECKED_AT_ONCE):
-        check_pixels(images[start : start + _CHECKED_AT_ONCE], start)
+    parts = [
+        reader(images[start : start + _CHECKED_AT_ONCE])
+        for start in range(0, len(images), _CHECKED_AT_ONCE)
+    ]
+    if parts[0].dtype != images.dtype:
+        images = np.concatenate(parts)
     return ArraySamples(images, labels)
 
 
@@ -87,11 +115,20 @@ def _in_native_order(images: np.ndarray) -> np.ndarray:
     return images.astype(images.dtype.newbyteorder("="), copy=False)
 
 
-def _read_dataset(dataset, image_shape, cache_bytes, verbose) -> Samples:
-    _check_dataset_spec(dataset, image_shape)
+def _read_dataset(
+    dataset, image_shape, reader: PixelReader, cache_bytes, verbose
+) -> Samples:
+    if isinstance(dataset, tf.data.Dataset):
+        _check_dataset_spec(dataset, image_shape)
+        batches, expected = dataset.as_numpy_iterator(), dataset.cardinality()
+        if expected == tf.data.UNKNOWN_CARDINALITY:
+            batches = _ending(batches)
+    else:
+        expected = _number_of_batches(dataset)
+        batches = _batches_of(dataset, expected)
     labels = []
-    batches = _checked_batches(dataset, image_shape, labels)
-    images, folder = _collected(batches, cache_bytes, verbose)
+    batches = _checked_batches(batches, image_shape, labels, reader)
+    images, folder = _collected(batches, cache_bytes, verbose, int(expected))
     flat = np.concatenate(labels)
     if folder is None:
         samples = ArraySamples(images, flat)
@@ -101,40 +138,107 @@ def _read_dataset(dataset, image_shape, cache_bytes, verbose) -> Samples:
     return samples
 
 
-def _checked_batches(dataset, image_shape, labels) -> Iterator[np.ndarray]:
+def _number_of_batches(dataset: keras.utils.PyDataset) -> int:
+    try:
+        count = dataset.num_batches
+    except NotImplementedError:
+        count = None
+    if count is None:
+        raise ValueError(
+            f"The {type(dataset).__name__} has no num_batches, so it never "
+            "ends; expected one pass over the new data. Give it a length."
+        )
+    return count
+
+
+def _batches_of(dataset: keras.utils.PyDataset, count: int) -> Iterator[tuple]:
+    """Yields each batch of `(images, labels)` once, as Keras in an epoch."""
+    dataset.on_epoch_begin()
+    for index in range(count):
+        batch = dataset[index]
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ValueError(
+                f"Batch {index} of the {type(dataset).__name__} is a "
+                f"{type(batch).__name__}; expected (images, labels), without "
+                "sample weights or dictionaries."
+            )
+        yield np.asarray(batch[0]), whole_labels(batch[1])
+    dataset.on_epoch_end()
+
+
+def _checked_batches(
+    batches, image_shape, labels: list, reader: PixelReader
+) -> Iterator[np.ndarray]:
     """Yields the images of each batch, and appends their labels to a list."""
     count = 0
-    for images, batch_labels in dataset.as_numpy_iterator():
+    for images, batch_labels in batches:
         _check_image_spec(
             tf.TensorShape(images.shape), images.dtype, image_shape
         )
-        check_pixels(images, count)
+        image_shape = images.shape[1:]
         labels.append(check_labels(batch_labels))
-        image_shape, count = images.shape[1:], count + len(images)
-        yield images
+        count += len(images)
+        yield reader(images)
     _check_not_empty(count)
 
 
-def _collected(batches, cache_bytes, verbose):
-    """Returns all images, and the folder of their file if they take more."""
-    kept, folder, size = [], None, 0
-    progress = keras.utils.Progbar(None, verbose=verbose, unit_name="batch")
+def _ending(batches: Iterable[tuple]) -> Iterator[tuple]:
+    """Yields batches of a dataset that may have no end, up to a bound."""
+    count = 0
+    for images, labels in batches:
+        count += len(images)
+        if count > _MOST_OF_UNKNOWN_LENGTH:
+            raise ValueError(
+                "The dataset does not say how many batches it has, and has "
+                f"given {count} images; expected one pass over the new data. "
+                f"{_IF_ENDLESS} If it does end, tell by dataset.apply(tf.data."
+                "experimental.assert_cardinality(batches))."
+            )
+        yield images, labels
+
+
+def _collected(
+    batches: Iterable[np.ndarray], cache_bytes: int, verbose: int, expected: int
+):
+    """Returns all images, and the folder of their file if they take more.
+
+    `expected` batches will come, or an unknown number if it is negative.
+    """
+    kept, folder, size, count = [], None, 0, 0
+    start = time.monotonic()
+    progress = keras.utils.Progbar(None, verbose=verbose, unit_name="image")
     with contextlib.ExitStack() as stack:
         for images in batches:
             kept.append(images)
             size += images.nbytes
+            count += len(images)
             if size > cache_bytes:
                 if folder is None:
-                    folder = tempfile.TemporaryDirectory(prefix="samples_")
-                    path = pathlib.Path(folder.name, "images")
+                    folder = OwnedFolder(tempfile.gettempdir(), "samples")
+                    stack.enter_context(filling(folder))
+                    check_room(folder, expected * kept[0].nbytes)
+                    path = folder.path / "images"
                     file = stack.enter_context(path.open("wb"))
+                    room = _MOST_OF_DISK * shutil.disk_usage(folder.path).free
+                _check_room(count, size, room)
                 file.writelines(batch.tobytes() for batch in kept)
                 kept.clear()
-                progress.add(1)
+            seconds = time.monotonic() - start
+            if folder is not None or seconds > _SECONDS_WITHOUT_PROGRESS:
+                progress.update(count)
     if folder is None:
         return np.concatenate(kept), None
     mapped = np.memmap(path, images.dtype, "r")
     return mapped.reshape(-1, *images.shape[1:]), folder
+
+
+def _check_room(count: int, size: int, room: float) -> None:
+    if size > room:
+        raise ValueError(
+            f"The dataset has given {count} images, {size} bytes, and the disk "
+            f"has room for {room:.0f}. {_IF_ENDLESS} Otherwise set the "
+            "environment variable TMPDIR to a folder with more room."
+        )
 
 
 def _check_dataset_spec(dataset, image_shape) -> None:
@@ -161,7 +265,8 @@ def _check_dataset_spec(dataset, image_shape) -> None:
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "The dataset never ends; expected one pass over the new data. "
-            "Remove its .repeat(): fit repeats it for each epoch."
+            "Remove its .repeat(): fit repeats it for each epoch. Or pass "
+            "dataset.take(batches)."
         )
 
 
@@ -178,26 +283,6 @@ def _check_image_spec(shape: tf.TensorShape, dtype, image_shape) -> None:
         raise TypeError(
             f"Images have dtype {dtype.name}; expected raw pixels, uint8 or "
             "float."
-        )
-
-
-def check_pixels(images: np.ndarray, first: int = 0) -> None:
-    """Refuses images that hold NaN or infinite pixels.
-
-    Args:
-        images: `(samples, ...)`, any number dtype.
-        first: index of the first of them, for the message.
-
-    Raises:
-        ValueError: naming the first such image.
-    """
-    if images.dtype.kind in "iu":
-        return
-    finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
-    if not finite.all():
-        raise ValueError(
-            f"Image {first + int(np.argmin(finite))} holds NaN or infinite "
-            "pixels. Remove such images, or fill them, before fit."
         )
 
 

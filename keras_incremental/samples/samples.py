@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.samples.pixels import Pixels
+
 _ALIGNMENT = 64
 _TAKEN_AT_ONCE = 64
 # From an epoch and indices `(batch,)` to columns by name, each a tensor or a
@@ -24,6 +26,7 @@ class Samples(abc.ABC):
         batch_size: That of the dataset they were read from, or `None`.
         name: Name of their column in batches.
         copies: variants of each image.
+        pixels: dtype and range of the images, or `None` if not known.
     """
 
     labels: np.ndarray
@@ -31,6 +34,7 @@ class Samples(abc.ABC):
     batch_size: int | None = None
     name = "images"
     copies = 1
+    pixels: Pixels | None = None
 
     def __len__(self):
         return len(self.labels)

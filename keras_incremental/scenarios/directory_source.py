@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -28,7 +29,7 @@ class FileImages:
         self.labels = labels
         self.image_shape = (*size, channels)
         self.dtype = tf.uint8
-        self._paths, self._decode = paths, image_reader(size, channels)
+        self._paths, self._read_image = paths, image_reader(size, channels)
 
     def dataset(self, indices):
         """Returns the unbatched `(image, label)` pairs of `indices`."""
@@ -38,10 +39,16 @@ class FileImages:
         )
 
     def _read(self, path, label):
-        return self._decode(path), label
+        # In Python, which alone can name the file in an error.
+        image = tf.numpy_function(
+            self._read_image, [path], self.dtype, stateful=False
+        )
+        return tf.ensure_shape(image, self.image_shape), label
 
 
-def train_and_test(path, test_path, test_fraction, seed, size, channels):
+def train_and_test(
+    path, test_path, test_fraction, seed, size, channels, on_error
+):
     """Returns the training and the test images of a folder.
 
     Args:
@@ -51,6 +58,7 @@ def train_and_test(path, test_path, test_fraction, seed, size, channels):
         seed: draws the split and the order of the training images.
         size: `(height, width)` in pixels.
         channels: 1 (grey) or 3 (RGB).
+        on_error: see `ClassIncrementalScenario.from_directory`.
 
     Returns:
         Two `FileImages`, and the class names: the folder names by label.
@@ -59,13 +67,16 @@ def train_and_test(path, test_path, test_fraction, seed, size, channels):
         raise ValueError(
             f"channels={channels!r}; expected 3 for RGB or 1 for grey."
         )
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error={on_error!r}; expected 'raise' or 'skip'.")
     if test_path is None:
         _check_fraction(test_fraction)
-    train = class_folders(path)
+    readable = image_reader(size, channels) if on_error == "skip" else None
+    train = class_folders(path, readable)
     if test_path is None:
         train, test = split_folders(train, test_fraction, seed)
     else:
-        test = class_folders(test_path)
+        test = class_folders(test_path, readable)
         check_same_classes([*train], [*test])
     return (
         FileImages(*labelled_files(train, seed), size, channels),
@@ -74,7 +85,7 @@ def train_and_test(path, test_path, test_fraction, seed, size, channels):
     )
 
 
-def class_folders(path):
+def class_folders(path, reader=None):
     """Lists the images of each class folder of `path`.
 
     Hidden files and folders are ignored, and so are files beside the class
@@ -83,14 +94,16 @@ def class_folders(path):
 
     Args:
         path: folder with one sub-folder a class.
+        reader: of `image_reader`, to leave out all files that it cannot read,
+            with a warning; `None` refuses files that are no images.
 
     Returns:
         Dict from folder name to its sorted file paths, sorted by name.
 
     Raises:
         OSError: `path` does not exist, or is a file.
-        ValueError: no class folders, an empty one, or a file in one of them
-            that is not an image.
+        ValueError: no class folders, an empty one, a name that is not UTF-8,
+            or a file in one of them that is not an image.
     """
     path = os.fspath(path)
     names = [entry.name for entry in _visible(path) if entry.is_dir()]
@@ -100,7 +113,21 @@ def class_folders(path):
             "named like the class, with its images inside."
         )
     folders = {name: _files(os.path.join(path, name)) for name in names}
-    _check_images([file for files in folders.values() for file in files])
+    all_files = [file for files in folders.values() for file in files]
+    if reader is None:
+        _check_images(all_files)
+        return folders
+    skipped = _skipped(all_files, reader)
+    folders = {
+        name: [file for file in files if file not in skipped]
+        for name, files in folders.items()
+    }
+    empty = [name for name, files in folders.items() if not files]
+    if empty:
+        raise ValueError(
+            f"No image in the class folders {shown(empty)} can be read. Add "
+            "images or remove the folders."
+        )
     return folders
 
 
@@ -168,12 +195,25 @@ def labelled_files(folders, seed=None):
 def _visible(path):
     with os.scandir(path) as entries:
         visible = [e for e in entries if not e.name.startswith(".")]
+    for entry in visible:
+        try:
+            entry.path.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"The name {os.fsencode(entry.path)!r} is not UTF-8, which "
+                "TensorFlow needs. Rename it, for example with convmv."
+            ) from error
     return sorted(visible, key=lambda entry: entry.name)
 
 
 def _files(folder):
     entries = _visible(folder)
     for entry in entries:
+        if not (entry.is_dir() or entry.is_file()):
+            raise ValueError(
+                f"{entry.path!r} is no regular file, nor a link to one; "
+                "expected images only. Remove it."
+            )
         if entry.is_dir():
             raise ValueError(
                 f"The class folder {folder!r} holds the folder "
@@ -193,6 +233,32 @@ def _check_images(files):
         wrong = [f for f, ok in zip(files, checks, strict=True) if not ok]
     if wrong:
         raise ValueError(
-            f"{len(wrong)} of {len(files)} files are not JPEG, PNG, GIF or "
-            f"BMP images: {shown(wrong)}. Remove or convert them."
+            f"{len(wrong)} of {len(files)} files are not JPEG, PNG, GIF, BMP "
+            f"or WebP images: {shown(wrong)}. Remove or convert them, or leave "
+            'them out: from_directory(..., on_error="skip").'
         )
+
+
+def _skipped(files, reader):
+    """Returns the files that cannot be read, after a warning that lists them.
+
+    All files are decoded for that.
+    """
+
+    def problem(file):
+        try:
+            reader(file)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        checks = with_progress(pool.map(problem, files), len(files), "file")
+        problems = {f: p for f, p in zip(files, checks, strict=True) if p}
+    if problems:
+        warnings.warn(
+            f"{len(problems)} of {len(files)} files are left out:\n"
+            + "\n".join(problems.values()),
+            stacklevel=2,
+        )
+    return set(problems)

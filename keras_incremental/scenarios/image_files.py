@@ -1,24 +1,21 @@
 """Reading image files: formats, channels, and one size for all."""
 
 import functools
+import os
 
 import numpy as np
 import tensorflow as tf
 
-SIGNATURES = (
-    b"\xff\xd8\xff",  # JPEG
-    b"\x89PNG\r\n\x1a\n",
-    b"GIF87a",
-    b"GIF89a",
-    b"BM",  # BMP
-)
-_LONGEST_SIGNATURE = max(len(signature) for signature in SIGNATURES)
+from keras_incremental.scenarios import image_headers
+
+_LONGEST_SIGNATURE = max(map(len, image_headers.SIGNATURES))
 
 
 def is_image(path):
-    """Tells by its first bytes whether a file is JPEG, PNG, GIF or BMP."""
+    """Tells by its first bytes whether a file is one that can be decoded."""
     with open(path, "rb") as file:
-        return file.read(_LONGEST_SIGNATURE).startswith(SIGNATURES)
+        start = file.read(_LONGEST_SIGNATURE)
+    return start.startswith(image_headers.SIGNATURES)
 
 
 def as_size(image_size):
@@ -52,8 +49,8 @@ def image_reader(size, channels):
         channels: 1 (grey) or 3 (RGB).
 
     Returns:
-        A `tf.function` from a path, a scalar string, to `(*size, channels)`
-        uint8.
+        A function from a path, bytes or text, to `(*size, channels)` uint8. It
+        raises a `ValueError` that names what cannot be decoded.
     """
 
     def read(path):
@@ -61,7 +58,24 @@ def image_reader(size, channels):
         return resize_and_crop(image, size)
 
     signature = [tf.TensorSpec((), tf.string)]
-    return tf.function(read, signature, autograph=False)
+    traced = tf.function(read, signature, autograph=False)
+
+    def read_or_name(path):
+        try:
+            return traced(path).numpy()
+        except tf.errors.OpError as error:
+            raise ValueError(
+                f"{os.fsdecode(path)!r} cannot be read as an image: "
+                f"{_reason(error)}. Remove or convert it, or leave such files "
+                'out: from_directory(..., on_error="skip").'
+            ) from error
+
+    return read_or_name
+
+
+def _reason(error):
+    """Returns what an operation says, without where it was defined."""
+    return error.message.split("\n\n")[-1].split("\n\t")[0]
 
 
 def resize_and_crop(image, size):
@@ -88,6 +102,13 @@ def _covering_centre(image, size):
     now = tf.cast(tf.shape(image)[:2], "float32")
     scale = tf.reduce_max(tf.cast(size, "float32") / now)
     covering = tf.maximum(tf.cast(tf.round(now * scale), "int32"), size)
+    few = tf.debugging.assert_less_equal(
+        tf.reduce_prod(tf.cast(covering, "int64")),
+        tf.constant(image_headers.MOST_PIXELS, "int64"),
+        "the image is too long, or too wide, to be resized",
+    )
+    with tf.control_dependencies([few]):
+        covering = tf.identity(covering)
     resized = tf.image.resize(image, covering, antialias=True)
     top, left = tf.unstack((covering - size) // 2)
     centre = resized[top : top + size[0], left : left + size[1]]
@@ -97,11 +118,14 @@ def _covering_centre(image, size):
 
 
 def decode_image(data, channels):
-    """Decodes one JPEG, PNG, BMP or GIF (its first frame) to uint8.
+    """Decodes one JPEG, PNG, BMP, WebP or GIF (its first frame) to uint8.
 
-    TensorFlow decodes JPEG and PNG to any number of channels, but BMP and GIF
-    only to those of the file; these are converted here. Transparency is
-    dropped. TensorFlow cannot decode a CMYK JPEG to grey.
+    The image is turned as its EXIF orientation says. Colours of a palette are
+    those of the palette; transparency is dropped.
+
+    TensorFlow decodes JPEG and PNG to any number of channels, but the others
+    only to those of the file; these are converted here. TensorFlow cannot
+    decode a CMYK JPEG to grey.
 
     Args:
         data: scalar string tensor, the bytes of the file.
@@ -109,12 +133,37 @@ def decode_image(data, channels):
 
     Returns:
         `(height, width, channels)` uint8 tensor.
+
+    Raises:
+        tf.errors.InvalidArgumentError: for another format, damage, or more
+            than `image_headers.MOST_PIXELS`, when it runs.
     """
-    first = tf.strings.substr(data, 0, 2)
-    image = tf.cond(
-        (first == b"BM") | (first == b"GI"),
-        lambda: _with_channels(_decode(data, 0), channels),
-        lambda: _decode(data, channels),
+    header, kind = image_headers.Header(data), image_headers.kind_of(data)
+    few = tf.debugging.assert_less_equal(
+        image_headers.pixels(header, kind, data),
+        tf.constant(image_headers.MOST_PIXELS, "int64"),
+        "the image has too many pixels",
+    )
+    with tf.control_dependencies([few]):
+        data = tf.identity(data)
+
+    def plain():
+        return _decode(data, channels)
+
+    def gif():
+        opaque = image_headers.without_transparency(header, data)
+        return _with_channels(_decode(opaque, 0), channels)
+
+    def bmp():
+        image = image_headers.bmp_colours(header, _decode(data, 0))
+        return _with_channels(image, channels)
+
+    def webp():
+        return _with_channels(_decode(data, 0), channels)
+
+    image = tf.switch_case(kind, [plain, plain, gif, bmp, webp])
+    image = image_headers.upright(
+        image, image_headers.orientation(header, kind)
     )
     return tf.ensure_shape(image, (None, None, channels))
 

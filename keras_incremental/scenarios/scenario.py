@@ -144,6 +144,7 @@ class ClassIncrementalScenario:
         test_fraction=0.2,
         test_path=None,
         channels=3,
+        on_error="raise",
         class_order=None,
         seed=0,
         samples_per_class=None,
@@ -152,9 +153,11 @@ class ClassIncrementalScenario:
         """Makes a scenario of a folder with one sub-folder a class.
 
         Labels are 0, 1, ... in sorted order of the folder names, which are
-        the class names. Images (JPEG, PNG, BMP, GIF) are decoded when they
-        are read, resized until `image_size` is covered, and cropped at the
-        centre, as uint8. The order of the training images is drawn by `seed`.
+        the class names. Images (JPEG, PNG, BMP, GIF, WebP) are decoded when
+        they are read, turned as their EXIF orientation says, resized until
+        `image_size` is covered, and cropped at the centre, as uint8; a
+        published model does the same. The order of the training images is
+        drawn by `seed`.
 
         Args:
             path: the folder.
@@ -163,6 +166,10 @@ class ClassIncrementalScenario:
                 drawn by `seed`; not used with `test_path`.
             test_path: folder of test images with the same class folders.
             channels: 3 (RGB) or 1 (grey).
+            on_error: `"raise"`: a file that cannot be decoded is an error that
+                names it, at the latest when it is read. `"skip"`: such files
+                are left out, counted and listed by a warning; every file is
+                decoded once for that, before anything else.
             classes_per_task, class_order, seed, samples_per_class,
             class_names: see the class.
 
@@ -179,7 +186,7 @@ class ClassIncrementalScenario:
         )
         size = image_files.as_size(image_size)
         train, test, folders = directory_source.train_and_test(
-            path, test_path, test_fraction, seed, size, channels
+            path, test_path, test_fraction, seed, size, channels, on_error
         )
         return cls(
             train,

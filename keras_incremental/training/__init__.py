@@ -2,7 +2,10 @@
 
 from keras_incremental.training.backup import Backup
 from keras_incremental.training.clock import Clock
-from keras_incremental.training.notes import note_on_few_images
+from keras_incremental.training.notes import (
+    note_on_few_images,
+    note_on_known_classes,
+)
 from keras_incremental.training.task_report import TaskReport
 from keras_incremental.training.task_runner import run_task
 from keras_incremental.training.validation import (
@@ -21,5 +24,6 @@ __all__ = [
     "check_coverage",
     "check_same_step",
     "note_on_few_images",
+    "note_on_known_classes",
     "run_task",
 ]

@@ -1,14 +1,24 @@
 """What a run keeps on disk, to go on after the process was killed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 
+from keras_incremental.archives import variables_within
 from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import ClassExemplars, ExemplarMemory
+from keras_incremental.files import check_writable
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.training.task_report import TaskReport
+
+_FIELDS = {
+    "settings": dict,
+    "tasks": list,
+    "progress": dict | None,
+    "traces": int,
+}
+_NAMED = 10  # differences in a message
 
 
 @dataclasses.dataclass
@@ -48,13 +58,17 @@ class Backup:
             all read.
 
     Raises:
+        BlockingIOError: if another process is writing into the folder.
         ValueError: if the folder holds a backup of another run, or none that
             is whole.
+        OSError: if the folder cannot be written.
     """
 
     def __init__(self, directory, settings: dict, writes: bool = True):
         self._folder = None if directory is None else BackupFolder(directory)
         self._writes = writes and directory is not None
+        if self._writes:
+            check_writable(directory)
         self._blobs: dict[str, str] = {}
         self._data: dict = {}
         self._record = {
@@ -63,10 +77,18 @@ class Backup:
             "progress": None,
             "traces": 0,
         }
+        if self._writes:
+            self._folder.lock()
         found = None if directory is None else self._folder.read()
         if found is not None:
             self._record, self._blobs = found
+            _check_record(self._record, self._folder.path)
             self._check_same("another run", self._record["settings"], settings)
+
+    @property
+    def settings(self) -> dict:
+        """The settings of the run."""
+        return self._record["settings"]
 
     @property
     def finished_tasks(self) -> int:
@@ -110,15 +132,13 @@ class Backup:
         return Progress(**progress["state"])
 
     def _check_same(self, what: str, before: Mapping, now: Mapping) -> None:
-        differing = [key for key in now if now[key] != before.get(key)]
-        if differing:
+        if differing := [*_differences(before, now)]:
+            more = len(differing) - _NAMED
             raise ValueError(
                 f"backup_dir={str(self._folder.path)!r} holds the backup of "
                 f"{what}: "
-                + "; ".join(
-                    f"{key} {before.get(key)!r}, now {now[key]!r}"
-                    for key in differing
-                )
+                + "; ".join(differing[:_NAMED])
+                + (f"; and {more} more" if more > 0 else "")
                 + ". Repeat that run's fits in order, or choose another folder."
             )
 
@@ -138,8 +158,10 @@ class Backup:
                 f"not the first of the backup's, {structure['labels'][:10]}. "
                 "Start from the model that the run started from."
             )
-        model.restore_structure(structure)
-        self._assign(model, "finished")
+        arrays = self._folder.get(self._blobs["finished"])
+        with variables_within(sum(array.nbytes for array in arrays.values())):
+            model.restore_structure(structure)
+        _assign(model.state_variables(), arrays, "the model")
         model.finalize_state()
         if memory is not None:
             labels = self._record["memory_labels"]
@@ -259,14 +281,72 @@ class Backup:
         _assign(model.state_variables(), arrays, "the model")
 
 
+def _check_record(record: dict, path) -> None:
+    """Refuses a record with other fields or types than a backup has.
+
+    Raises:
+        ValueError: naming the folder, and what is wrong.
+    """
+    try:
+        for field, types in _FIELDS.items():
+            if not isinstance(record[field], types):
+                raise TypeError(f"{field} is {record[field]!r}")
+        for task in record["tasks"]:
+            TaskReport(**task["report"])
+            if not isinstance(task["data"], dict):
+                raise TypeError(f"data is {task['data']!r}")
+        if record["tasks"]:
+            labels = record["structure"]["labels"]
+            if not {*record["memory_labels"]} <= {*labels}:
+                raise ValueError("the memory has classes the model has not")
+        if record["progress"] is not None:
+            _check_progress(record["progress"]["state"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"The newest backup in {path} is damaged: {error!r}. Remove the "
+            "folder to start anew."
+        ) from error
+
+
+def _check_progress(state: dict) -> None:
+    Progress(**state)
+    for name, value in state.items():
+        if not isinstance(value, int | float) or value < 0:
+            raise ValueError(f"{name} is {value!r}")
+
+
+def _differences(before, now, name: str = "") -> Iterator[str]:
+    """Says of each value in nested JSON types that differs where it is."""
+    if before == now:
+        return
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            path = f"{name}.{key}" if name else key
+            yield from _differences(before.get(key), now.get(key), path)
+    elif (
+        isinstance(before, list)
+        and isinstance(now, list)
+        and len(before) == len(now)
+    ):
+        for index, (one, other) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(one, other, f"{name}[{index}]")
+    else:
+        yield f"{name} {_shortened(before)}, now {_shortened(now)}"
+
+
+def _shortened(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
 def _assign(variables, arrays: dict, what: str) -> None:
     shapes = [tuple(variable.shape) for variable in variables]
-    found = [arrays[str(index)].shape for index in range(len(arrays))]
+    found = [array.shape for array in arrays.values()]
     if shapes != found:
         raise ValueError(
             f"The backup's weights do not fit {what}: it has {len(shapes)} "
             f"variables, the backup {len(found)}, or their shapes differ. "
             "Start from the same model and optimizer as the run did."
         )
-    for index, variable in enumerate(variables):
-        variable.assign(arrays[str(index)])
+    for variable, array in zip(variables, arrays.values(), strict=True):
+        variable.assign(array)

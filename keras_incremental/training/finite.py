@@ -7,7 +7,7 @@ import numpy as np
 from keras_incremental.methods import TaskStep
 from keras_incremental.models import IncrementalClassifier, not_finite
 
-_MOST_IMAGES = 256
+_MOST_IMAGES = 64
 
 
 def check_finite(
@@ -32,7 +32,7 @@ def check_finite(
 def check_scores(task: TaskStep) -> None:
     """Refuses a model whose scores are not finite, at the end of a task.
 
-    It looks at up to 256 images: exemplars, or new ones where there is no
+    It looks at up to 64 images: exemplars, or new ones where there is no
     memory or where outputs of a frozen part have been cached for them.
 
     Raises:

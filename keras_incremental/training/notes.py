@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_incremental.labels import ClassIndex
 from keras_incremental.methods import TaskStep
 from keras_incremental.training.validation import ClassCounts
 
@@ -40,6 +41,28 @@ def note_on_few_images(labels: np.ndarray, new_labels, new_names) -> str | None:
     )
 
 
+def note_on_known_classes(
+    labels: np.ndarray, new_labels, classes: ClassIndex
+) -> str | None:
+    """Returns a note if a task has images of known classes, or `None`.
+
+    >>> note_on_known_classes(np.array([7, 7]), [], ClassIndex([7], ["a"]))
+    'fit got no new class: its images are of the known classes a (2).'
+    """
+    name_of = dict(zip(classes.labels, classes.names, strict=True))
+    known = [
+        f"{name_of[label]} ({count})"
+        for label, count in count_images(labels).items()
+        if label not in new_labels
+    ]
+    if not known:
+        return None
+    known = ", ".join(known[:10])
+    if len(new_labels):
+        return f"fit got more images of the known classes {known}."
+    return f"fit got no new class: its images are of the known classes {known}."
+
+
 def notes_on(task: TaskStep, validation: ClassCounts) -> list[str]:
     """Returns the notes of a report.
 
@@ -47,13 +70,14 @@ def notes_on(task: TaskStep, validation: ClassCounts) -> list[str]:
         task: that is learned.
         validation: of `fit`'s validation data.
     """
-    notes = []
     few = note_on_few_images(
         task.samples.labels, task.new_labels, task.new_names
     )
-    if few:
-        notes.append(few)
     model = task.model
+    known = note_on_known_classes(
+        task.samples.labels, task.new_labels, model.classes
+    )
+    notes = [note for note in (few, known) if note]
     missing = [
         name
         for label, name in zip(model.labels, model.class_names, strict=True)

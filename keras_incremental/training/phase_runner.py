@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_incremental.distribution import split_batches
 from keras_incremental.methods import ClosedFormPhase, Phase, TaskStep
@@ -52,6 +53,7 @@ class PhaseRunner:
             self._rate, clock, progress.epochs_before + progress.epochs
         )
         self._options = _fit_options(task.model, request)
+        self._class_weight = self._options.pop("class_weight", None)
         self._request, self._callbacks = request, callbacks
         self._index = self._first_epoch = 0
 
@@ -61,7 +63,18 @@ class PhaseRunner:
         return self._steps.epochs
 
     def run(self, phases: Sequence[Phase | ClosedFormPhase]):
-        """Runs all phases; returns a Keras `History`."""
+        """Runs all phases; returns a Keras `History`.
+
+        Raises:
+            ValueError: for a `class_weight` that a closed form cannot follow.
+        """
+        closed = [p.name for p in phases if isinstance(p, ClosedFormPhase)]
+        if self._class_weight and closed:
+            raise ValueError(
+                f"fit got class_weight, and phase {closed[0]!r} is solved in "
+                "closed form, in which every image weighs the same. Leave "
+                "class_weight out."
+            )
         history = keras.callbacks.History()
         run = self._callback_list(history, sum(p.epochs for p in phases))
         try:
@@ -139,6 +152,8 @@ class PhaseRunner:
         if done:
             self._backup.restore_epoch(model)
             self._rate.factor = self._progress.factor
+        if self._class_weight and phase.weighted:
+            batches = batches.map(self._with_weights())
         run.expect_steps(steps)
         model.fit_units(
             split_batches(model.distribute_strategy, batches),
@@ -147,6 +162,18 @@ class PhaseRunner:
             epochs=self._first_epoch + phase.epochs,
             callbacks=run,
             **self._options,
+        )
+
+    def _with_weights(self):
+        """Returns a function that adds the weight of each image to a batch."""
+        labels = self._model.labels[self._model.network.trained_units]
+        weights = tf.constant(
+            [float(self._class_weight.get(label, 1.0)) for label in labels]
+        )
+        return lambda columns, units: (
+            columns,
+            units,
+            tf.gather(weights, units),
         )
 
     def _batches(self, phase: Phase, sources: list, first_epoch: int):
@@ -163,7 +190,9 @@ class PhaseRunner:
         )
 
     def _augment_of(self, phase: Phase):
-        return self._task.augment if phase.augmented else None
+        if not phase.augmented:
+            return None
+        return phase.augment or self._task.augment
 
     def _mixed(self, phase: Phase, sources: list, augment, **options):
         """Returns endless batches, and the steps per epoch.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.labels import check_labels
+from keras_incremental.labels import check_labels, whole_labels
 from keras_incremental.models import FitRequest, IncrementalClassifier
 
 _BATCH = 256
@@ -70,7 +70,8 @@ class ValidationData:
         if not self.is_there:
             return
         for images, labels, *_ in self._raw_batches():
-            yield np.asarray(images), check_labels(labels, "validation labels")
+            labels = check_labels(whole_labels(labels), "validation labels")
+            yield np.asarray(images), labels
 
     def _raw_batches(self) -> Iterable:
         data = self._data

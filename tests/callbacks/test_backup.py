@@ -95,6 +95,7 @@ METHODS = {
     ),
     "partial_sharing": ki.PartialSharing(),
     "joint": ki.Joint(),
+    "joint_from_scratch": ki.Joint(from_scratch=True),
     "solved": Solved(),
 }
 
@@ -200,7 +201,15 @@ def start(all_processes):
     all_processes.end()
 
 
-@pytest.mark.parametrize("method", ["eeil", "partial_sharing", "solved"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "eeil",
+        "partial_sharing",
+        "solved",
+        pytest.param("joint_from_scratch", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     method, start, data, tmp_path
 ):
@@ -377,7 +386,9 @@ def test_exemplars_come_back_as_they_were_stored(
         assert ours.storage == theirs.storage == storage
         np.testing.assert_equal(ours.to_arrays(), theirs.to_arrays())
     other = start("eeil", tmp_path)
-    with pytest.raises(ValueError, match=r"memory .*Storage.*RawStorage"):
+    with pytest.raises(
+        ValueError, match=r"memory\.storage\..*Storage.*RawStorage"
+    ):
         other(data, tasks=TASKS[:1], epochs=1)
 
 
@@ -444,7 +455,7 @@ def test_a_backup_of_another_run_or_other_data_is_refused(
 ):
     start("eeil", tmp_path)(data, tasks=TASKS[:1])
     for options, arguments, message in (
-        ({"finetune": 7}, {}, "another run: method .*, now"),
+        ({"finetune": 7}, {}, r"run: method\.finetune_epochs 2, now 7"),
         ({}, {"tasks": [[0, 2]]}, "task 0 had other data"),
         ({}, {"epochs": 4}, "epochs 2, now 4"),
     ):

@@ -29,6 +29,7 @@ def learn(tiny_backbone, blobs):
     return learn_with
 
 
+@pytest.mark.slow
 def test_every_step_publishes_a_version_with_its_classes(learn, tmp_path):
     _, step = learn(tmp_path / "served")
     step([0, 1])

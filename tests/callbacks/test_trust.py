@@ -1,5 +1,6 @@
 """What a step reports, what it refuses to keep, and what it lets out."""
 
+import itertools
 import json
 
 import keras
@@ -16,6 +17,7 @@ METHODS = {
     "joint": ki.Joint(),
     "partial_sharing": ki.PartialSharing(),
 }
+QUICK = [("eeil", True), ("partial_sharing", False)]
 
 
 @pytest.fixture
@@ -27,6 +29,7 @@ def make(make_tiny_backbone):
         model.compile(keras.optimizers.SGD(learning_rate, momentum=0.9))
         exemplars = ki.ExemplarMemory(12) if memory else None
         options.setdefault("method", METHODS["eeil"])
+        options.setdefault("measure_statistics", False)
         return model, ki.IncrementalCallback(exemplars, **options)
 
     return make
@@ -51,8 +54,17 @@ def assert_undone(model, memory, before):
 # What is not finite.
 
 
-@pytest.mark.parametrize("memory", [True, False])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "memory"),
+    [
+        *QUICK,
+        *(
+            pytest.param(method, memory, marks=pytest.mark.slow)
+            for method, memory in itertools.product(METHODS, [True, False])
+            if (method, memory) not in QUICK
+        ),
+    ],
+)
 def test_a_step_that_diverges_is_undone(
     make, blobs, tmp_path, method, memory, restored
 ):
@@ -167,7 +179,14 @@ class Sequence(keras.utils.PyDataset):
         return self.images[rows], self.labels[rows]
 
 
-@pytest.mark.parametrize("kind", [tuple, dataset_of, Sequence])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        tuple,
+        pytest.param(dataset_of, marks=pytest.mark.slow),
+        pytest.param(Sequence, marks=pytest.mark.slow),
+    ],
+)
 def test_accuracies_are_those_of_a_plain_count(make, blobs, kind):
     model, callback = make(class_names={0: "zero", 1: "one", 2: "two"})
     fit(model, callback, blobs([0, 1]))

@@ -59,3 +59,11 @@ def test_a_plain_fit_has_all_its_steps(results):
     found = results["plain_fit"]
     assert found["steps"] == 3 * 3
     assert len(found["accuracy"]) == 3
+
+
+def test_l2_is_that_of_one_device(results):
+    """Two steps of `b = 0.9 b + 0.2 w; w = w - 0.5 b`."""
+    # b = 0.2, w = 0.9; then b = 0.18 + 0.18 = 0.36, w = 0.9 - 0.18 = 0.72.
+    for shares in results["decay"]["shares"]:
+        assert shares == [pytest.approx(0.72, rel=1e-5)] * len(shares)
+    assert set(results["decay"]["reserve"]) == {0.0}

@@ -116,6 +116,41 @@ def plain_fit(strategy):
     }
 
 
+def decay(strategy):
+    """What steps by L2 alone make of kernels; reserve columns after them."""
+    with strategy.scope():
+        l2 = keras.regularizers.L2(0.1)
+        backbone = keras.Sequential(
+            [
+                keras.Input((2,)),
+                keras.layers.Dense(3, kernel_regularizer=l2, name="hidden"),
+            ]
+        )
+        model = ki.IncrementalClassifier(backbone, capacity=4)
+        model.compile(
+            keras.optimizers.SGD(0.5, momentum=0.9),
+            loss=lambda units, logits: 0.0 * keras.ops.sum(logits, -1),
+        )
+        model.add_classes([0, 1])
+        model.add_classes([2])
+
+    def kernels():
+        heads = [model.network.head_weights(index)[0] for index in (0, 1)]
+        return [backbone.get_layer("hidden").kernel.numpy(), *heads]
+
+    before = kernels()
+    x, y = np.ones((5, 2)), [0, 1, 2, 0, 1]  # parts of 1 and 2 images
+    model.fit(x, np.array(y), batch_size=3, verbose=0)
+    (whole,) = [v for v in model.network.head.weights if v.name == "kernel"]
+    return {
+        "shares": [
+            (after / start).ravel().tolist()
+            for after, start in zip(kernels(), before, strict=True)
+        ],
+        "reserve": whole.numpy()[:, 3:].ravel().tolist(),
+    }
+
+
 def main():
     tf.config.set_logical_device_configuration(
         tf.config.list_physical_devices("CPU")[0],
@@ -124,7 +159,7 @@ def main():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     results = {
         f.__name__: f(strategy)
-        for f in (averaged, split, shares, empty, plain_fit)
+        for f in (averaged, split, shares, empty, plain_fit, decay)
     }
     print(json.dumps(results))
 

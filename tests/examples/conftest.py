@@ -93,7 +93,7 @@ def train():
         yield module
 
 
-def tiny(input_shape):
+def tiny(input_shape, kernel_regularizer):
     """A network with the layer names of `ki.backbones.small`."""
     layers = keras.layers
     return keras.Sequential(
@@ -102,7 +102,12 @@ def tiny(input_shape):
             layers.Flatten(),
             layers.Dense(6, activation="relu", name="stage1"),
             layers.Dense(5, activation="relu", name="stage2"),
-            layers.Dense(4, activation="relu", name="stage3"),
+            layers.Dense(
+                4,
+                activation="relu",
+                kernel_regularizer=kernel_regularizer,
+                name="stage3",
+            ),
         ]
     )
 

@@ -16,6 +16,7 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "examples" / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
 CIFAR100 = {
     "eeil_cifar100": 10,
+    "eeil_cifar100_authors": 10,
     "eeil_cifar100_5": 5,
     "eeil_cifar100_20": 20,
     "eeil_cifar100_50": 50,
@@ -48,6 +49,7 @@ AUGMENTATIONS = {
     "crop_flip": ki.augmentation.CropFlip,
     "eeil": ki.augmentation.EEILAugmentation,
     "eeil_stored": ki.augmentation.StoredEEILAugmentation,
+    "eeil_imagenet": ki.augmentation.ImageNetEEILAugmentation,
 }
 NOISE = {
     None: None,
@@ -143,7 +145,16 @@ def test_cifar100_flagfiles_hold_the_recipe_of_the_paper(
         "memory": 2000,
         "classes_per_task": [str(classes)],
         "augment": "eeil_stored",
+        "finetune_augmented": True,
+        "first_epochs": None,
+        "first_augment": "none",
     }
+    if name.endswith("_authors"):
+        expected |= {
+            "gradient_noise": "code",
+            "first_epochs": 100,
+            "first_augment": "crop_flip",
+        }
     assert in_effect(train, expected) == expected
 
 
@@ -156,9 +167,16 @@ def test_imagenet_flagfile_holds_the_recipe_of_the_paper(parse, train):
         "backbone": "resnet18",
         "memory": 20000,
         "classes_per_task": ["100"],
-        "augment": "eeil",
+        "augment": "eeil_imagenet",
+        "finetune_augmented": False,
+        "first_epochs": 60,
     }
     assert in_effect(train, expected) == expected
+
+
+def test_the_upper_bound_is_trained_from_scratch(parse, train):
+    parse(flagfile("joint_digits"))
+    assert train.make_method() == ki.Joint(from_scratch=True)
 
 
 @pytest.mark.parametrize("name", ["finetune_digits", "joint_digits"])
@@ -236,7 +254,10 @@ def check_experiment(experiment):
     assert float(optimizer.learning_rate) == pytest.approx(
         flags.FLAGS["learning_rate"].value
     )
-    assert optimizer.weight_decay == flags.FLAGS["weight_decay"].value
+    assert optimizer.weight_decay is None
+    head = experiment.model.network.head
+    decay = 2 * float(head.kernel_regularizer.l2)  # the gradient of l w^2
+    assert decay == pytest.approx(flags.FLAGS["weight_decay"].value)
 
 
 def check_method(experiment):

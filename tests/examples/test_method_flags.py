@@ -157,6 +157,22 @@ GIVEN = {
         ["--gradient_noise=code"],
         ki.EEIL(gradient_noise=ki.methods.GradientNoise(is_variance=False)),
     ),
+    "the first task": (
+        [
+            "--first_epochs=60",
+            "--first_augment=crop_flip",
+            "--nofinetune_augmented",
+        ],
+        ki.EEIL(
+            first_epochs=60,
+            first_augment=ki.augmentation.CropFlip(),
+            finetune_augmented=False,
+        ),
+    ),
+    "from scratch": (
+        ["--method=joint", "--from_scratch"],
+        ki.Joint(from_scratch=True),
+    ),
     "no noise": (["--gradient_noise=none"], ki.EEIL()),
     "decay of a baseline": (
         ["--method=joint", "--learning_rate_decay_every=3"],
@@ -183,6 +199,9 @@ def test_settings_are_the_flags_in_effect(parse, train):
     parse("--learning_rate=0.4", "--temperature=3", "--gradient_noise=code")
     assert train.method_flags.settings(train.make_method()) == {
         "finetune_epochs": 30,
+        "finetune_augmented": True,
+        "first_epochs": None,
+        "first_augment": "none",
         "temperature": 3.0,
         "distillation": True,
         "learning_rate_decay_every": 10,

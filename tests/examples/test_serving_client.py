@@ -271,7 +271,7 @@ class TestErrors:
         path = tmp_path / "notes.txt"
         path.write_text("no image")
         message = fails(*ask(protocol), path)
-        assert f"{path} is not a JPEG, PNG, GIF or BMP file" in message
+        assert f"{path} is not a JPEG, PNG, GIF, BMP or WebP file" in message
 
     def test_a_damaged_image(self, fails, ask, files, tmp_path, protocol):
         path = tmp_path / "half.png"

@@ -185,7 +185,7 @@ def test_images_of_another_shape_or_dtype_are_refused():
     with pytest.raises(ValueError, match="model takes"):
         memory.add_from(Model([0, 1]), np.zeros((2, 4, 4, 1)), [0, 0])
     with pytest.raises(ValueError, match="The new images are float64"):
-        memory.add_from(Model([0, 1]), np.zeros((2, *SHAPE)), [0, 0])
+        memory.add_from(Model([0, 1]), np.full((2, *SHAPE), 0.5), [0, 0])
 
 
 # Every use of a memory in which some classes have no exemplars.

@@ -147,10 +147,52 @@ def test_a_save_that_fails_leaves_the_old_memory(tmp_path, monkeypatch, call):
     assert os.listdir(tmp_path) == ["memory.npz"]
 
 
-def test_other_files_in_the_folder_stay(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+def tree(folder):
+    """Returns all that is in a folder, by path."""
+    return {
+        str(path.relative_to(folder)): path.is_file() and path.read_bytes()
+        for path in folder.rglob("*")
+    }
+
+
+def of_someone_else(path, archive=False):
+    if archive:
+        np.savez(path / "memory.npz", mine=np.arange(3))
+    else:
+        (path / "notes.txt").write_text("mine")
+
+
+@pytest.mark.parametrize("archive", [False, True], ids=["text", "memory.npz"])
+def test_a_folder_of_something_else_is_refused_and_not_touched(
+    tmp_path, archive
+):
+    of_someone_else(tmp_path, archive)
+    before = tree(tmp_path)
+    with pytest.raises(FileExistsError, match=r"1 in all.*new or empty"):
+        memory_of(IMAGES).save(tmp_path)
+    assert tree(tmp_path) == before
+
+
+def test_what_is_beside_a_memory_stays(tmp_path):
+    """Files in its folder, and a folder that an older one might be called."""
+    folder, beside = tmp_path / "memory", tmp_path / "memory.old"
+    beside.mkdir()
+    of_someone_else(beside)
+    memory_of({7: IMAGES[30]}).save(folder)
+    of_someone_else(folder)
+    memory_of(IMAGES).save(folder)
+    assert contents(ExemplarMemory.load(folder)) == contents(memory_of(IMAGES))
+    assert os.listdir(beside) == ["notes.txt"]
+    assert sorted(os.listdir(folder)) == ["memory.npz", "notes.txt"]
+    assert sorted(os.listdir(tmp_path)) == ["memory", "memory.old"]
+
+
+def test_a_folder_that_a_killed_save_has_left_is_as_good_as_empty(tmp_path):
+    left = tmp_path / f".memory.npz.{32 * '0'}.tmp"
+    left.mkdir()
+    (left / "owner.lock").touch()
     memory_of(IMAGES).save(tmp_path)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert os.listdir(tmp_path) == ["memory.npz"]
 
 
 def test_a_memory_cannot_take_the_place_of_a_file(tmp_path):

@@ -2,9 +2,14 @@
 
 import copy
 import dataclasses
+import errno
 import gc
 import io
+import os
+import pathlib
 import pickle
+import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -200,8 +205,7 @@ def test_files_hold_the_images_and_go_with_the_memory(tmp_path):
     memory = filled(DiskStorage(tmp_path / "scratch"))
 
     def files():
-        paths = (tmp_path / "scratch").rglob("*")
-        return [path for path in paths if path.is_file()]
+        return [*(tmp_path / "scratch").rglob("[0-9]*")]
 
     assert sum(path.stat().st_size for path in files()) >= memory.nbytes
     snapshot = memory.stored()
@@ -233,7 +237,7 @@ def test_training_goes_on_when_the_memory_has_let_its_files_go(tmp_path):
 
 def test_a_file_that_was_changed_is_named(tmp_path):
     memory = filled(DiskStorage(tmp_path))
-    path = next(path for path in sorted(tmp_path.rglob("*")) if path.is_file())
+    path = sorted(tmp_path.rglob("[0-9]*"))[0]
     path.write_bytes(b"short")
     with pytest.raises(Exception, match="holds 5 bytes of an exemplar's 240"):
         memory.images(3)
@@ -392,3 +396,116 @@ def test_copies_of_exemplars_in_files_share_them(tmp_path, monkeypatch):
     gc.collect()
     monkeypatch.chdir("/")
     np.testing.assert_array_equal(copied.images(label), expected)
+
+
+def test_a_full_disk_names_the_folder_of_the_files(tmp_path, monkeypatch):
+    def full(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    with pytest.raises(OSError, match=rf"{tmp_path}.*Free some space"):
+        filled(DiskStorage(tmp_path))
+
+
+def test_files_of_a_killed_process_go_with_the_next_memory(tmp_path):
+    """Those of a living one stay, and share one folder."""
+    first = filled(DiskStorage(tmp_path))
+    (folder,) = tmp_path.iterdir()
+    child = os.fork()
+    if not child:
+        kept = DiskStorage(tmp_path).encode(np.zeros((2, *SHAPE)))
+        os.kill(os.getpid(), signal.SIGKILL if len(kept) else 0)
+    os.waitpid(child, 0)
+    assert len([*tmp_path.iterdir()]) == 2
+    del first
+    gc.collect()
+    second = filled(DiskStorage(tmp_path))
+    third = filled(DiskStorage(tmp_path))
+    (left,) = tmp_path.iterdir()
+    assert left != folder and len(second) == len(third)
+
+
+# Damage.
+
+
+def image_files(folder):
+    return sorted(path for path in folder.rglob("*") if path.name.isdecimal())
+
+
+def flip(path, other):
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path, other):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def exchange(path, other):
+    mine, theirs = path.read_bytes(), other.read_bytes()
+    path.write_bytes(theirs)
+    other.write_bytes(mine)
+
+
+def delete(path, other):
+    path.unlink()
+
+
+every_damage = pytest.mark.parametrize(
+    "damage", [flip, truncate, exchange, delete]
+)
+
+
+@every_damage
+def test_a_damaged_exemplar_is_named_wherever_it_is_read(tmp_path, damage):
+    memory = filled(DiskStorage(tmp_path))
+    path, other = image_files(tmp_path)[:2]
+    samples = memory.samples()
+    damage(path, other)
+    with pytest.raises(ValueError, match=str(path)):
+        memory.images(3)
+    look_up = tf.function(samples.look_up())
+    with pytest.raises(tf.errors.InvalidArgumentError, match=str(path)):
+        look_up(0, tf.range(9))
+
+
+@every_damage
+def test_a_damaged_exemplar_is_never_saved(tmp_path, damage):
+    memory = filled(DiskStorage(tmp_path / "scratch"))
+    memory.save(tmp_path / "memory")
+    saved = (tmp_path / "memory" / "memory.npz").read_bytes()
+    path, other = image_files(tmp_path / "scratch")[:2]
+    damage(path, other)
+    with pytest.raises(ValueError, match=str(path)):
+        memory.save(tmp_path / "memory")
+    with pytest.raises(ValueError, match=str(path)):
+        memory.stored()[3].to_arrays()  # as backups have it
+    assert (tmp_path / "memory" / "memory.npz").read_bytes() == saved
+
+
+def test_images_that_do_not_fit_their_checksums_are_not_taken():
+    arrays = filled(DiskStorage()).stored()[3].to_arrays()
+    images = arrays["images"].copy()
+    images[0, 0, 0, 0] ^= 1
+    with pytest.raises(ValueError, match="not the one that was stored"):
+        DiskStorage().from_arrays({**arrays, "images": images})
+
+
+def test_a_forked_process_deletes_nothing_of_its_parent(tmp_path):
+    memory = filled(DiskStorage(tmp_path))
+    files = image_files(tmp_path)
+    child = os.fork()
+    if child == 0:
+        try:
+            memory.restore({})
+            gc.collect()
+            weakref.finalize._exitfunc()  # as `sys.exit` does
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert image_files(tmp_path) == files
+    assert len(memory.images(3)) == 5
+    del memory
+    gc.collect()
+    assert not image_files(tmp_path)

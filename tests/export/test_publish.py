@@ -5,13 +5,13 @@ import os
 import pathlib
 import resource
 import shutil
-import time
 
 import keras
 import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
+from keras_incremental import files
 from keras_incremental.export import publish, version_folders
 from keras_incremental.export.version_folders import MARKER
 
@@ -203,22 +203,15 @@ class TestKeep:
     def test_leftovers_of_killed_processes_go_and_those_at_work_stay(
         self, model, tmp_path
     ):
-        id_ = "0123456789abcdef" * 2
-        for name in (f".old-{id_}", f".tmp-{id_}", f".tmp-{id_[::-1]}"):
-            (tmp_path / name).mkdir()
+        dead = tmp_path / f".version.{32 * '0'}.tmp"
+        (dead / "version").mkdir(parents=True)
+        (dead / "owner.lock").touch()
+        alive = files.OwnedFolder(tmp_path, "version")
         others = [".tmp-notes", ".old-models", ".git"]
         for name in others:
             (tmp_path / name).mkdir()
-            two_days_ago(tmp_path / name)
-        two_days_ago(tmp_path / f".tmp-{id_}")
         publish(model, tmp_path)
-        kept = [f".tmp-{id_[::-1]}", *others, "1"]
-        assert names(tmp_path) == sorted(kept)
-
-
-def two_days_ago(path):
-    then = time.time() - 2 * 24 * 60 * 60
-    os.utime(path, (then, then))
+        assert names(tmp_path) == sorted([alive.path.name, *others, "1"])
 
 
 @pytest.fixture
@@ -376,6 +369,7 @@ class TestBadInput:
             publish(model, "")
 
 
+@pytest.mark.slow
 def test_publishing_leaves_the_model_as_it_was(tmp_path):
     model = make_model()
     images = tf.random.stateless_uniform((3, 4, 4, 1), (1, 2)) * 255

@@ -10,6 +10,7 @@ import tensorflow as tf
 import keras_incremental as ki
 from keras_incremental.export import publish
 
+Image = pytest.importorskip("PIL.Image", reason="Pillow writes the photos")
 BATCH_SIZES = (1, 7, 64)
 ENCODED = ("serving_bytes", "classify", "classification")
 
@@ -170,6 +171,13 @@ def test_files_are_prepared_as_for_training(probabilities_of, tmp_path):
         (folder / f"{index}.jpg").write_bytes(jpeg)
     grey = tf.io.encode_png(random.integers(0, 256, (9, 9, 1), np.uint8))
     (folder / "grey.png").write_bytes(grey.numpy())
+    photo = Image.fromarray(random.integers(0, 256, (9, 12, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # on its side
+    photo.save(folder / "photo.jpg", exif=exif)
+    photo.save(folder / "photo.webp", exif=exif)
+    photo.quantize(9).save(folder / "palette.gif", transparency=1)
+    photo.quantize(9).save(folder / "palette.bmp")
 
     scenario = ki.ClassIncrementalScenario.from_directory(
         tmp_path / "photos",
@@ -194,7 +202,7 @@ def test_files_are_prepared_as_for_training(probabilities_of, tmp_path):
 
     found = served(image_bytes=tf.constant(files))["probabilities"].numpy()
     expected = probabilities_of(model, trained_on)
-    assert len(found) == len(expected) == 9
+    assert len(found) == len(expected) == 13
     np.testing.assert_allclose(
         np.sort(found, axis=0), np.sort(expected, axis=0), atol=1e-5
     )

@@ -21,6 +21,7 @@ METHODS = {
 }
 LONGEST = 60
 every_method = pytest.mark.parametrize("name", METHODS)
+QUICK = {"ridge:Ridge", "branched_rehearsal:SimpleBranchedRehearsal"}
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +97,13 @@ def served_names(folder, images):
     return answers["classes"][:, 0].numpy().astype(str).tolist()
 
 
-@every_method
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in METHODS
+    ],
+)
 def test_survives_saving_and_publication(
     name, blobs, make_tiny_backbone, tmp_path
 ):

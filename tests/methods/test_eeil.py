@@ -43,6 +43,32 @@ def test_the_first_task_distils_nothing(task):
     assert not phase.objective.distils and phase.epochs == 40
 
 
+def test_the_first_task_may_have_epochs_and_an_augmentation_of_its_own(task):
+    own = ki.augmentation.CropFlip()
+    method = ki.EEIL(first_epochs=100, first_augment=own)
+    first = dataclasses.replace(task, known_classes=0)
+    (phase,) = method.phases(first)
+    assert (phase.epochs, phase.augment) == (100, own)
+    # Stretched: divided by 10 every 25 epochs in place of 10.
+    factors = [phase.learning_rate_factor(e) for e in (0, 24, 25, 50, 75, 99)]
+    np.testing.assert_allclose(factors, [1, 1, 0.1, 0.01, 1e-3, 1e-3])
+    training, finetuning = method.phases(task)
+    assert (training.epochs, training.augment) == (40, None)
+    assert training.learning_rate_factor(10) == pytest.approx(0.1)
+    assert training.augmented and finetuning.augmented
+
+
+def test_the_second_stage_may_be_without_augmentation(task):
+    training, finetuning = ki.EEIL(finetune_augmented=False).phases(task)
+    assert training.augmented and not finetuning.augmented
+
+
+@pytest.mark.parametrize("epochs", [0, -1, 1.5, True])
+def test_first_epochs_below_one_are_refused(epochs):
+    with pytest.raises(ValueError, match=f"first_epochs={epochs}.*>= 1"):
+        ki.EEIL(first_epochs=epochs)
+
+
 def test_stage_1_distils_every_old_head_and_stage_2_every_head(task):
     training, finetuning = ki.EEIL(finetune_epochs=7).phases(task)
     # The newest old head included, and in stage 2 the new head.
@@ -105,7 +131,8 @@ def test_learning_rate_falls_by_ten_every_ten_epochs_in_both_stages(task):
 def test_noise_fades_through_both_stages(task):
     method = ki.EEIL(gradient_noise=GradientNoise())
     training, finetuning = method.phases(task)
-    expected = [(0.3 / (1 + e) ** 0.55) ** 0.5 / 10 for e in (0, 5, 40, 45)]
+    # Epochs count from 1, as in the authors' code.
+    expected = [(0.3 / (1 + e) ** 0.55) ** 0.5 / 10 for e in (1, 6, 41, 46)]
     actual = [training.noise_stddev(e) for e in (0, 5)]
     actual += [finetuning.noise_stddev(e) for e in (0, 5)]
     np.testing.assert_allclose(actual, expected)

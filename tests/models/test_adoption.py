@@ -357,7 +357,7 @@ def test_new_classes_are_learned_and_old_ones_distilled_without_memory(
     model = IncrementalClassifier.from_classifier(trained, ["zero", "one"])
     model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
     memory = ExemplarMemory(capacity=20)
-    step = IncrementalCallback(memory, EEIL(finetune_epochs=2), ["", "", "two"])
+    step = IncrementalCallback(memory, EEIL(finetune_epochs=2), {2: "two"})
     x2, y2 = blobs([2], per_class=30)
     history = model.fit(x2, y2, epochs=5, verbose=0, callbacks=[step])
     assert min(history.history["distillation_loss"]) > 0

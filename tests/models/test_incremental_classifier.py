@@ -181,7 +181,8 @@ def test_regularisation_of_the_users_layers_is_part_of_the_loss(blobs):
     model.add_classes([0, 1])
     model.compile(optimizer="sgd", run_eagerly=True)
     loss = model.evaluate(x, y, verbose=0)[0]
-    penalty = float(np.sum(backbone.layers[1].kernel.numpy() ** 2))
+    kernels = backbone.layers[1].kernel, model.network.head_weights(0)[0]
+    penalty = sum(float(np.sum(np.square(kernel))) for kernel in kernels)
     bare = keras.losses.sparse_categorical_crossentropy(
         y, model.predict(x, verbose=0), from_logits=True
     )
@@ -286,6 +287,39 @@ def test_a_loss_that_takes_probabilities_is_refused(tiny_backbone, loss):
     model = ki.IncrementalClassifier(tiny_backbone)
     with pytest.raises(ValueError, match="from_logits=True"):
         model.compile(optimizer="sgd", loss=loss)
+
+
+def losses_of_keras():
+    """Returns the names of all losses of Keras but the one that works."""
+    return [
+        name
+        for name, item in vars(keras.losses).items()
+        if inspect.isclass(item)
+        and issubclass(item, keras.Loss)
+        and name != "SparseCategoricalCrossentropy"
+    ]
+
+
+@pytest.mark.parametrize("name", losses_of_keras())
+def test_a_loss_that_cannot_teach_classes_is_refused(tiny_backbone, name):
+    kind = getattr(keras.losses, name)
+    takes_logits = "from_logits" in inspect.signature(kind).parameters
+    loss = kind(from_logits=True) if takes_logits else kind()
+    model = ki.IncrementalClassifier(tiny_backbone)
+    with pytest.raises(ValueError, match=r"integer classes.*Leave loss out"):
+        model.compile(optimizer="sgd", loss=loss)
+
+
+def of_probabilities(units, scores):
+    return -keras.ops.log(keras.ops.take_along_axis(scores, units[:, None], 1))
+
+
+def test_a_loss_of_the_users_that_is_not_finite_on_logits_is_refused(
+    tiny_backbone,
+):
+    model = ki.IncrementalClassifier(tiny_backbone)
+    with pytest.raises(ValueError, match="nan for wrong ones"):
+        model.compile(optimizer="sgd", loss=of_probabilities)
 
 
 def squared_gap(units, logits):

@@ -1,6 +1,8 @@
 """Columns of samples that are computed once, and looked up from then on."""
 
+import errno
 import gc
+import os
 import pathlib
 import weakref
 
@@ -177,6 +179,22 @@ def test_a_disk_without_room_names_what_can_be_done(monkeypatch):
         ValueError, match=r"20 bytes.*cache_bytes=3.*7 bytes free.*copies=0"
     ):
         cache_column("frozen", first_pixels, make_samples(5), memory_bytes=3)
+
+
+def test_room_that_another_takes_meanwhile_is_an_error_and_no_crash(
+    monkeypatch, tmp_path
+):
+    """A mapped file that the disk has no room for would end the process."""
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cached_columns.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=rf"{tmp_path}.*No space left.*TMPDIR"):
+        cache_column("frozen", first_pixels, make_samples(5), memory_bytes=0)
+    gc.collect()
+    assert not any(tmp_path.iterdir())
 
 
 def test_images_of_an_unknown_size_are_cached():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_incremental.samples import read_samples
+from keras_incremental.samples import Pixels, read_samples, reading
 
 SHAPE = (4, 4, 1)
 IMAGES = np.arange(10 * 16, dtype="uint8").reshape(10, *SHAPE)
@@ -77,3 +77,54 @@ NAN[6, 0, 0, 0] = np.nan
 def test_bad_data_is_refused_with_the_reason(x, y, error, message):
     with pytest.raises(error, match=message):
         read(x, y)
+
+
+def endless():
+    """A dataset that does not tell that it never ends."""
+
+    def generate():
+        while True:
+            yield IMAGES, LABELS
+
+    return tf.data.Dataset.from_generator(
+        generate,
+        output_signature=(
+            tf.TensorSpec((None, *SHAPE), tf.uint8),
+            tf.TensorSpec((None,), tf.int64),
+        ),
+    )
+
+
+def test_an_endless_dataset_of_unknown_length_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(reading, "_MOST_OF_UNKNOWN_LENGTH", 300)
+    monkeypatch.setattr(reading, "_SECONDS_WITHOUT_PROGRESS", 0)
+    message = r"given 310 images.*dataset\.take\(batches\).*assert_cardinality"
+    with pytest.raises(ValueError, match=message):
+        read(endless(), verbose=2)
+    with pytest.raises(ValueError, match=message):
+        read(endless(), verbose=1)
+    assert "/Unknown" in capsys.readouterr().out
+    ends = endless().take(40)
+    told = ends.apply(tf.data.experimental.assert_cardinality(40))
+    assert len(read(told)) == 400
+    with pytest.raises(ValueError, match=r"never ends.*\.take"):
+        read(endless().repeat())
+
+
+def test_a_dataset_that_the_disk_has_no_room_for_is_refused(monkeypatch):
+    monkeypatch.setattr(reading, "_MOST_OF_DISK", 1e-12)
+    with pytest.raises(ValueError, match=r"disk has room.*TMPDIR"):
+        read(dataset(), cache_bytes=0)
+
+
+def test_the_range_of_all_batches_is_compared():
+    like = Pixels(np.dtype("float32"), 0.0, 255.0)
+    dark = np.zeros((6, *SHAPE), "float32")
+    dark[5] = 0.5
+    with pytest.raises(ValueError, match=r"from 0 to 0\.5.*from 0 to 255"):
+        read(dark, np.zeros(6, int), like=like)
+    dark[0] = 200
+    samples = read(dataset(dark, np.zeros(6, int), 2), like=like)
+    assert samples.pixels == Pixels(np.dtype("float32"), 0.0, 200.0)
+    black = read(np.zeros((2, *SHAPE), "uint8"), np.zeros(2, int), like=like)
+    assert black.image_spec.dtype == tf.float32

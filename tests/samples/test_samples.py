@@ -3,6 +3,7 @@
 import gc
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,16 @@ def test_a_file_holds_images_of_any_dtype(dtype):
     np.testing.assert_array_equal(columns["images"], images.numpy()[[7, 0, 7]])
 
 
+def test_images_without_room_on_the_disk_are_refused_before_they_are_read(
+    monkeypatch,
+):
+    full = shutil.disk_usage("/")._replace(free=IMAGES.nbytes - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    expected = r"samples\..*No space left.*TMPDIR"
+    with pytest.raises(OSError, match=expected):
+        read(dataset(batch=1), cache_bytes=0)
+
+
 @pytest.mark.parametrize("cache_bytes", [10**6, 0])
 def test_a_dataset_is_read_once_whatever_its_order(cache_bytes):
     shuffled = dataset(labels=np.arange(10), batch=1).shuffle(10, seed=1)
@@ -75,7 +86,7 @@ def test_a_dataset_is_read_once_whatever_its_order(cache_bytes):
 def test_the_file_goes_with_the_samples(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     samples = read(dataset(), cache_bytes=100)
-    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    (file,) = tmp_path.rglob("images")
     assert file.stat().st_size == IMAGES.nbytes
     assert len([*samples.images()]) == 10
     batches, _ = training_batches(
@@ -84,7 +95,7 @@ def test_the_file_goes_with_the_samples(tmp_path, monkeypatch):
     next(iter(batches))
     del batches, samples
     gc.collect()
-    assert not [*tmp_path.iterdir()]
+    assert not [*tmp_path.glob(".*")]  # AutoGraph's files stay
 
 
 @pytest.mark.parametrize("cache_bytes", [10**6, 0])

@@ -122,6 +122,8 @@ FORMATS = [
     ("bmp", "RGB"),
     ("bmp", "L"),
     ("gif", "P"),
+    ("webp", "RGB"),
+    ("webp", "RGBA"),
 ]
 
 

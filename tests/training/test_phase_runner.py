@@ -103,6 +103,29 @@ def run(model, blobs, restored):
 STILL = Weighted(0.0)
 
 
+def test_a_phases_own_augmentation_takes_the_place_of_the_callbacks(run):
+    class Counting:
+        copies, stored = 1, False
+
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, images, seed):
+            self.calls += 1
+            return images
+
+    own, common = Counting(), Counting()
+    run({"augment": own}, {"augmented": False}, augment=common)
+    assert own.calls and not common.calls
+    run({}, labels=[2], augment=common)
+    assert common.calls
+
+
+def test_a_phases_own_augmentation_is_not_cached():
+    with pytest.raises(ValueError, match="'a' has an augmentation of its own"):
+        Phase("a", 1, list, augment=ki.augmentation.CropFlip(), copies=2)
+
+
 def test_momentum_does_not_run_on_into_the_next_phase(run):
     watch, _, _ = run({"objective": Weighted(1.0)}, {"objective": STILL})
     first, second = np.abs(watch.moves).max(axis=1).reshape(2, 2)
