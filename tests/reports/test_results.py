@@ -203,3 +203,10 @@ def test_the_checksum_is_of_what_is_written(make_results):
     assert again == with_checksum(plain)
     other = plain | {"seed": 17}
     assert with_checksum(other)[CHECKSUM] != again[CHECKSUM]
+
+
+def test_damage_to_the_name_of_the_checksum_is_noticed(tmp_path, make_results):
+    path = write_results(with_checksum(make_results()), tmp_path)
+    path.write_text(path.read_text().replace(CHECKSUM, CHECKSUM[:-1] + "r"))
+    with pytest.raises(ValueError, match="is damaged"):
+        read_results(tmp_path)
