@@ -41,25 +41,37 @@ from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.methods import (
     EEIL,
+    BiC,
     FineTune,
+    ICaRL,
     Joint,
+    LwFMC,
     Method,
     PartialSharing,
+    Replay,
+    SeparatedSoftmax,
+    WeightAligning,
 )
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.scenarios import ClassIncrementalScenario
 
 __all__ = [
     "EEIL",
+    "BiC",
     "ClassIncrementalScenario",
     "ExemplarMemory",
     "ExpandableDense",
     "FineTune",
+    "ICaRL",
     "IncrementalCallback",
     "IncrementalClassifier",
     "Joint",
+    "LwFMC",
     "Method",
     "PartialSharing",
+    "Replay",
+    "SeparatedSoftmax",
+    "WeightAligning",
     "__version__",
     "augmentation",
     "backbones",

@@ -6,14 +6,20 @@ add one, subclass `Method` and write `phases`; to run it by name from a command
 line, add it to `BY_NAME`.
 """
 
+from keras_incremental.methods.bic import BiC
 from keras_incremental.methods.eeil import EEIL
 from keras_incremental.methods.fine_tune import FineTune
+from keras_incremental.methods.icarl import ICaRL
 from keras_incremental.methods.joint import Joint
+from keras_incremental.methods.lwf_mc import LwFMC
 from keras_incremental.methods.method import Method
 from keras_incremental.methods.partial_sharing import PartialSharing
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
+from keras_incremental.methods.replay import Replay
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
+from keras_incremental.methods.separated_softmax import SeparatedSoftmax
 from keras_incremental.methods.task_step import TaskStep
+from keras_incremental.methods.weight_aligning import WeightAligning
 
 # The names of methods on a command line; each with its defaults.
 BY_NAME = {
@@ -21,18 +27,31 @@ BY_NAME = {
     "finetune": FineTune(),
     "joint": Joint(),
     "partial_sharing": PartialSharing(),
+    "icarl": ICaRL(),
+    "hybrid1": ICaRL(decide="argmax"),
+    "lwf_mc": LwFMC(),
+    "wa": WeightAligning(),
+    "bic": BiC(),
+    "ssil": SeparatedSoftmax(),
+    "replay": Replay(),
 }
 
 __all__ = [
     "BY_NAME",
     "EEIL",
+    "BiC",
     "ClosedFormPhase",
     "FineTune",
     "GradientNoise",
+    "ICaRL",
     "Joint",
+    "LwFMC",
     "Method",
     "PartialSharing",
     "Phase",
+    "Replay",
+    "SeparatedSoftmax",
     "StepDecay",
     "TaskStep",
+    "WeightAligning",
 ]

@@ -40,6 +40,10 @@ class CrossDistilled(Objective):
     def distils(self):
         return self.distilled_units > 0
 
+    def with_counts(self, images_per_class):
+        classification = self.classification.with_counts(images_per_class)
+        return dataclasses.replace(self, classification=classification)
+
     def terms(self, batch):
         def distilled():
             return distillation_loss(

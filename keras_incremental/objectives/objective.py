@@ -66,6 +66,16 @@ class Objective(abc.ABC):
         """Whether the teacher's logits matter, with these numbers."""
         return self.needs_teacher
 
+    def with_counts(self, images_per_class: np.ndarray) -> "Objective":
+        """Returns the objective for a phase on so many images of each class.
+
+        Called at the start of a phase; by default the objective as it is.
+
+        Args:
+            images_per_class: `(trained classes,)` integers.
+        """
+        return self
+
     @abc.abstractmethod
     def terms(self, batch: Batch) -> dict[str, tf.Tensor]:
         """Returns the terms by name, each `(batch,)` or a scalar, in nats.

@@ -19,6 +19,7 @@ from keras_incremental.samples.reading import (
 )
 from keras_incremental.samples.samples import (
     ArraySamples,
+    ChosenSamples,
     LookUp,
     MappedSamples,
     Samples,
@@ -30,6 +31,7 @@ __all__ = [
     "DEFAULT_CACHE_BYTES",
     "ArraySamples",
     "CachedColumn",
+    "ChosenSamples",
     "LookUp",
     "MappedSamples",
     "Pixels",

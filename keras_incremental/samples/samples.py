@@ -108,6 +108,32 @@ class MappedSamples(Samples):
         return np.asarray(self._images[np.asarray(indices, int)])
 
 
+class ChosenSamples(Samples):
+    """Some of other samples, without a copy.
+
+    Args:
+        samples: the others.
+        indices: `(n,)`, which of them.
+
+    >>> samples = ArraySamples(np.zeros((3, 2, 2, 1)), np.array([5, 6, 7]))
+    >>> ChosenSamples(samples, [2, 0]).labels
+    array([7, 5])
+    """
+
+    def __init__(self, samples: Samples, indices):
+        self._samples, self._indices = samples, np.asarray(indices, int)
+        self.labels = samples.labels[self._indices]
+        self.image_spec = samples.image_spec
+
+    def take(self, indices):
+        return self._samples.take(self._indices[np.asarray(indices, int)])
+
+    def look_up(self):
+        look_up = self._samples.look_up()
+        chosen = tf.constant(self._indices)
+        return lambda epoch, indices: look_up(epoch, tf.gather(chosen, indices))
+
+
 def call_in_graph(method: Callable, inputs, specs) -> list[tf.Tensor]:
     """Calls a bound method in a graph, and does not keep its object alive.
 

@@ -141,7 +141,8 @@ class PhaseRunner:
 
     def _train(self, phase: Phase, sources: list, run, done: int) -> None:
         model, task = self._model, self._task
-        model.use_objective(phase.objective)
+        counts = task.images_per_class(sources)[model.network.trained_units]
+        model.use_objective(phase.objective.with_counts(counts))
         model.gradient_noise.seed.assign(
             [task.seed, len(model.heads) * _PHASES_A_TASK + self._index]
         )

@@ -203,7 +203,7 @@ CONTRADICTIONS = {
         "--image_dir .* or --dataset",
     ),
     "learning rate of zero": (["--learning_rate=0"], "above 0"),
-    "method that does not exist": (["--method=icarl"], "icarl.*eeil"),
+    "method that does not exist": (["--method=unheard_of"], "unheard_of.*eeil"),
     "backbone that does not exist": (["--backbone=vgg"], "vgg.*resnet32"),
     "no epochs": (["--epochs=0"], "epochs"),
     "text for a number": (["--memory=many"], "memory.*many"),

@@ -1,0 +1,64 @@
+"""One stage of balanced softmax and distillation, with exemplars."""
+
+import dataclasses
+from collections.abc import Callable
+
+from keras_incremental.methods.method import Method
+from keras_incremental.methods.phase import ClosedFormPhase, Phase
+from keras_incremental.methods.schedules import StepDecay
+from keras_incremental.methods.task_step import TaskStep
+from keras_incremental.methods.weight_aligning import align_newest
+from keras_incremental.objectives import (
+    BalancedSoftmax,
+    CrossDistilled,
+    Objective,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay(Method):
+    """Trains on new data and all exemplars in one stage, balanced by its loss.
+
+    `CE(z + log(n_c / sum n), y)`, with `n_c` the images of class `c` in the
+    mixture, plus EEIL's distillation of each old head. The plain logits decide.
+    There is no second stage, so a task takes fewer images than EEIL's.
+
+    Source: ours, of balanced softmax (Ren et al., NeurIPS 2020,
+    arXiv:2007.10740) and EEIL's distillation (Castro et al., ECCV 2018).
+
+    Args:
+        temperature: T of the distillation.
+        classification: the objective beside it, with one term.
+        align: whether the new classes' weights are aligned at the end, as by
+            `WeightAligning`.
+        learning_rate_factor: epoch -> factor on the compiled learning rate.
+
+    >>> Replay().align
+    False
+    """
+
+    temperature: float = 2.0
+    classification: Objective = dataclasses.field(
+        default_factory=BalancedSoftmax
+    )
+    align: bool = False
+    learning_rate_factor: Callable[[int], float] = StepDecay()
+    needs_memory = True
+
+    def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
+        old, network = task.known_classes, task.model.network
+        training = Phase(
+            name="training",
+            epochs=task.epochs,
+            sources=lambda: [task.samples, *task.exemplars()],
+            objective=CrossDistilled(
+                old, self.temperature, self.classification
+            ),
+            learning_rate_factor=self.learning_rate_factor,
+        )
+        if not (self.align and old and task.new_labels):
+            return [training]
+        return [
+            training,
+            ClosedFormPhase("weight aligning", lambda: align_newest(network)),
+        ]

@@ -1,0 +1,60 @@
+"""Cross-entropy and distillation, weighted by the share of old classes."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from keras_incremental.losses import classification_loss, distillation_loss
+from keras_incremental.objectives.objective import Objective
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightedDistillation(Objective):
+    """`(1 - l) CE + l KD`, with `l = n_old / n` and all old classes as one.
+
+    CE is the softmax cross-entropy over all `n` classes, KD the distillation
+    over one softmax of the `n_old` old ones at temperature T, without a factor
+    T^2.
+
+    Source: BiC (Wu et al., CVPR 2019, arXiv:1905.13260), Eqs. 1 to 3; weight
+    aligning (Zhao et al., CVPR 2020, arXiv:1911.07053), Eqs. 3 and 4.
+
+    Args:
+        distilled_units: `n_old`, the first so many classes.
+        old_share: `l`, 0 to 1.
+        temperature: T.
+
+    >>> WeightedDistillation(10, old_share=0.5).temperature
+    2.0
+    """
+
+    distilled_units: int
+    old_share: float
+    temperature: float = 2.0
+
+    term_names = ("classification", "distillation")
+    needs_teacher = True
+
+    @property
+    def distils(self):
+        return self.distilled_units > 0
+
+    def terms(self, batch):
+        loss = classification_loss(batch.units, batch.logits)
+
+        def distilled():
+            return distillation_loss(
+                batch.logits,
+                batch.teacher_logits(),
+                tf.zeros_like(batch.head_of_unit),
+                self.distilled_units,
+                self.temperature,
+            )
+
+        kept = tf.cond(
+            self.distilled_units > 0, distilled, lambda: tf.zeros_like(loss)
+        )
+        return {
+            "classification": (1.0 - self.old_share) * loss,
+            "distillation": self.old_share * kept,
+        }
