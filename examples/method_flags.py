@@ -119,17 +119,24 @@ def _step_decay(name: str, text: str) -> FieldFlags:
     def to_field(default, given):
         decay = default if isinstance(default, StepDecay) else StepDecay()
         changes = {k.removeprefix(prefix): v for k, v in given.items()}
+        if "at" in changes:
+            changes["at"] = tuple(map(int, changes["at"]))
         return dataclasses.replace(decay, **changes)
 
     def to_flags(value):
         if not isinstance(value, StepDecay):
             return {}
-        return {prefix + k: v for k, v in dataclasses.asdict(value).items()}
+        at = value.at and ",".join(map(str, value.at))
+        values = {**dataclasses.asdict(value), "at": at}
+        return {prefix + k: v for k, v in values.items()}
 
     every = Flag(flags.DEFINE_integer, "Epochs between two decays.")
     factor = Flag(flags.DEFINE_float, "Each decay multiplies the rate by it.")
+    at = Flag(flags.DEFINE_list, "Epochs to decay at, instead of every few.")
     return FieldFlags(
-        {f"{prefix}every": every, f"{prefix}factor": factor}, to_field, to_flags
+        {f"{prefix}every": every, f"{prefix}factor": factor, f"{prefix}at": at},
+        to_field,
+        to_flags,
     )
 
 

@@ -13,22 +13,30 @@ class StepDecay:
     Args:
         every: epochs, 1 or more.
         factor: above 0.
+        at: the epochs, counted from 0, from which on the rate is multiplied
+            once more; in place of `every`.
 
     >>> StepDecay(every=10, factor=0.1)(25)
     0.010000000000000002
+    >>> [StepDecay(at=(49, 63), factor=0.2)(epoch) for epoch in (48, 49)]
+    [1.0, 0.2]
     """
 
     every: int = 10
     factor: float = 0.1
+    at: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        if self.every < 1 or self.factor <= 0:
+        if self.every < 1 or self.factor <= 0 or min(self.at or [1]) < 1:
             raise ValueError(
-                f"{self}: expected every >= 1 epoch and factor > 0."
+                f"{self}: expected every >= 1 epoch, factor > 0, and epochs "
+                "of 1 or more."
             )
 
     def __call__(self, epoch: int) -> float:
-        return self.factor ** (epoch // self.every)
+        if self.at is None:
+            return self.factor ** (epoch // self.every)
+        return self.factor ** sum(epoch >= start for start in self.at)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -149,6 +149,12 @@ GIVEN = {
         ["--learning_rate_decay_every=7", "--learning_rate_decay_factor=0.5"],
         ki.EEIL(learning_rate_factor=ki.methods.StepDecay(7, 0.5)),
     ),
+    "a decay at epochs": (
+        ["--learning_rate_decay_at=4,6", "--learning_rate_decay_factor=0.2"],
+        ki.EEIL(
+            learning_rate_factor=ki.methods.StepDecay(factor=0.2, at=(4, 6))
+        ),
+    ),
     "noise of the paper": (
         ["--gradient_noise=text"],
         ki.EEIL(gradient_noise=ki.methods.GradientNoise()),
@@ -206,6 +212,7 @@ def test_settings_are_the_flags_in_effect(parse, train):
         "distillation": True,
         "learning_rate_decay_every": 10,
         "learning_rate_decay_factor": 0.1,
+        "learning_rate_decay_at": None,
         "finetune_learning_rate": 0.04,
         "gradient_noise": "code",
     }

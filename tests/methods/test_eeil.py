@@ -189,3 +189,10 @@ def test_values_out_of_range_are_refused(make):
 def test_methods_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ki.EEIL().temperature = 3.0
+
+
+def test_a_rate_decays_at_the_epochs_that_are_given():
+    decay = ki.methods.StepDecay(factor=0.5, at=(2, 3))
+    assert [decay(epoch) for epoch in range(5)] == [1, 1, 0.5, 0.25, 0.25]
+    with pytest.raises(ValueError, match="of 1 or more"):
+        ki.methods.StepDecay(at=(0, 3))
