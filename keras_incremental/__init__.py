@@ -18,6 +18,7 @@ check_backend()
 from keras_incremental import (
     augmentation,
     backbones,
+    closed_form,
     cost,
     distribution,
     exemplars,
@@ -41,6 +42,7 @@ from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.methods import (
     EEIL,
+    Analytic,
     BiC,
     FineTune,
     ICaRL,
@@ -57,6 +59,7 @@ from keras_incremental.scenarios import ClassIncrementalScenario
 
 __all__ = [
     "EEIL",
+    "Analytic",
     "BiC",
     "ClassIncrementalScenario",
     "ExemplarMemory",
@@ -75,6 +78,7 @@ __all__ = [
     "__version__",
     "augmentation",
     "backbones",
+    "closed_form",
     "cost",
     "distribution",
     "exemplars",

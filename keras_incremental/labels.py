@@ -226,6 +226,11 @@ class ClassIndex:
         """Forgets the classes that came after the first `num_classes`."""
         del self.labels[num_classes:], self.names[num_classes:]
 
+    def remove(self, units: Iterable[int]) -> None:
+        """Forgets some classes; the units of those behind them move up."""
+        for unit in sorted(units, reverse=True):
+            del self.labels[unit], self.names[unit]
+
     def unknown(self, labels) -> list[int | str]:
         """Returns the labels not in the index, sorted, each once."""
         distinct = np.unique(check_labels(labels)).tolist()

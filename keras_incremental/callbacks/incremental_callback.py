@@ -163,6 +163,11 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """The most traces that any process of a backed-up run has needed."""
         return 0 if self._backup is None else self._backup.traces
 
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether the method has epochs of training."""
+        return self.method.needs_optimizer
+
     def run_fit(self, model: IncrementalClassifier, request: FitRequest):
         """Learns one task; `IncrementalClassifier.fit` calls it."""
         clock = Clock()

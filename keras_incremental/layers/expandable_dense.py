@@ -1,6 +1,7 @@
 """A classification layer that takes new classes without new variables."""
 
 import numbers
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -151,6 +152,28 @@ class ExpandableDense(keras.layers.Layer):
     def truncate(self, num_heads: int) -> None:
         """Removes the heads after the first `num_heads`."""
         self._head_sizes = self._head_sizes[:num_heads]
+        self._units_in_use.assign(self.units)
+
+    def remove_units(self, units: Iterable[int]) -> None:
+        """Removes columns, and heads that have none left; overwrites them.
+
+        Args:
+            units: of the columns; those behind them move up.
+        """
+        kept = [np.setdiff1d(np.r_[head], units) for head in self.heads]
+        columns = np.concatenate([np.zeros(0, int), *kept])
+        whole = slice(0, self.allocated)
+        for blocks in (self._kernels, self._biases):
+            values = self._read(blocks, whole)
+            moved = np.zeros_like(values)
+            moved[..., : len(columns)] = values[..., columns]
+            self._write(blocks, whole, moved)
+        self._head_sizes = tuple(len(head) for head in kept if len(head))
+        for index, head in enumerate(self.heads):
+            size = head.stop - head.start
+            self._write(
+                self._heads_of_units, head, np.full(size, index, "int32")
+            )
         self._units_in_use.assign(self.units)
 
     def head_weights(self, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ add one, subclass `Method` and write `phases`; to run it by name from a command
 line, add it to `BY_NAME`.
 """
 
+from keras_incremental.methods.analytic import Analytic
 from keras_incremental.methods.bic import BiC
 from keras_incremental.methods.eeil import EEIL
 from keras_incremental.methods.fine_tune import FineTune
@@ -34,11 +35,13 @@ BY_NAME = {
     "bic": BiC(),
     "ssil": SeparatedSoftmax(),
     "replay": Replay(),
+    "analytic": Analytic(),
 }
 
 __all__ = [
     "BY_NAME",
     "EEIL",
+    "Analytic",
     "BiC",
     "ClosedFormPhase",
     "FineTune",

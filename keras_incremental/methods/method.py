@@ -20,10 +20,13 @@ class Method(abc.ABC):
         needs_memory: whether it is to be run with exemplars. A command line
             without them is refused.
         needs_branch_point: whether the model is to have a branch point.
+        needs_optimizer: whether any phase has epochs. If not, the model need
+            not be compiled.
         keeps_all_data: whether the data of all tasks is kept for later ones.
     """
 
     keeps_all_data = False
+    needs_optimizer = True
     needs_memory = False
     needs_branch_point = False
 

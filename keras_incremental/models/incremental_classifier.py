@@ -152,6 +152,32 @@ class IncrementalClassifier(LabelledModel):
         self._classes.truncate(self.network.units)
         self.score_rule = ScoreRule()
 
+    def forget_classes(self, labels) -> None:
+        """Takes classes out, as if the model had never seen their images.
+
+        The sums of a closed form are sums over classes, so those of a class can
+        be taken out exactly (`keras_incremental.Analytic`). Their exemplars, if
+        there are any, are the memory's.
+
+        Args:
+            labels: of the classes.
+
+        Raises:
+            ValueError: for an unknown label, for all labels, or if the model
+                was trained on their images. The model is as before.
+        """
+        units = sorted(set(self._classes.to_units(labels).tolist()))
+        if len(units) == self.num_classes:
+            raise ValueError(
+                f"forget_classes got all {len(units)} classes; expected some."
+            )
+        with self.distribute_strategy.scope():
+            rule = self.score_rule.without(units)
+            self.network.forget(units)
+            self._classes.remove(units)
+            self.follow_network()
+            self.score_rule = rule
+
     @property
     def heads(self) -> list[slice]:
         """The units of each step's classes, in order of arrival."""

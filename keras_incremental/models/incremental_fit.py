@@ -28,6 +28,11 @@ class IncrementalFit(abc.ABC):
     callback, so growth cannot wait for `on_train_begin`.
     """
 
+    @property
+    def needs_optimizer(self) -> bool:
+        """Whether the model has to be compiled."""
+        return True
+
     @abc.abstractmethod
     def run_fit(self, model, request: FitRequest):
         """Teaches `model` what `request` brings; returns a Keras `History`."""

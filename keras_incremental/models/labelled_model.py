@@ -116,6 +116,8 @@ class LabelledModel(TrainingModel):
             raise ValueError(
                 f"fit got {len(steps)} IncrementalCallbacks; expected one."
             )
+        if steps and not (self.compiled or steps[0].needs_optimizer):
+            self.compile()
         if not self.compiled:
             raise ValueError("Call model.compile(optimizer=...) before fit.")
         if steps:

@@ -90,6 +90,18 @@ class Network(keras.layers.Layer):
             are gone.
         """
 
+    def forget(self, units: Iterable[int]) -> None:
+        """Removes the columns of some classes from the classification layers.
+
+        Args:
+            units: of the classes.
+        """
+        units, first = np.asarray(units), 0
+        for layer in self.head_layers():
+            last = first + layer.units
+            layer.remove_units(units[(units >= first) & (units < last)] - first)
+            first = last
+
     def head_weights(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns kernel `(features, units)` and bias `(units,)` of a head.
 

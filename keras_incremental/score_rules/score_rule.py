@@ -29,15 +29,15 @@ class ScoreRule(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.supports_jit = False
 
-    def add_constant(self, name: str, values):
+    def add_constant(self, name: str, values, dtype: str = "float32"):
         """Returns a weight with these values, which is not trained.
 
-        It is saved with the rule, and float32 in mixed precision too.
+        It is saved with the rule, and of that type in mixed precision too.
         """
         return self.add_weight(
             name=name,
             shape=values.shape,
-            dtype="float32",
+            dtype=dtype,
             initializer=lambda shape, dtype: keras.ops.cast(values, dtype),
             trainable=False,
             autocast=False,
@@ -57,6 +57,21 @@ class ScoreRule(keras.layers.Layer):
             learned.
         """
         return self if type(self) is ScoreRule else ScoreRule()
+
+    def without(self, units: list[int]) -> "ScoreRule":
+        """Returns the rule as it would be had it never seen some classes.
+
+        Args:
+            units: of the classes.
+
+        Raises:
+            ValueError: by default: what was trained cannot be taken out.
+        """
+        raise ValueError(
+            "These classes cannot be forgotten: the network was trained on "
+            "their images, and that cannot be taken back. The classes of a "
+            "model taught by Analytic() can."
+        )
 
     def compute_output_shape(self, features_shape, logits_shape):
         return logits_shape

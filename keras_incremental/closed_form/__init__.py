@@ -1,0 +1,12 @@
+"""Classifiers of features that are solved, not trained, from sums alone."""
+
+from keras_incremental.closed_form.solvers import (
+    LDA,
+    ByImages,
+    NearestClassMean,
+    Ridge,
+    Solver,
+)
+from keras_incremental.closed_form.sums import Sums
+
+__all__ = ["LDA", "ByImages", "NearestClassMean", "Ridge", "Solver", "Sums"]

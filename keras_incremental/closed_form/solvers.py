@@ -1,0 +1,160 @@
+"""How a linear classifier of features follows from their sums."""
+
+import abc
+import dataclasses
+
+import keras
+import numpy as np
+import scipy.linalg
+
+from keras_incremental.closed_form.sums import Sums
+
+
+class Solver(abc.ABC):
+    """From sums to a linear classifier; a frozen dataclass of numbers.
+
+    Register a subclass with `keras.saving.register_keras_serializable`, so
+    that a model that was solved by it can be loaded.
+    """
+
+    @abc.abstractmethod
+    def solve(self, sums: Sums) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a kernel `(dim, classes)` and a bias `(classes,)`.
+
+        The class with the highest `f @ kernel + bias` is decided for.
+        """
+
+    def get_config(self) -> dict:
+        """Returns the numbers, for Keras' serialization."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Solver":
+        """Returns a solver with these numbers."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+@dataclasses.dataclass(frozen=True)
+class Ridge(Solver):
+    """Ridge regression to one column a class.
+
+    `W = (G + l I)^-1 Q`, `G = sum f f'` and `Q = sum f y'`, `f` with a 1
+    appended, `l = regularization * trace(G) / dim`. Each class's column of `Q`
+    is divided by its images and multiplied by the mean number of images, so
+    that classes of few images are not passed over.
+
+    Args:
+        regularization: above 0, as a part of the mean square of a feature.
+
+    >>> sums = Sums.none(1).plus([[-1.0], [1.0]], np.array([0, 1]), 2)
+    >>> kernel, bias = Ridge(0.01).solve(sums)
+    >>> np.round(kernel, 2).tolist(), np.round(bias, 2).tolist()
+    ([[-0.5, 0.5]], [0.5, 0.5])
+    """
+
+    regularization: float = 0.1
+
+    def __post_init__(self):
+        _check_above_0("regularization", self.regularization)
+
+    def solve(self, sums):
+        count, total = sums.counts.sum(), sums.totals.sum(axis=0)
+        gram = np.block(
+            [[sums.gram(), total[:, np.newaxis]], [total[np.newaxis], count]]
+        )
+        gram += _diagonal(gram, self.regularization)
+        means = np.pad(sums.means(), [(0, 0), (0, 1)], constant_values=1.0)
+        weights = scipy.linalg.solve(
+            gram, sums.counts.mean() * means.T, assume_a="pos"
+        )
+        return weights[:-1], weights[-1]
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+@dataclasses.dataclass(frozen=True)
+class LDA(Solver):
+    """Linear discriminant analysis: one covariance for all classes.
+
+    `w_c = S^-1 m_c`, `b_c = -m_c' w_c / 2`, `S` the mean covariance within
+    classes `+ shrinkage * trace / dim * I`; all classes count as equally
+    frequent.
+
+    Args:
+        shrinkage: above 0, as a part of the mean variance of a feature.
+
+    >>> features = [[-1.0], [-3.0], [1.0], [3.0]]
+    >>> sums = Sums.none(1).plus(features, np.array([0, 0, 1, 1]), 2)
+    >>> kernel, bias = LDA(shrinkage=1.0).solve(sums)
+    >>> np.round(kernel, 2).tolist(), np.round(bias, 2).tolist()
+    ([[-1.0, 1.0]], [-1.0, -1.0])
+    """
+
+    shrinkage: float = 1.0
+
+    def __post_init__(self):
+        _check_above_0("shrinkage", self.shrinkage)
+
+    def solve(self, sums):
+        covariance = sums.scatter() / sums.counts.sum()
+        covariance += _diagonal(covariance, self.shrinkage)
+        means = sums.means()
+        kernel = scipy.linalg.solve(covariance, means.T, assume_a="pos")
+        return kernel, -np.sum(means.T * kernel, axis=0) / 2
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+@dataclasses.dataclass(frozen=True)
+class NearestClassMean(Solver):
+    """The class whose mean is nearest: `w_c = m_c`, `b_c = -|m_c|^2 / 2`.
+
+    >>> sums = Sums.none(1).plus([[-1.0], [3.0]], np.array([0, 1]), 2)
+    >>> kernel, bias = NearestClassMean().solve(sums)
+    >>> kernel.tolist(), bias.tolist()
+    ([[-1.0, 3.0]], [-0.5, -4.5])
+    """
+
+    def solve(self, sums):
+        means = sums.means()
+        return means.T, -np.square(means).sum(axis=1) / 2
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+@dataclasses.dataclass(frozen=True)
+class ByImages(Solver):
+    """`LDA` where there are images enough for it, else the nearest mean.
+
+    Args:
+        enough: mean number of images a class from which on it is `LDA`.
+
+    >>> sums = Sums.none(1).plus([[-1.0], [3.0]], np.array([0, 1]), 2)
+    >>> ByImages(enough=20).chosen(sums)
+    NearestClassMean()
+    """
+
+    enough: float = 20.0
+
+    def chosen(self, sums: Sums) -> Solver:
+        """Returns what it is for these sums."""
+        return (
+            LDA() if sums.counts.mean() >= self.enough else (NearestClassMean())
+        )
+
+    def solve(self, sums):
+        return self.chosen(sums).solve(sums)
+
+
+def _diagonal(matrix: np.ndarray, part: float) -> np.ndarray:
+    """Returns `part` of the diagonal's mean times the identity."""
+    dim = len(matrix)
+    # Features that are all 0 leave something to divide by.
+    mean = max(np.trace(matrix) / dim, np.finfo(np.float64).tiny)
+    return part * mean * np.eye(dim)
+
+
+def _check_above_0(name: str, value: float) -> None:
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name}={value!r}; expected a number above 0.")

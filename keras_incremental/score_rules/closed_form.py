@@ -1,0 +1,169 @@
+"""A linear classifier of the features, solved from sums."""
+
+import keras
+import numpy as np
+
+from keras_incremental.closed_form import Solver, Sums
+from keras_incremental.score_rules.score_rule import ScoreRule
+
+
+@keras.saving.register_keras_serializable(package="keras_incremental")
+class ClosedForm(ScoreRule):
+    """Scores `f @ kernel + bias`, a dense layer that is solved, not trained.
+
+    The sums that it is solved from are saved with it, so that more images and
+    more classes can be added at any time, and classes taken out. A published
+    version has kernel and bias alone.
+
+    Source: RanPAC (McDonnell et al., NeurIPS 2023, arXiv:2307.02251) for the
+    random features.
+
+    Args:
+        solver: how kernel and bias follow from the sums.
+        dim: how many features the network has.
+        sums: of the features of all images, after the random ones; by default
+            of none.
+        random_features: the features are `relu(f R)` with so many columns of
+            `R`, Gaussian numbers; 0 takes them as they are.
+        seed: of `R`.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Input shapes: features `(batch, dim)` and logits, which do not matter.
+    Output shape: `(batch, classes)`, float32.
+
+    Raises:
+        ValueError: if the sums are of another number of features.
+
+    >>> from keras_incremental.closed_form import NearestClassMean
+    >>> rule = ClosedForm(NearestClassMean(), dim=2)
+    >>> rule = rule.plus(np.eye(2), np.array([0, 1]), classes=2)
+    >>> int(rule(np.array([[0.1, 0.7]]), None)[0].numpy().argmax())
+    1
+    """
+
+    def __init__(
+        self, solver, dim, sums=None, random_features=0, seed=0, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.solver, self.dim = solver, dim
+        self.random_features, self.seed = random_features, seed
+        width = random_features or dim
+        sums = Sums.none(width) if sums is None else sums
+        if sums.dim != width:
+            raise ValueError(
+                f"ClosedForm got sums of {sums.dim} features; expected {width}."
+            )
+        self._by_class = sums.by_class
+        self._rows = [len(factor) for factor in sums.factors]
+        self.kernel = self.add_constant(
+            "kernel", np.zeros((width, len(sums.counts)))
+        )
+        self.bias = self.add_constant("bias", np.zeros(len(sums.counts)))
+        self._counts = self._add_sums("counts", sums.counts)
+        self._totals = self._add_sums("totals", sums.totals)
+        factors = [np.zeros((0, width)), *sums.factors]
+        self._factors = self._add_sums("factors", np.concatenate(factors))
+        self._projection = _gaussian(seed, dim, random_features)
+        self.built = True
+
+    @property
+    def sums(self) -> Sums:
+        """The sums of the features of all images."""
+        factors = np.split(self._factors.numpy(), np.cumsum(self._rows)[:-1])
+        return Sums(
+            np.round(self._counts.numpy()).astype(int),
+            self._totals.numpy(),
+            tuple(factors[: len(self._rows)]),
+            self._by_class,
+        )
+
+    def with_solver(self, solver: Solver) -> "ClosedForm":
+        """Returns the rule with another solver, to be solved."""
+        return ClosedForm(
+            solver, self.dim, self.sums, self.random_features, self.seed
+        )
+
+    def plus(
+        self, features: np.ndarray, units: np.ndarray, classes: int
+    ) -> "ClosedForm":
+        """Returns the rule for more images.
+
+        Args:
+            features: `(images, dim)`, the network's.
+            units: `(images,)` int, their classes.
+            classes: how many classes there are then, new ones at the end.
+
+        Raises:
+            ValueError: if there is no image of a class.
+        """
+        wide = np.asarray(self._features(features))
+        return self._solved(self.sums.plus(wide, units, classes))
+
+    def without(self, units):
+        return self._solved(self.sums.without(units))
+
+    def call(self, features, logits):
+        return self._features(features) @ self.kernel + self.bias
+
+    def compute_output_shape(self, features_shape, logits_shape):
+        return (features_shape[0], self.bias.shape[0])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "solver": keras.saving.serialize_keras_object(self.solver),
+            "dim": self.dim,
+            "random_features": self.random_features,
+            "seed": self.seed,
+            "classes": self.bias.shape[0],
+            "rows": self._rows,
+            "by_class": self._by_class,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        solver = keras.saving.deserialize_keras_object(config.pop("solver"))
+        if not isinstance(solver, Solver):
+            raise ValueError(f"{solver!r} is no Solver.")
+        width = config["random_features"] or config["dim"]
+        classes = config.pop("classes")
+        sums = Sums(
+            np.zeros(classes, int),
+            np.zeros((classes, width)),
+            tuple(np.zeros((rows, width)) for rows in config.pop("rows")),
+            config.pop("by_class"),
+        )
+        return cls(solver, sums=sums, **config)
+
+    def _solved(self, sums: Sums) -> "ClosedForm":
+        missing = np.flatnonzero(sums.counts == 0)
+        if len(missing):
+            raise ValueError(
+                f"There is no image of the units {missing[:10].tolist()}, and "
+                "nothing to solve them from."
+            )
+        rule = ClosedForm(
+            self.solver, self.dim, sums, self.random_features, self.seed
+        )
+        kernel, bias = rule.solver.solve(sums)
+        rule.kernel.assign(kernel)
+        rule.bias.assign(bias)
+        return rule
+
+    def _features(self, features):
+        features = keras.ops.cast(features, "float32")
+        if self._projection is None:
+            return features
+        return keras.ops.relu(features @ self._projection)
+
+    def _add_sums(self, name: str, values: np.ndarray):
+        return self.add_constant(name, values, "float64")
+
+
+def _gaussian(seed: int, dim: int, columns: int) -> np.ndarray | None:
+    """Returns `R`, `(dim, columns)`; the same in every version of NumPy."""
+    if not columns:
+        return None
+    values = np.random.RandomState(seed).standard_normal((dim, columns))
+    return (values / np.sqrt(dim)).astype(np.float32)
