@@ -1,8 +1,10 @@
 """One task, as a method sees it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -94,15 +96,23 @@ class TaskStep:
         """Returns the network's features of samples, `(samples, dim)` float32.
 
         Outputs of the frozen part that have been cached are not computed again.
+        With a progress bar, unless `verbose` is 0.
         """
-        network = self.model.network
+        network, function = self.model.network, self.model.extract_features
         column = self._find(samples, network)
-        if column is None:
-            return self.model.extract_features(samples.images())
-        rows = batches_of(np.arange(len(column)), _BATCH)
-        function = tf.function(network.features, reduce_retracing=True)
-        features = in_batches(function, map(column.take, rows))
-        return features.astype(np.float32)
+        if column is not None:
+            function = tf.function(network.features, reduce_retracing=True)
+        take = (samples if column is None else column).take
+        progress = keras.utils.Progbar(
+            math.ceil(len(samples) / _BATCH), verbose=self.verbose
+        )
+
+        def batches():
+            for rows in batches_of(np.arange(len(samples)), _BATCH):
+                yield take(rows)
+                progress.add(1)
+
+        return in_batches(function, batches()).astype(np.float32)
 
     def logits_and_scores(self, samples: Samples, indices: np.ndarray) -> tuple:
         """Returns logits and scores `(len(indices), num_classes)` of images.

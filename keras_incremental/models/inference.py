@@ -44,8 +44,7 @@ def in_batches(function: Callable, batches: Iterable):
         a structure of arrays, `(samples, ...)`.
     """
     parts = [
-        tf.nest.map_structure(lambda part: part.numpy(), function(batch))
-        for batch in batches
+        tf.nest.map_structure(np.asarray, function(batch)) for batch in batches
     ]
     if not parts:
         return None

@@ -15,6 +15,7 @@ from keras_incremental.reports.confusion import (
     confusion_figure,
     plot_confusion,
 )
+from keras_incremental.reports.mistakes import mistakes_figure, plot_mistakes
 from keras_incremental.reports.output_dir import claim_output_dir
 from keras_incremental.reports.results import (
     FILE_NAME,
@@ -30,8 +31,10 @@ __all__ = [
     "compare",
     "confusion_figure",
     "load_runs",
+    "mistakes_figure",
     "plot_accuracy",
     "plot_confusion",
+    "plot_mistakes",
     "read_results",
     "with_checksum",
     "write_results",
