@@ -16,6 +16,7 @@ handwritten digits, five and then five more.
 
 import os
 import pathlib
+import shutil
 import sys
 
 # A script may choose this, a library must not. It has to be set before
@@ -235,7 +236,7 @@ def name_photos(model, paths) -> None:
 def teach_digits(model, place: Place) -> None:
     """Teaches five digits and then five more, enlarged to the model's size."""
     scenario = ki.ClassIncrementalScenario.from_arrays(
-        *ki.scenarios.load_digits(), classes_per_task=5, class_order="label"
+        *ki.scenarios.load_digits(), classes_per_task=5, class_order=range(10)
     )
     height, width, channels = model.input_shape[1:]
 
@@ -267,6 +268,8 @@ def run() -> None:
     if _FORGET.value:
         model.forget_classes(_FORGET.value)
         model.save(place.model)
+        for name in _FORGET.value:
+            shutil.rmtree(place.beside("_held_out") / name)
     if _IMAGES.value:
         train, held_out = read_photos(_IMAGES.value, model, HELD_OUT)
         print(teach(model, train, arrays_of(held_out), place))

@@ -117,7 +117,7 @@ class LabelledModel(TrainingModel):
                 f"fit got {len(steps)} IncrementalCallbacks; expected one."
             )
         if steps and not (self.compiled or steps[0].needs_optimizer):
-            self.compile()
+            self.compile(optimizer="sgd")  # has no state to be saved
         if not self.compiled:
             raise ValueError("Call model.compile(optimizer=...) before fit.")
         if steps:
