@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import functools
 import importlib
 import os
 
@@ -118,25 +117,24 @@ class ModelPool:
 
 
 @pytest.fixture(scope="session")
-def _model_pool():
+def model_pool():
+    """Lends models until they are taken back; most tests use `lent`."""
     return ModelPool()
 
 
 @pytest.fixture
-def lent(_model_pool):
+def lent(model_pool):
     """Lends compiled models of a function; see `ModelPool`.
 
     A test about traces, compile options or a new optimizer makes its own.
     """
-    yield _model_pool
-    _model_pool.take_back()
+    yield model_pool
+    model_pool.take_back()
 
 
-def _tiny_classifier(branch_at=None, learning_rate=0.1, use_ema=False):
+def _tiny_classifier(branch_at=None, use_ema=False):
     model = ki.IncrementalClassifier(_tiny_backbone(), branch_at=branch_at)
-    model.compile(
-        keras.optimizers.SGD(learning_rate, momentum=0.9, use_ema=use_ema)
-    )
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, use_ema=use_ema))
     return model
 
 
@@ -149,7 +147,11 @@ def make_tiny_classifier():
 @pytest.fixture
 def lend_tiny(lent):
     """Returns a function that lends what `make_tiny_classifier` makes."""
-    return functools.partial(lent, _tiny_classifier)
+
+    def lend(branch_at=None, use_ema=False):
+        return lent(_tiny_classifier, branch_at, use_ema)
+
+    return lend
 
 
 @pytest.fixture(scope="session")
