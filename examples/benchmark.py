@@ -123,6 +123,24 @@ def say(text: str) -> None:
 # The plan.
 
 
+def numbers(flag: str, texts: Sequence[str], kind: type) -> list:
+    """Returns the numbers of a flag, each of them once.
+
+    Raises:
+        ValueError: for other text, or one number twice.
+    """
+    try:
+        values = [kind(text) for text in texts]
+    except ValueError:
+        values = []
+    if len(set(values)) < len(texts):
+        raise ValueError(
+            f"--{flag}={','.join(texts)}; expected numbers of type "
+            f"{kind.__name__} with commas between, each of them once."
+        )
+    return values
+
+
 def read(args: Sequence[str]) -> dict:
     """Parses a command line of train.py; returns the flags in effect.
 
@@ -304,6 +322,23 @@ def folders_there(output_dir: pathlib.Path) -> list[tuple]:
     ]
 
 
+def check_same_flags(name: str, runs: Sequence[dict]) -> None:
+    """Refuses runs of a method that differ in more than the seed."""
+    first, *others = [
+        {key: value for key, value in run["flags"].items() if key != "seed"}
+        for run in runs
+    ]
+    for other in others:
+        keys = first.keys() | other.keys()
+        differing = {key for key in keys if first.get(key) != other.get(key)}
+        if differing:
+            raise ValueError(
+                f"The runs of {name!r} differ in --"
+                f"{', --'.join(sorted(differing))}; expected the seed alone. "
+                "Put runs of other flags into folders of another name."
+            )
+
+
 def write_json(content, path: pathlib.Path) -> None:
     """Writes a file of JSON, whole or not at all."""
     with atomic_write(path, "w") as file:
@@ -334,6 +369,8 @@ def write_table(folders: Sequence[tuple], output_dir: pathlib.Path) -> bool:
             f"{str(output_dir)!r} has no complete run; expected results in "
             "<name>/seed_<seed>/. Run some, or look at their log.txt."
         )
+    for name, group in groups.items():
+        check_same_flags(name, group)
     text = "\n".join([reports.markdown(groups), *([""] if missing else [])])
     text = "\n".join([text, *missing])
     say(text)
@@ -361,24 +398,24 @@ def describe(runs: Sequence[dict]) -> str:
 def main(argv) -> None:
     """Runs the benchmark; absl calls it."""
     extra, output_dir = argv[1:], pathlib.Path(flags.FLAGS.output_dir)
-    names, seeds = _RUNS.value, _SEEDS.value
-    table_only, jobs, threads = _TABLE_ONLY.value, _JOBS.value, _THREADS.value
-    limit, rates = _EQUAL_BYTES.value, _LEARNING_RATES.value
+    flagfiles, limit, jobs = _RUNS.value, _EQUAL_BYTES.value, _JOBS.value
+    table_only, threads = _TABLE_ONLY.value, _THREADS.value
 
     def run_all(runs):
         run_missing(runs, jobs, lambda run: execute(run, threads))
 
     try:
+        seeds = numbers("seeds", _SEEDS.value, int)
+        rates = numbers("learning_rates", _LEARNING_RATES.value, float)
         if table_only:
             folders = folders_there(output_dir)
         else:
-            methods = by_name(names, extra)
+            methods = by_name(flagfiles, extra)
             output_dir.mkdir(parents=True, exist_ok=True)
             if limit is not None:
                 methods = with_equal_bytes(methods, limit)
             if rates:
-                numbers = [float(rate) for rate in rates]
-                methods = with_best_rate(methods, numbers, output_dir, run_all)
+                methods = with_best_rate(methods, rates, output_dir, run_all)
             runs = [
                 make_run(
                     name,
