@@ -193,6 +193,13 @@ class SingleNetwork(Network):
         set_trainable(self.backbone, False)
         set_trainable(self.head, False)
 
+    def unfreeze_trunk(self) -> None:
+        """Makes the trunk as trainable as it was before `freeze`."""
+        in_trunk = set(map(id, all_layers(self.trunk)))
+        for layer, trainable in self._trainable_before:
+            if id(layer) in in_trunk:
+                layer.trainable = trainable
+
     def finalize_state(self):
         finalize_normalizations(self.backbone)
         self._traced = Traced(lambda images, columns: self.outputs(images))
