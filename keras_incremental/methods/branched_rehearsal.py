@@ -173,11 +173,9 @@ class BranchedRehearsal(EEIL):
         return Auxiliary(objective, network.auxiliary[0], old, weight)
 
     def _warn_of_small_base(self, task: TaskStep) -> None:
-        known = task.known_classes
-        network = task.model.network
-        if self.train_trunk or network.branch_at == 0.0:
-            return
-        if known < _FEW_CLASSES:
+        network, known = task.model.network, task.known_classes
+        freezes = not self.train_trunk and network.branch_at != 0.0
+        if freezes and known < _FEW_CLASSES:
             _logger.warning(
                 "The layers before %r are frozen from now on, and the model "
                 "has learned %d classes. Unless they are pretrained, they have "

@@ -265,9 +265,17 @@ def check_method(experiment):
     method = experiment.incremental.method
     name = flags.FLAGS["method"].value
     assert type(method) is type(ki.methods.BY_NAME[name])
-    assert experiment.model.branch_at == flags.FLAGS["branch_at"].value
-    every = flags.FLAGS["learning_rate_decay_every"].value or 10
-    assert method.learning_rate_factor == ki.methods.StepDecay(every, 0.1)
+    branch_at = flags.FLAGS["branch_at"].value
+    assert experiment.model.branch_at == (
+        0.0 if branch_at == "0" else branch_at
+    )
+    decay = values(
+        f"learning_rate_decay_{part}" for part in ("every", "factor", "at")
+    )
+    every, factor, at = decay.values()
+    assert method.learning_rate_factor == ki.methods.StepDecay(
+        every or 10, factor or 0.1, at and tuple(map(int, at))
+    )
     for field in ("finetune_epochs", "copies"):
         if flags.FLAGS[field].value is not None:
             assert getattr(method, field) == flags.FLAGS[field].value
