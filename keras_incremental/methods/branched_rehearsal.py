@@ -150,7 +150,10 @@ class BranchedRehearsal(EEIL):
         model = task.model
         if isinstance(model.network, OneHeadNetwork):
             model.network.auxiliary.clear()
-            model.follow_network()
+            with model.distribute_strategy.scope():
+                model.follow_network()
+                # The new optimizer is saved with the model.
+                model.optimizer.build(model.trainable_variables)
 
     def _branching(self, network: Network) -> OneHeadNetwork:
         kind = TrainedTrunkNetwork if self.train_trunk else OneHeadNetwork
