@@ -45,4 +45,4 @@ class TrainedTrunkNetwork(OneHeadNetwork):
 
     def activate(self):
         super().activate()
-        self._base.unfreeze_trunk()
+        self._base.freeze(but_trunk=True)
