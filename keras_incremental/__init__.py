@@ -42,6 +42,7 @@ from keras_incremental.layers import ExpandableDense
 from keras_incremental.methods import (
     EEIL,
     BiC,
+    BranchedRehearsal,
     FineTune,
     ICaRL,
     Joint,
@@ -58,6 +59,7 @@ from keras_incremental.scenarios import ClassIncrementalScenario
 __all__ = [
     "EEIL",
     "BiC",
+    "BranchedRehearsal",
     "ClassIncrementalScenario",
     "ExemplarMemory",
     "ExpandableDense",

@@ -7,6 +7,7 @@ line, add it to `BY_NAME`.
 """
 
 from keras_incremental.methods.bic import BiC
+from keras_incremental.methods.branched_rehearsal import BranchedRehearsal
 from keras_incremental.methods.eeil import EEIL
 from keras_incremental.methods.fine_tune import FineTune
 from keras_incremental.methods.icarl import ICaRL
@@ -34,12 +35,14 @@ BY_NAME = {
     "bic": BiC(),
     "ssil": SeparatedSoftmax(),
     "replay": Replay(),
+    "branched_rehearsal": BranchedRehearsal(),
 }
 
 __all__ = [
     "BY_NAME",
     "EEIL",
     "BiC",
+    "BranchedRehearsal",
     "ClosedFormPhase",
     "FineTune",
     "GradientNoise",

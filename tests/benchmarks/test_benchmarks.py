@@ -109,6 +109,19 @@ def test_branches_need_two_traces():
 
 
 @pytest.mark.slow
+def test_epochs_of_branched_rehearsal_are_compared():
+    output = run(
+        "branched_rehearsal.py",
+        "--tasks=3",
+        "--per_class=8",
+        "--memory=8",
+        "--epochs=2",
+        "--batch_size=8",
+    )
+    assert float(re.search(r"task 3 to task 2: ([\d.]+)", output)[1]) > 0
+
+
+@pytest.mark.slow
 def test_the_train_step_is_timed_in_all_its_kinds():
     output = run(
         "train_step.py",

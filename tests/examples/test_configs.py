@@ -356,7 +356,10 @@ def check_method(experiment):
     method = experiment.incremental.method
     name = flags.FLAGS["method"].value
     assert type(method) is type(ki.methods.BY_NAME[name])
-    assert experiment.model.branch_at == flags.FLAGS["branch_at"].value
+    branch_at = flags.FLAGS["branch_at"].value
+    assert experiment.model.branch_at == (
+        0.0 if branch_at == "0" else branch_at
+    )
     decay = values(
         f"learning_rate_decay_{part}" for part in ("every", "factor", "at")
     )
