@@ -22,6 +22,9 @@ import keras_incremental as ki
 from keras_incremental.experiment import Experiment
 
 _EPOCHS = flags.DEFINE_integer("epochs", 6, "Of each task.", lower_bound=1)
+_MOMENTA = flags.DEFINE_list(
+    "momenta", ["0.99", "0.9"], "Of batch normalisation."
+)
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.", lower_bound=1)
 
 METHODS = {
@@ -78,7 +81,7 @@ def main(argv) -> None:
     del argv
     print("method          momentum  measured  average  final  overhead")
     for name, method in METHODS.items():
-        for momentum in (0.99, 0.9):
+        for momentum in map(float, _MOMENTA.value):
             for measured in (False, True):
                 average, final, overhead = row(method, momentum, measured)
                 print(

@@ -42,6 +42,11 @@ NOISE = {
     "code": GradientNoise(is_variance=False),
 }
 
+OBJECTIVES = {
+    "cross_entropy": ki.objectives.CrossEntropy(),
+    "balanced_softmax": ki.objectives.BalancedSoftmax(),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
@@ -79,19 +84,25 @@ def _plain(define: Callable) -> Callable[[str, str], FieldFlags]:
     )
 
 
-_DEFINE_NOISE = functools.partial(flags.DEFINE_enum, enum_values=[*NOISE])
-
-
-def _noise(name: str, text: str) -> FieldFlags:
-    text += " `text`: as in the paper (a variance); `code`: as in the authors'"
-    text += " code (a standard deviation)."
-    return FieldFlags(
-        {name: Flag(_DEFINE_NOISE, text)},
-        to_field=lambda default, given: NOISE[given[name]],
+def _one_of(
+    values: Mapping[str, typing.Any], hint: str = ""
+) -> Callable[[str, str], FieldFlags]:
+    """Returns the conversion of objects that have a name."""
+    define = functools.partial(flags.DEFINE_enum, enum_values=[*values])
+    return lambda name, text: FieldFlags(
+        {name: Flag(define, text + hint)},
+        to_field=lambda default, given: values[given[name]],
         to_flags=lambda value: {
-            name: next((k for k in NOISE if NOISE[k] == value), repr(value))
+            name: next((k for k in values if values[k] == value), repr(value))
         },
     )
+
+
+_noise = _one_of(
+    NOISE,
+    " `text`: as in the paper (a variance); `code`: as in the authors' code "
+    "(a standard deviation).",
+)
 
 
 _DEFINE_AUGMENTATION = functools.partial(
@@ -163,6 +174,7 @@ _BY_TYPE = {
     float: _plain(flags.DEFINE_float),
     str: _plain(flags.DEFINE_string),
     GradientNoise: _noise,
+    ki.objectives.Objective: _one_of(OBJECTIVES),
 }
 
 

@@ -66,7 +66,7 @@ def make_scenario(seed: int) -> ki.ClassIncrementalScenario:
     common = {
         "seed": seed,
         "samples_per_class": _SAMPLES_PER_CLASS.value,
-        "classes_per_task": _classes_per_task(),
+        "classes_per_task": classes_per_task(),
     }
     if _IMAGE_DIR.value is not None:
         return _ordered(
@@ -104,7 +104,8 @@ def _ordered(make):
     return make(_integers("class_order", given))
 
 
-def _classes_per_task() -> int | list[int]:
+def classes_per_task() -> int | list[int]:
+    """Returns the number of classes of all tasks, or of each."""
     sizes = _integers("classes_per_task", _CLASSES_PER_TASK.value)
     return sizes if len(sizes) > 1 else sizes[0]
 

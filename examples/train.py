@@ -10,6 +10,7 @@ The output folder gets results.json, accuracy.png, confusion.png,
 TensorBoard logs, model.keras and memory/.
 """
 
+import functools
 import os
 import sys
 
@@ -33,6 +34,9 @@ BACKBONES = {
     "resnet18": ki.backbones.resnet18,
     "resnet20": ki.backbones.resnet20,
     "resnet32": ki.backbones.resnet32,
+    "resnet32_icarl": functools.partial(
+        ki.backbones.resnet32, final_relu=False
+    ),
     "resnet56": ki.backbones.resnet56,
 }
 SELECTIONS = {
@@ -270,20 +274,21 @@ def make_experiment() -> Experiment:
         dataset=scenario_flags.dataset_name(scenario),
         method=_METHOD.value,
         seed=_SEED.value,
-        flags={**_settings(), **method_flags.settings(method)},
+        flags=settings(method),
     )
 
 
-def _settings() -> dict:
-    """The flags of script and scenario, but for where they read and write."""
+def settings(method: ki.methods.Method) -> dict:
+    """Returns all flags in effect, but for where they read and write."""
     of_module = flags.FLAGS.flags_by_module_dict()
     modules = map(
         flags.FLAGS.find_module_defining_flag, ("dataset", "output_dir")
     )
     own = [flag for module in modules for flag in of_module[module]]
-    return {
+    given = {
         flag.name: flag.value for flag in own if flag.name not in _NOT_SETTINGS
     }
+    return given | method_flags.settings(method)
 
 
 def _print_task(entry: dict, report) -> None:

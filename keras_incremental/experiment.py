@@ -225,10 +225,19 @@ class Experiment:
             ),
             "test_function_traces": self.model.test_function_traces,
             "branch_at": self.model.branch_at,
+            "parameters": self.model.network.count_params(),
+            "exemplar_bytes": self._exemplar_bytes(),
             "confusion_matrix": confusion.tolist(),
             "confusion_classes": self.model.class_names,
         }
         return reports.with_checksum(results)
+
+    def _exemplar_bytes(self) -> int | None:
+        """Bytes of the memory as it is stored; `None` if all data is kept."""
+        if self.incremental.method.keeps_all_data:
+            return None
+        memory = self.incremental.memory
+        return 0 if memory is None else memory.nbytes
 
     def _write_artefacts(self, results: dict, output_dir: pathlib.Path):
         name = f"{results['method']}, {results['dataset']}"

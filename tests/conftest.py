@@ -1,5 +1,6 @@
 """What several test files share."""
 
+import collections
 import contextlib
 import importlib
 import os
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_incremental as ki
 from keras_incremental.networks import BranchedNetwork
 from keras_incremental.training.rollback import undone_on_error
 
@@ -35,20 +37,121 @@ class _UndoError(Exception):
     """Ends a block whose changes are to be undone."""
 
 
+class _Inference:
+    """The functions of `evaluate` and `predict`, with what they are traced on.
+
+    They are dropped, rightly, with each set of classes that is removed.
+    """
+
+    def __init__(self, model):
+        self._traced_on = self._parts(model)
+        self._features_and_logits = model._inference
+        self._functions = model.test_function, model.predict_function
+
+    def bring_back(self, model):
+        """Gives them back to the model, if it is of the same parts again."""
+        if [*map(id, self._parts(model))] == [*map(id, self._traced_on)]:
+            model.test_function, model.predict_function = self._functions
+            model._inference = self._features_and_logits
+
+    @staticmethod
+    def _parts(model):
+        return model.network, model.score_rule, *model.network.variables
+
+
 @contextlib.contextmanager
 def _restored(model, memory=None):
-    with contextlib.suppress(_UndoError), undone_on_error(model, memory):
-        yield
-        raise _UndoError
+    rate = float(model.optimizer.learning_rate)
+    inference = [_Inference(model)]
+    try:
+        with contextlib.suppress(_UndoError), undone_on_error(model, memory):
+            yield
+            inference.append(_Inference(model))
+            raise _UndoError
+    finally:
+        for functions in inference:
+            functions.bring_back(model)
+        model.restart_optimizer()
+        model.optimizer.learning_rate = rate
 
 
 @pytest.fixture(scope="session")
 def restored():
     """Returns a context manager that brings model and memory back at its end.
 
-    So that one model, traced once, serves many tests.
+    So that one model, traced once, serves many tests. The optimizer is as new,
+    and of the learning rate that it had.
     """
     return _restored
+
+
+class ModelPool:
+    """Lends models that are traced once and serve many tests."""
+
+    def __init__(self):
+        self._models = collections.defaultdict(list)
+        self._lent = collections.Counter()
+        self._open = contextlib.ExitStack()
+
+    def __call__(self, make, *args):
+        """Returns what `make(*args)` has made, now or for a test before.
+
+        Those of one test are different models. All are as they were made, and
+        the random seeds are 0, but functions may have been traced.
+        """
+        models, number = self._models[make, args], self._lent[make, args]
+        if number == len(models):
+            models.append(make(*args))
+        self._lent[make, args] += 1
+        self._open.enter_context(_restored(models[number]))
+        keras.utils.set_random_seed(0)
+        return models[number]
+
+    def take_back(self):
+        """Undoes what was done to all models that are lent, to lend them again.
+
+        A test does so where a new process begins.
+        """
+        self._lent.clear()
+        self._open.close()
+
+
+@pytest.fixture(scope="session")
+def model_pool():
+    """Lends models until they are taken back; most tests use `lent`."""
+    return ModelPool()
+
+
+@pytest.fixture
+def lent(model_pool):
+    """Lends compiled models of a function; see `ModelPool`.
+
+    A test about traces, compile options or a new optimizer makes its own.
+    """
+    yield model_pool
+    model_pool.take_back()
+
+
+def _tiny_classifier(branch_at=None, use_ema=False):
+    model = ki.IncrementalClassifier(_tiny_backbone(), branch_at=branch_at)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, use_ema=use_ema))
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_tiny_classifier():
+    """Returns a function that makes a compiled model of `tiny_backbone`."""
+    return _tiny_classifier
+
+
+@pytest.fixture
+def lend_tiny(lent):
+    """Returns a function that lends what `make_tiny_classifier` makes."""
+
+    def lend(branch_at=None, use_ema=False):
+        return lent(_tiny_classifier, branch_at, use_ema)
+
+    return lend
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from keras_incremental.networks import (
     Network,
     OneHeadNetwork,
     SingleNetwork,
+    TrainedTrunkNetwork,
 )
 from keras_incremental.score_rules import AffinePerHead, NearestMean, ScoreRule
 
@@ -57,6 +58,7 @@ LAYERS = {
     "OneHeadNetwork": (lambda: branched(OneHeadNetwork), VECTORS),
     "ScoreRule": (lambda: ScoreRule(), PAIR),
     "SingleNetwork": (lambda: base(), VECTORS),
+    "TrainedTrunkNetwork": (lambda: branched(TrainedTrunkNetwork), VECTORS),
     "ZeroPadShortcut": (lambda: ZeroPadShortcut(4, strides=2), MAPS),
 }
 

@@ -103,7 +103,9 @@ def global_pool(x):
     )(x)
 
 
-def basic_block(x, filters, name, strides, shortcut, kernel_regularizer):
+def basic_block(
+    x, filters, name, strides, shortcut, kernel_regularizer, final_relu=True
+):
     """Two 3x3 convolutions and a shortcut, `relu(F(x) + shortcut(x))`.
 
     He et al. 2016 (arXiv:1512.03385), Eq. 1 and 2 and Fig. 5, left.
@@ -117,6 +119,7 @@ def basic_block(x, filters, name, strides, shortcut, kernel_regularizer):
             called where the shape changes; elsewhere the shortcut is the
             identity.
         kernel_regularizer: of every kernel, or `None`.
+        final_relu: whether the outer `relu` is there.
 
     Returns:
         `(batch, ceil(h / strides), ceil(w / strides), filters)`.
@@ -129,10 +132,13 @@ def basic_block(x, filters, name, strides, shortcut, kernel_regularizer):
         x = shortcut(
             x, filters, strides, f"{name}_shortcut", kernel_regularizer
         )
-    return relu(keras.layers.Add(name=f"{name}_add")([x, y]), f"{name}_out")
+    y = keras.layers.Add(name=f"{name}_add")([x, y])
+    return relu(y, f"{name}_out") if final_relu else y
 
 
-def residual_stages(x, widths, blocks, shortcut, kernel_regularizer):
+def residual_stages(
+    x, widths, blocks, shortcut, kernel_regularizer, final_relu=True
+):
     """Stages of `blocks` basic blocks each; all but the first halve the size.
 
     Args:
@@ -140,6 +146,7 @@ def residual_stages(x, widths, blocks, shortcut, kernel_regularizer):
         widths: channels of each stage.
         blocks: number of blocks in each stage.
         shortcut, kernel_regularizer: see `basic_block`.
+        final_relu: whether the last block ends in a `relu`, as the others do.
 
     Returns:
         The output of the last stage.
@@ -148,8 +155,15 @@ def residual_stages(x, widths, blocks, shortcut, kernel_regularizer):
         for block in range(1, blocks + 1):
             strides = 2 if stage > 1 and block == 1 else 1
             name = f"stage{stage}_block{block}"
+            is_last = (stage, block) == (len(widths), blocks)
             x = basic_block(
-                x, filters, name, strides, shortcut, kernel_regularizer
+                x,
+                filters,
+                name,
+                strides,
+                shortcut,
+                kernel_regularizer,
+                final_relu=final_relu or not is_last,
             )
         x = end_of_stage(x, stage)
     return x

@@ -50,7 +50,9 @@ def _zero_pad_shortcut(x, filters, strides, name, kernel_regularizer):
     return ZeroPadShortcut(filters, strides, name=name)(x)
 
 
-def _cifar_resnet(blocks, input_shape, kernel_regularizer, name):
+def _cifar_resnet(
+    blocks, input_shape, kernel_regularizer, name, final_relu=True
+):
     """The `6 * blocks + 2` layer network, classifier counted but left out."""
     image = building_blocks.image_input(input_shape)
     x = building_blocks.rescaling(1 / 127.5, offset=-1.0)(image)
@@ -65,6 +67,7 @@ def _cifar_resnet(blocks, input_shape, kernel_regularizer, name):
         blocks=blocks,
         shortcut=_zero_pad_shortcut,
         kernel_regularizer=kernel_regularizer,
+        final_relu=final_relu,
     )
     return keras.Model(image, building_blocks.global_pool(x), name=name)
 
@@ -92,7 +95,7 @@ def resnet20(input_shape=(32, 32, 3), kernel_regularizer=None):
     return _cifar_resnet(3, input_shape, kernel_regularizer, "resnet20")
 
 
-def resnet32(input_shape=(32, 32, 3), kernel_regularizer=None):
+def resnet32(input_shape=(32, 32, 3), kernel_regularizer=None, final_relu=True):
     """ResNet-32 for CIFAR: raw images to 64 features, as in iCaRL and EEIL.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 5: a 3x3
@@ -107,6 +110,8 @@ def resnet32(input_shape=(32, 32, 3), kernel_regularizer=None):
         input_shape: `(height, width, channels)` of one image.
         kernel_regularizer: of the kernels of all convolutions, and so of the
             head that an `IncrementalClassifier` adds.
+        final_relu: whether the last block ends in a ReLU. Not in the network
+            of iCaRL's authors, so that features of both signs are averaged.
 
     Returns:
         A Functional model, `(batch, height, width, channels)` of pixels in
@@ -119,7 +124,9 @@ def resnet32(input_shape=(32, 32, 3), kernel_regularizer=None):
     >>> resnet32().get_layer("stage2").output.shape
     (None, 16, 16, 32)
     """
-    return _cifar_resnet(5, input_shape, kernel_regularizer, "resnet32")
+    return _cifar_resnet(
+        5, input_shape, kernel_regularizer, "resnet32", final_relu
+    )
 
 
 def resnet56(input_shape=(32, 32, 3), kernel_regularizer=None):

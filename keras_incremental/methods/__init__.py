@@ -8,6 +8,7 @@ line, add it to `BY_NAME`.
 
 from keras_incremental.methods.analytic import Analytic
 from keras_incremental.methods.bic import BiC
+from keras_incremental.methods.branched_rehearsal import BranchedRehearsal
 from keras_incremental.methods.eeil import EEIL
 from keras_incremental.methods.fine_tune import FineTune
 from keras_incremental.methods.icarl import ICaRL
@@ -36,6 +37,7 @@ BY_NAME = {
     "ssil": SeparatedSoftmax(),
     "replay": Replay(),
     "analytic": Analytic(),
+    "branched_rehearsal": BranchedRehearsal(),
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "EEIL",
     "Analytic",
     "BiC",
+    "BranchedRehearsal",
     "ClosedFormPhase",
     "FineTune",
     "GradientNoise",

@@ -86,9 +86,9 @@ class EEIL(Method):
     needs_memory = True
 
     def __post_init__(self):
-        _check_epochs("finetune_epochs", self.finetune_epochs, 0)
+        check_count("finetune_epochs", self.finetune_epochs, 0)
         if self.first_epochs is not None:
-            _check_epochs("first_epochs", self.first_epochs, 1)
+            check_count("first_epochs", self.first_epochs, 1)
         if self.temperature <= 0 or self.finetune_learning_rate <= 0:
             raise ValueError(
                 f"temperature={self.temperature} and finetune_learning_rate="
@@ -172,6 +172,7 @@ class EEIL(Method):
         return not missing
 
 
-def _check_epochs(name: str, epochs: int, least: int) -> None:
-    if isinstance(epochs, bool) or int(epochs) != epochs or epochs < least:
-        raise ValueError(f"{name}={epochs!r}; expected an integer >= {least}.")
+def check_count(name: str, value: int, least: int) -> None:
+    """Refuses a knob that is no integer, or too small."""
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise ValueError(f"{name}={value!r}; expected an integer >= {least}.")

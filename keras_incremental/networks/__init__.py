@@ -10,6 +10,9 @@ from keras_incremental.networks.network import Network, Traced
 from keras_incremental.networks.one_head_network import OneHeadNetwork
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import all_layers
+from keras_incremental.networks.trained_trunk_network import (
+    TrainedTrunkNetwork,
+)
 
 __all__ = [
     "BranchedNetwork",
@@ -18,5 +21,6 @@ __all__ = [
     "OneHeadNetwork",
     "SingleNetwork",
     "Traced",
+    "TrainedTrunkNetwork",
     "all_layers",
 ]

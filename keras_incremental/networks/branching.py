@@ -47,7 +47,7 @@ class BranchingNetwork(Network):
             TypeError: for a network with branches of another kind.
             ValueError: for a network without a branch point.
         """
-        if isinstance(network, cls):
+        if type(network) is cls:
             return network
         if not isinstance(network, SingleNetwork):
             raise TypeError(

@@ -23,7 +23,8 @@ class Network(keras.layers.Layer):
 
     Growth never changes the logits of the classes that are there.
 
-    Kinds: `SingleNetwork`, `BranchedNetwork` and `OneHeadNetwork`.
+    Kinds: `SingleNetwork`, `BranchedNetwork`, `OneHeadNetwork` and
+    `TrainedTrunkNetwork`.
 
     Attributes:
         has_frozen_part: whether there is something to cache: whether `frozen`

@@ -34,6 +34,8 @@ class OneHeadNetwork(BranchingNetwork):
         branches: models from the trunk's outputs to features.
         head: the classification layer on all features; by default the base's,
             widened.
+        auxiliary: layers on the newest branch's features, trained beside the
+            head, which have no say: for an objective.
         **kwargs: those of `keras.layers.Layer`.
 
     >>> from keras_incremental.networks import SingleNetwork
@@ -47,12 +49,14 @@ class OneHeadNetwork(BranchingNetwork):
     (TensorShape([1, 5]), TensorShape([1, 4]))
     """
 
-    def __init__(self, base, branches=(), head=None, **kwargs):
+    def __init__(self, base, branches=(), head=None, auxiliary=(), **kwargs):
         super().__init__(base, **kwargs)
-        self.branches = list(branches)
+        self.branches, self.auxiliary = list(branches), list(auxiliary)
         self.head = head or base.head.widened(self.feature_dim)
         if not self.head.built:
             self.head.build((None, self.feature_dim))
+        for layer in self.auxiliary:
+            layer.build((None, self.networks[-1].output_shape[-1]))
         self.built = True
         self._trace_branches()
 
@@ -77,9 +81,23 @@ class OneHeadNetwork(BranchingNetwork):
     def with_branch(self, network=None):
         network = clone_network(self.tail) if network is None else network
         dim = self.feature_dim + network.output_shape[-1]
-        return OneHeadNetwork(
+        return type(self)(
             self._base, [*self.branches, network], self.head.widened(dim)
         )
+
+    def add_auxiliary(self, units: int) -> None:
+        """Adds a classifier on the newest features, with its own weights.
+
+        Args:
+            units: its outputs.
+        """
+        layer = keras.layers.Dense(
+            units,
+            kernel_regularizer=self.head.kernel_regularizer,
+            dtype=self.head.dtype_policy,
+        )
+        layer.build((None, self.networks[-1].output_shape[-1]))
+        self.auxiliary.append(layer)
 
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
@@ -101,7 +119,8 @@ class OneHeadNetwork(BranchingNetwork):
 
     def structure(self):
         head = keras.saving.serialize_keras_object(self.head)
-        return {**super().structure(), "head": head}
+        auxiliary = keras.saving.serialize_keras_object(self.auxiliary)
+        return {**super().structure(), "head": head, "auxiliary": auxiliary}
 
     def twin(self):
         head = ExpandableDense.from_config(self.head.get_config())
@@ -109,14 +128,14 @@ class OneHeadNetwork(BranchingNetwork):
             keras.models.clone_model(branch, clone_function=cloned_layer)
             for branch in self.branches
         ]
-        twin = OneHeadNetwork(self._base.twin(), branches, head)
+        twin = type(self)(self._base.twin(), branches, head)
         for network, source in zip(twin.branches, self.branches, strict=True):
             copy_weights(network, source)
         twin.head.copy_from(self.head)
         return twin
 
     def copy_from(self, other):
-        if not isinstance(other, OneHeadNetwork) or not self._is_like(other):
+        if type(other) is not type(self) or not self._is_like(other):
             return False
         self._base.copy_from(other.base())
         for network, source in zip(self.branches, other.branches, strict=True):
@@ -134,7 +153,8 @@ class OneHeadNetwork(BranchingNetwork):
         )
 
     def state_variables(self):
-        return super().state_variables() + self.head.variables
+        auxiliary = [v for layer in self.auxiliary for v in layer.variables]
+        return super().state_variables() + self.head.variables + auxiliary
 
     def finalize_state(self):
         super().finalize_state()

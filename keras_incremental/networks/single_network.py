@@ -182,8 +182,12 @@ class SingleNetwork(Network):
             layer.trainable = trainable
         self._trainable_before = []
 
-    def freeze(self) -> None:
-        """Freezes backbone and head, until `activate`."""
+    def freeze(self, but_trunk: bool = False) -> None:
+        """Freezes backbone and head, until `activate`.
+
+        Args:
+            but_trunk: whether the trunk stays as trainable as it was.
+        """
         if not self._trainable_before:
             self._trainable_before = [
                 (layer, layer.trainable)
@@ -192,6 +196,10 @@ class SingleNetwork(Network):
             ]
         set_trainable(self.backbone, False)
         set_trainable(self.head, False)
+        in_trunk = set(map(id, all_layers(self.trunk))) if but_trunk else ()
+        for layer, trainable in self._trainable_before:
+            if id(layer) in in_trunk:
+                layer.trainable = trainable
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.objectives.objective import Objective
+from keras_incremental.objectives.wrapping import Wrapping
 
 
 @dataclasses.dataclass(frozen=True)
-class Corrected(Objective):
+class Corrected(Wrapping):
     """Another objective, of `scales * z + biases` in place of the logits `z`.
 
     The teacher's logits are corrected alike. Scales and biases are constants.
@@ -26,26 +26,8 @@ class Corrected(Objective):
     False
     """
 
-    objective: Objective
     scales: np.ndarray = dataclasses.field(compare=False)
     biases: np.ndarray = dataclasses.field(compare=False)
-
-    @property
-    def term_names(self):
-        return self.objective.term_names
-
-    @property
-    def needs_teacher(self):
-        return self.objective.needs_teacher
-
-    @property
-    def distils(self):
-        return self.objective.distils
-
-    def with_counts(self, images_per_class):
-        return dataclasses.replace(
-            self, objective=self.objective.with_counts(images_per_class)
-        )
 
     def terms(self, batch):
         def corrected(logits):

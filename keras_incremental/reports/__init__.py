@@ -6,11 +6,14 @@ matplotlib's object interface: they need no display and leave the caller's
 backend and open figures alone.
 """
 
+from keras_incremental.reports.accuracy_bytes import (
+    bytes_figure,
+    plot_bytes,
+)
 from keras_incremental.reports.accuracy_curve import (
     accuracy_figure,
     plot_accuracy,
 )
-from keras_incremental.reports.comparison import compare, load_runs
 from keras_incremental.reports.confusion import (
     confusion_figure,
     plot_confusion,
@@ -23,19 +26,23 @@ from keras_incremental.reports.results import (
     with_checksum,
     write_results,
 )
+from keras_incremental.reports.summary import markdown, spread, summarize
 
 __all__ = [
     "FILE_NAME",
     "accuracy_figure",
+    "bytes_figure",
     "claim_output_dir",
-    "compare",
     "confusion_figure",
-    "load_runs",
+    "markdown",
     "mistakes_figure",
     "plot_accuracy",
+    "plot_bytes",
     "plot_confusion",
     "plot_mistakes",
     "read_results",
+    "spread",
+    "summarize",
     "with_checksum",
     "write_results",
 ]

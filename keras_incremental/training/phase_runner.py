@@ -182,11 +182,7 @@ class PhaseRunner:
         if phase.objective.needs_teacher:
             columns["teacher_logits"] = self._model.teacher_logits
         return self._mixed(
-            phase,
-            sources,
-            self._augment_of(phase),
-            columns=columns,
-            first_epoch=first_epoch,
+            phase, sources, columns=columns, first_epoch=first_epoch
         )
 
     def _augment_of(self, phase: Phase):
@@ -194,15 +190,21 @@ class PhaseRunner:
             return None
         return phase.augment or self._task.augment
 
-    def _mixed(self, phase: Phase, sources: list, augment, **options):
+    def _cached_copies(self, phase: Phase) -> int:
+        """Returns how many variants of an image's frozen outputs are cached."""
+        if not self._model.network.has_frozen_part:
+            return 0
+        return 1 if self._augment_of(phase) is None else phase.copies
+
+    def _mixed(self, phase: Phase, sources: list, **options):
         """Returns endless batches, and the steps per epoch.
 
         Where a part of the network is frozen, its outputs take the place of
         images, but for `copies=0`.
         """
         model, task = self._model, self._task
-        copies = 1 if self._augment_of(phase) is None else phase.copies
-        if model.network.has_frozen_part and copies:
+        augment, copies = self._augment_of(phase), self._cached_copies(phase)
+        if copies:
             sources = [task.cached(source, copies) for source in sources]
             augment = None
         return training_batches(
@@ -217,8 +219,13 @@ class PhaseRunner:
         )
 
     def _measure_statistics(self, phase: Phase, sources: list) -> None:
-        """Measures those of batch normalisation on images as they are."""
-        batches, steps = self._mixed(phase, sources, augment=None)
+        """Measures those of batch normalisation over one epoch of the phase.
+
+        Images are augmented as they were while the weights were trained: what
+        the network computes of an image depends on the others' statistics.
+        """
+        batches, steps = self._mixed(phase, sources)
+        steps *= max(self._cached_copies(phase), 1)
         self._model.measure_statistics(
             columns for columns, _ in batches.take(steps)
         )

@@ -1,6 +1,5 @@
 """A run that is cut off goes on where it was, to the same end."""
 
-import contextlib
 import dataclasses
 
 import keras
@@ -150,9 +149,8 @@ class Processes:
     All but the fresh ones share a model, so that it is traced once.
     """
 
-    def __init__(self, make_backbone, restored):
-        self._make_backbone, self._restored = make_backbone, restored
-        self._shared, self._open = {}, contextlib.ExitStack()
+    def __init__(self, make, pool):
+        self._make, self._pool = make, pool
         self._straight = {}
 
     def __call__(
@@ -160,18 +158,14 @@ class Processes:
     ):
         """Returns the run of a new process; the one before has ended."""
         self.end()
-        branch_at = 0.0 if method == "partial_sharing" else None
-        model = self._shared.get((branch_at, use_ema))
-        if fresh or model is None:
-            model = self._make(branch_at, use_ema)
-        if not fresh:
-            self._shared[branch_at, use_ema] = model
-            self._open.enter_context(self._restored(model))
+        kind = 0.0 if method == "partial_sharing" else None, use_ema
+        model = self._make(*kind) if fresh else self._pool(self._make, *kind)
+        model.optimizer.learning_rate = 0.05
         return Run(model, method, backup_dir, **options)
 
     def end(self):
         """Ends the process that was started last."""
-        self._open.close()
+        self._pool.take_back()
 
     def straight(self, method, data):
         """Returns the end of a run that nothing cut off, made once."""
@@ -182,17 +176,10 @@ class Processes:
             self._straight[method] = run.state(), reports
         return self._straight[method]
 
-    def _make(self, branch_at, use_ema):
-        model = ki.IncrementalClassifier(
-            self._make_backbone(), branch_at=branch_at
-        )
-        model.compile(keras.optimizers.SGD(0.05, momentum=0.9, use_ema=use_ema))
-        return model
-
 
 @pytest.fixture(name="all_processes", scope="module")
-def _all_processes(make_tiny_backbone, restored):
-    return Processes(make_tiny_backbone, restored)
+def _all_processes(make_tiny_classifier, model_pool):
+    return Processes(make_tiny_classifier, model_pool)
 
 
 @pytest.fixture

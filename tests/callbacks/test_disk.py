@@ -28,10 +28,9 @@ def read_only(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("option", ["publish_to", "backup_dir"])
 def test_a_folder_that_cannot_be_written_is_an_error_before_the_step(
-    tiny_backbone, blobs, read_only, option
+    lend_tiny, blobs, read_only, option
 ):
-    model = ki.IncrementalClassifier(tiny_backbone)
-    model.compile(keras.optimizers.SGD(0.1))
+    model = lend_tiny()
     folder = read_only / "not" / "there"
     incremental = ki.IncrementalCallback(
         ki.ExemplarMemory(4), **{option: folder}

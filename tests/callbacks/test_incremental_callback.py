@@ -12,41 +12,16 @@ import keras_incremental as ki
 from keras_incremental.methods import StepDecay
 
 
-@pytest.fixture(name="make_model", scope="module")
-def _make_model(make_tiny_backbone):
-    """Returns a function that makes a compiled model."""
-
-    def make():
-        model = ki.IncrementalClassifier(make_tiny_backbone())
-        model.compile(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
-        return model
-
-    return make
-
-
-@pytest.fixture(name="shared", scope="module")
-def _shared(make_model):
-    return make_model()
-
-
 @pytest.fixture
-def make(shared, make_model, restored):
-    """Returns a function that gives a compiled model and a callback.
-
-    The first model of a test is shared with other tests, and its functions may
-    have been traced; all others are made anew.
-    """
-    models = [shared]
+def make(lend_tiny):
+    """Returns a function that gives a compiled model and a callback."""
 
     def pair(memory=None, method=None, **options):
-        keras.utils.set_random_seed(0)
-        model = models.pop() if models else make_model()
-        method = method or ki.FineTune()
+        model, method = lend_tiny(), method or ki.FineTune()
         options.setdefault("measure_statistics", False)
         return model, ki.IncrementalCallback(memory, method=method, **options)
 
-    with restored(shared):
-        yield pair
+    return pair
 
 
 EEIL = ki.EEIL(finetune_epochs=2)
@@ -316,7 +291,7 @@ def test_cached_teacher_logits_change_no_result(make, blobs, restored):
     [
         (ki.EEIL(finetune_epochs=1), None),
         (ki.PartialSharing(), 0.0),
-        (ki.FineTune(), None),
+        pytest.param(ki.FineTune(), None, marks=pytest.mark.slow),
     ],
     ids=["eeil", "partial_sharing", "finetune"],
 )

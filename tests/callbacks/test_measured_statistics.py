@@ -8,8 +8,7 @@ import keras_incremental as ki
 from keras_incremental.networks import all_layers
 
 
-@pytest.fixture
-def backbone():
+def make_backbone():
     """Features behind a normalisation that follows too slowly by itself."""
     keras.utils.set_random_seed(0)
     return keras.Sequential(
@@ -24,9 +23,19 @@ def backbone():
     )
 
 
+def make_model():
+    model = ki.IncrementalClassifier(make_backbone())
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    return model
+
+
+@pytest.fixture
+def model(lent):
+    return lent(make_model)
+
+
 def fit(model, method, data, **options):
     callback = ki.IncrementalCallback(None, method, **options)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
     # All images in one batch: the mean over batches is exact.
     model.fit(*data, batch_size=1000, epochs=3, verbose=0, callbacks=[callback])
 
@@ -43,31 +52,32 @@ def plain_statistics(model, images):
     return np.array([rows.mean(0), rows.var(0)])
 
 
-def test_they_are_those_of_the_phases_images(backbone, blobs):
-    model, data = ki.IncrementalClassifier(backbone), blobs([0, 1])
+def test_they_are_those_of_the_phases_images(model, blobs):
+    data = blobs([0, 1])
     fit(model, ki.FineTune(), data)
     expected = plain_statistics(model, data[0])
     np.testing.assert_allclose(statistics(model), expected, 1e-4, 1e-5)
 
 
-def test_augmentation_does_not_shift_them(backbone, blobs):
-    model, data = ki.IncrementalClassifier(backbone), blobs([0, 1])
+def test_augmentation_does_not_shift_them(model, blobs):
+    data = blobs([0, 1])
     fit(model, ki.FineTune(), data, augment=ki.augmentation.CropFlip(1))
     expected = plain_statistics(model, data[0])
     np.testing.assert_allclose(statistics(model), expected, 1e-4, 1e-5)
 
 
-def test_without_it_they_are_left_to_the_momentum(backbone, blobs):
-    model, data = ki.IncrementalClassifier(backbone), blobs([0, 1])
+def test_without_it_they_are_left_to_the_momentum(model, blobs):
+    data = blobs([0, 1])
     fit(model, ki.FineTune(), data, measure_statistics=False)
     mean, variance = statistics(model)
     assert np.abs(mean).max() < 0.01 and np.abs(variance - 1).max() < 0.01
 
 
-def test_an_adopted_network_is_measured_too(backbone, blobs):
+def test_an_adopted_network_is_measured_too(blobs):
     head = keras.layers.Dense(2, name="head")
-    trained = keras.Sequential([backbone, head])
+    trained = keras.Sequential([make_backbone(), head])
     model = ki.IncrementalClassifier.from_classifier(trained, ["a", "b"])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
     data = blobs([2, 3])
     fit(model, ki.FineTune(), data)
     (layer,) = [
@@ -78,9 +88,9 @@ def test_an_adopted_network_is_measured_too(backbone, blobs):
     assert np.abs(np.asarray(layer.moving_mean)).max() > 0.05
 
 
-def test_the_next_phase_begins_with_them(backbone, blobs):
+def test_the_next_phase_begins_with_them(model, blobs):
     """So the teacher, the balanced set and the exemplars have them."""
-    model, data, seen = ki.IncrementalClassifier(backbone), blobs([0, 1]), []
+    data, seen = blobs([0, 1]), []
 
     class TwoPhases(ki.Method):
         def phases(self, task):
@@ -99,11 +109,8 @@ def test_the_next_phase_begins_with_them(backbone, blobs):
     np.testing.assert_allclose(found, expected, 1e-4, 1e-5)
 
 
-def test_they_are_measured_on_the_best_weights_of_early_stopping(
-    backbone, blobs
-):
-    model, data = ki.IncrementalClassifier(backbone), blobs([0, 1])
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+def test_they_are_measured_on_the_best_weights_of_early_stopping(model, blobs):
+    data = blobs([0, 1])
     best = keras.callbacks.EarlyStopping(
         "learning_rate", mode="min", patience=1, restore_best_weights=True
     )
@@ -120,9 +127,8 @@ def test_they_are_measured_on_the_best_weights_of_early_stopping(
 
 
 @pytest.mark.parametrize("measured", [True, False])
-def test_a_short_task_classifies_by_them(backbone, blobs, measured):
+def test_a_short_task_classifies_by_them(model, blobs, measured):
     """Keras' momentum leaves a network worse than chance would."""
-    model = ki.IncrementalClassifier(backbone)
     fit(model, ki.FineTune(), blobs([0, 1, 2]), measure_statistics=measured)
     logs = model.evaluate(*blobs([0, 1, 2]), verbose=0, return_dict=True)
     assert (logs["accuracy"] > 0.9) == measured

@@ -8,12 +8,11 @@ import keras_incremental as ki
 
 
 @pytest.fixture
-def learn(tiny_backbone, blobs):
+def learn(lend_tiny, blobs):
     """Returns a function that learns classes, and the model that it teaches."""
 
-    def learn_with(publish_to, backbone=tiny_backbone, **options):
-        model = ki.IncrementalClassifier(backbone)
-        model.compile(keras.optimizers.SGD(0.1))
+    def learn_with(publish_to, model=None, **options):
+        model = model or lend_tiny()
         callback = ki.IncrementalCallback(
             ki.ExemplarMemory(8),
             method=ki.EEIL(finetune_epochs=1),
@@ -44,7 +43,7 @@ def test_every_step_publishes_a_version_with_its_classes(learn, tmp_path):
 
 
 def test_a_destination_that_cannot_be_is_refused_before_the_step(
-    learn, tmp_path
+    learn, make_tiny_classifier, tmp_path
 ):
     file = tmp_path / "file"
     file.touch()
@@ -52,7 +51,7 @@ def test_a_destination_that_cannot_be_is_refused_before_the_step(
         (file, NotADirectoryError),
         ("gs://bucket/model", ValueError),
     ):
-        model, step = learn(destination)
+        model, step = learn(destination, make_tiny_classifier())
         with pytest.raises(error, match="base"):
             step([0, 1])
         assert model.num_classes == 0
@@ -68,8 +67,9 @@ def test_names_and_sizes_that_cannot_be_published_are_refused_before_the_step(
     assert model.num_classes == 0
     images = keras.Input((None, None, 1))
     features = keras.layers.GlobalAveragePooling2D()(images)
-    of_any_size = keras.Model(images, features)
-    model, step = learn(tmp_path, backbone=of_any_size)
+    of_any_size = ki.IncrementalClassifier(keras.Model(images, features))
+    of_any_size.compile("sgd")
+    model, step = learn(tmp_path, of_any_size)
     with pytest.raises(ValueError, match="call it after fit"):
         step([0, 1])
     assert model.num_classes == 0

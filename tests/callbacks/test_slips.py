@@ -16,25 +16,17 @@ ImageDataGenerator = importlib.import_module(
 ).ImageDataGenerator
 
 
-@pytest.fixture(scope="module")
-def shared(make_tiny_backbone):
-    model = ki.IncrementalClassifier(make_tiny_backbone())
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9))
-    return model
-
-
 @pytest.fixture
-def make(shared, restored):
+def make(lend_tiny):
     """Returns a function that gives a model, traced before, and a callback."""
 
     def pair(memory=None, method=None, **options):
         memory = ki.ExemplarMemory(12) if memory is None else memory
         method = method or ki.FineTune()
         options.setdefault("measure_statistics", False)
-        return shared, ki.IncrementalCallback(memory, method, **options)
+        return lend_tiny(), ki.IncrementalCallback(memory, method, **options)
 
-    with restored(shared):
-        yield pair
+    return pair
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ One of them is run to its end by `test_train.py`.
 
 import pathlib
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -50,6 +51,23 @@ AUGMENTATIONS = {
     "eeil": ki.augmentation.EEILAugmentation,
     "eeil_stored": ki.augmentation.StoredEEILAugmentation,
     "eeil_imagenet": ki.augmentation.ImageNetEEILAugmentation,
+}
+# The papers' CIFAR-100 recipes of one stage: epochs, rate, decays, L2.
+ONE_STAGE = {
+    **dict.fromkeys(
+        ("icarl", "hybrid1", "lwf_mc"), (70, 2.0, (49, 63), 0.2, 2e-5)
+    ),
+    **dict.fromkeys(("wa", "bic"), (250, 0.1, (100, 150, 200), 0.1, 2e-4)),
+    "ssil": (100, 0.1, (40, 80), 0.1, 1e-4),
+    "replay": (70, 0.05, (35, 52), 0.1, 5e-4),
+}
+ICARLS = ("icarl", "hybrid1", "lwf_mc")
+SMALL = {
+    **dict.fromkeys(
+        ("finetune", "joint", "wa", "bic", "ssil", "replay", "replay_aligned"),
+        ("resnet32", 0.05),
+    ),
+    **dict.fromkeys(ICARLS, ("resnet32_icarl", 0.5)),
 }
 NOISE = {
     None: None,
@@ -110,6 +128,9 @@ def test_there_is_a_flagfile_for_each_experiment():
         "finetune_digits",
         "joint_digits",
         *SPLITS,
+        *(f"{name}_cifar100" for name in ONE_STAGE),
+        *(f"{name}_cifar10_small" for name in SMALL),
+        "eeil_balanced_softmax_cifar10_small",
     }
 
 
@@ -156,6 +177,76 @@ def test_cifar100_flagfiles_hold_the_recipe_of_the_paper(
             "first_augment": "crop_flip",
         }
     assert in_effect(train, expected) == expected
+
+
+@pytest.mark.parametrize("name", ONE_STAGE)
+def test_recipes_of_one_stage_are_those_of_the_papers(name, parse, train):
+    parse(flagfile(f"{name}_cifar100"))
+    epochs, rate, at, factor, decay = ONE_STAGE[name]
+    expected = {
+        "epochs": epochs,
+        "learning_rate": rate,
+        "weight_decay": decay,
+        "batch_size": 128,
+        "augment": "crop_flip",
+        "memory": None if name == "lwf_mc" else 2000,
+        "backbone": "resnet32_icarl" if name in ICARLS else "resnet32",
+    }
+    assert values(expected) == expected
+    method = train.make_method()
+    factors = [method.learning_rate_factor(epoch) for epoch in range(epochs)]
+    assert factors == pytest.approx(
+        [factor ** sum(e >= start for start in at) for e in range(epochs)]
+    )
+    if name in ICARLS:
+        assert method.total_classes == 100
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_siblings_differ_from_eeil_in_method_and_training(
+    name, parse, train
+):
+    shared = [
+        "dataset",
+        "classes_per_task",
+        "class_order",
+        "samples_per_class",
+        "batch_size",
+        "augment",
+    ]
+    parse(flagfile("eeil_cifar10_small"))
+    expected = values(shared)
+    parse(flagfile(f"{name}_cifar10_small"))
+    assert values(shared) == expected
+    assert values(["epochs", "weight_decay", "backbone", "learning_rate"]) == {
+        "epochs": 22,
+        "weight_decay": 5e-4,
+        **dict(zip(["backbone", "learning_rate"], SMALL[name], strict=True)),
+    }
+    factor = train.make_method().learning_rate_factor
+    assert [factor(e) for e in (10, 11, 16, 17)] == pytest.approx(
+        [1, 0.1, 0.1, 0.01]
+    )
+
+
+def test_special_siblings_set_what_they_are_named_after(parse, train):
+    parse(flagfile("eeil_balanced_softmax_cifar10_small"))
+    assert train.make_method().classification == (
+        ki.objectives.BalancedSoftmax()
+    )
+    parse(flagfile("replay_aligned_cifar10_small"))
+    assert train.make_method().align
+    parse(flagfile("joint_cifar10_small"))
+    assert train.make_method().from_scratch
+
+
+def test_network_of_icarl_has_features_of_both_signs(parse, train):
+    parse("--backbone=resnet32_icarl")
+    network = train.make_backbone((8, 8, 3))
+    plain = ki.backbones.resnet32((8, 8, 3))
+    assert network.count_params() == plain.count_params()
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3))
+    assert np.min(network(images)) < 0 <= np.min(plain(images))
 
 
 def test_imagenet_flagfile_holds_the_recipe_of_the_paper(parse, train):
@@ -265,9 +356,17 @@ def check_method(experiment):
     method = experiment.incremental.method
     name = flags.FLAGS["method"].value
     assert type(method) is type(ki.methods.BY_NAME[name])
-    assert experiment.model.branch_at == flags.FLAGS["branch_at"].value
-    every = flags.FLAGS["learning_rate_decay_every"].value or 10
-    assert method.learning_rate_factor == ki.methods.StepDecay(every, 0.1)
+    branch_at = flags.FLAGS["branch_at"].value
+    assert experiment.model.branch_at == (
+        0.0 if branch_at == "0" else branch_at
+    )
+    decay = values(
+        f"learning_rate_decay_{part}" for part in ("every", "factor", "at")
+    )
+    every, factor, at = decay.values()
+    assert method.learning_rate_factor == ki.methods.StepDecay(
+        every or 10, factor or 0.1, at and tuple(map(int, at))
+    )
     for field in ("finetune_epochs", "copies"):
         if flags.FLAGS[field].value is not None:
             assert getattr(method, field) == flags.FLAGS[field].value

@@ -110,15 +110,9 @@ def parse_own(train, tmp_path, mine):
         delattr(flags.FLAGS, name)
 
 
-def test_every_method_has_a_flag_for_each_field_but_objectives(train):
+def test_every_method_has_a_flag_for_each_field(train):
     for name, method in ki.methods.BY_NAME.items():
-        fields = {
-            field.name
-            for field in dataclasses.fields(method)
-            if not isinstance(
-                getattr(method, field.name), ki.objectives.Objective
-            )
-        }
+        fields = {field.name for field in dataclasses.fields(method)}
         assert train.method_flags.field_flags(method).keys() == fields, name
 
 
@@ -179,6 +173,14 @@ GIVEN = {
         ["--method=joint", "--from_scratch"],
         ki.Joint(from_scratch=True),
     ),
+    "balanced softmax": (
+        ["--classification=balanced_softmax"],
+        ki.EEIL(classification=ki.objectives.BalancedSoftmax()),
+    ),
+    "cross-entropy": (
+        ["--method=replay", "--classification=cross_entropy"],
+        ki.Replay(classification=ki.objectives.CrossEntropy()),
+    ),
     "no noise": (["--gradient_noise=none"], ki.EEIL()),
     "decay of a baseline": (
         ["--method=joint", "--learning_rate_decay_every=3"],
@@ -215,6 +217,7 @@ def test_settings_are_the_flags_in_effect(parse, train):
         "learning_rate_decay_at": None,
         "finetune_learning_rate": 0.04,
         "gradient_noise": "code",
+        "classification": "cross_entropy",
     }
 
 

@@ -10,7 +10,13 @@ import keras_incremental as ki
 HALVES = (tf.float16.as_datatype_enum, tf.bfloat16.as_datatype_enum)
 
 
-@pytest.fixture(scope="module", params=["mixed_float16", "mixed_bfloat16"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        "mixed_float16",
+        pytest.param("mixed_bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def mixed(request, add_branch):
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(request.param)

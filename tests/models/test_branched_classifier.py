@@ -187,13 +187,14 @@ def test_scores_are_scaled_and_shifted_branch_by_branch(make, add_branch):
     np.testing.assert_allclose(logits_of(model), raw, rtol=1e-5, atol=1e-5)
 
 
-def test_features_are_those_of_the_newest_branch(make, blobs, tmp_path):
+def test_features_are_those_of_the_newest_branch(make, add_branch, tmp_path):
     model = make()
     images = tf.data.Dataset.from_tensor_slices(X)
     np.testing.assert_allclose(
         model.extract_features(images), model.backbone(X), atol=1e-5
     )
-    teach(model, *blobs([1, 2]))
+    add_branch(model, [1, 2])
+    draw(model.network.branches[-1])
     features = model.extract_features(images)
     expected = model.network.branches[-1](model.network.trunk(X))[1]
     np.testing.assert_allclose(features, expected, atol=1e-5)

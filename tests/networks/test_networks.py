@@ -12,10 +12,11 @@ from keras_incremental.networks import (
     Network,
     OneHeadNetwork,
     SingleNetwork,
+    TrainedTrunkNetwork,
 )
 
-KINDS = [SingleNetwork, BranchedNetwork, OneHeadNetwork]
-BRANCHING = [BranchedNetwork, OneHeadNetwork]
+BRANCHING = [BranchedNetwork, OneHeadNetwork, TrainedTrunkNetwork]
+KINDS = [SingleNetwork, *BRANCHING]
 
 
 @pytest.fixture(params=KINDS)

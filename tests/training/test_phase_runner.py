@@ -85,7 +85,7 @@ def run(model, blobs, restored):
     def run(*script, labels=(0, 1), memory=None, callbacks=(), **options):
         watch = Watch()
         incremental = ki.IncrementalCallback(
-            memory, Scripted(script), **options
+            memory, Scripted(script), measure_statistics=False, **options
         )
         history = model.fit(
             *blobs(labels),
@@ -344,7 +344,9 @@ def test_a_closed_form_phase_runs_in_its_turn_without_epochs(
         on_epoch_begin=lambda epoch, logs: turns.append(epoch),
         on_epoch_end=lambda epoch, logs: turns.append("end"),
     )
-    incremental = ki.IncrementalCallback(method=Between(solve))
+    incremental = ki.IncrementalCallback(
+        method=Between(solve), measure_statistics=False
+    )
     with restored(model):
         history = model.fit(
             *blobs([0, 1]), verbose=0, callbacks=[incremental, look]

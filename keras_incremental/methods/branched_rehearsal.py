@@ -1,0 +1,198 @@
+"""A branch for each task, trained with exemplars and distillation."""
+
+import dataclasses
+import logging
+
+import numpy as np
+
+from keras_incremental.graphs import check_cloneable, clone_network
+from keras_incremental.methods.eeil import EEIL, check_count
+from keras_incremental.methods.phase import ClosedFormPhase, Phase
+from keras_incremental.methods.task_step import TaskStep
+from keras_incremental.methods.weight_aligning import align_newest
+from keras_incremental.networks import (
+    Network,
+    OneHeadNetwork,
+    SingleNetwork,
+    TrainedTrunkNetwork,
+)
+from keras_incremental.objectives import (
+    Auxiliary,
+    BalancedSoftmax,
+    Objective,
+    OldClassifier,
+)
+
+_FEW_CLASSES = 10
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchedRehearsal(EEIL):
+    """EEIL on branches: old ones are frozen, one classifier sees all features.
+
+    The first `free_tasks` tasks train the whole network, as `EEIL`. Each later
+    one adds a branch, a clone of the newest one's layers after the model's
+    branch point (`IncrementalClassifier(backbone, branch_at=...)`), and trains
+    it, and the classifier on the features of all branches, on new data and all
+    exemplars. Loss: `EEIL`'s, with balanced softmax for its classification,
+    plus an auxiliary cross-entropy on the newest features alone, whose
+    classifier is dropped after the task (`objectives.Auxiliary`).
+
+    The trunk, the layers before the branch point, is
+
+    - **frozen** (the default): its outputs and old branches' features are
+      computed once for each image and exemplar, and cached; an epoch costs the
+      newest branch alone. The teacher is the old classifier on the old
+      features, and costs nothing (`objectives.OldClassifier`). A trunk that has
+      seen few classes, and is not pretrained, costs accuracy.
+    - **trained on** (`train_trunk=True`): old branches keep their weights, but
+      their features change. All of them run in every step, and so does the
+      teacher, the network before the task. The network is traced anew for each
+      branch.
+
+    Branches earn their bytes where the trunk is pretrained or has seen many
+    classes, or where a task must be quick. A network without branches,
+    trained by `Replay`, is often as accurate from scratch.
+
+    Source: MEMO (Zhou et al., ICLR 2023, arXiv:2205.13218), with EEIL's
+    distillation; `branch_at=0` is DER (Yan et al., CVPR 2021,
+    arXiv:2103.16788). The authors start the new features' weights for old
+    classes at random; here at 0, so that growth changes no logit.
+
+    Args:
+        finetune_epochs: epochs of `EEIL`'s second stage, on the newest branch
+            and the classifier; balanced softmax needs none.
+        classification: the objective beside the distillation, with one term.
+        align: whether the new classes' weights are aligned at the end, as by
+            `WeightAligning`.
+        auxiliary_weight: of the auxiliary loss.
+        free_tasks: so many tasks, 1 or more, train the whole network.
+        train_trunk: whether the trunk is trained with every branch.
+        clone_base: whether a branch is a clone of the base's own layers, not
+            of the newest branch's. That is better where they are pretrained.
+        copies: variants of each image whose frozen outputs are cached; 0 runs
+            trunk and old branches on every augmented batch. It matters only
+            with an on-line augmentation and a frozen trunk.
+
+    Raises:
+        ValueError: for a value out of range.
+
+    >>> BranchedRehearsal(free_tasks=3).temperature
+    2.0
+    """
+
+    finetune_epochs: int = 0
+    classification: Objective = dataclasses.field(
+        default_factory=BalancedSoftmax
+    )
+    align: bool = False
+    auxiliary_weight: float = 1.0
+    free_tasks: int = 1
+    train_trunk: bool = False
+    clone_base: bool = False
+    copies: int = 0
+    needs_branch_point = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_count("free_tasks", self.free_tasks, 1)
+        check_count("copies", self.copies, 0)
+        if self.auxiliary_weight < 0:
+            raise ValueError(
+                f"auxiliary_weight={self.auxiliary_weight}; expected 0 or more."
+            )
+
+    def check(self, model, memory):
+        super().check(model, memory)
+        network = self._branching(model.network)
+        check_cloneable(network.tail)
+        if self.train_trunk and network.branch_at == 0.0:
+            raise ValueError(
+                "train_trunk=True, and the model has branch_at=0: no layer "
+                "comes before the branches. Leave train_trunk out, or build "
+                "the model with another branch point."
+            )
+
+    def grow(self, task: TaskStep) -> None:
+        model, new = task.model, len(task.new_labels)
+        if new and len(model.heads) >= self.free_tasks:
+            if isinstance(model.network, SingleNetwork):
+                self._warn_of_small_base(task)
+            network = self._branching(model.network)
+            source = network.networks[0 if self.clone_base else -1]
+            network = network.with_branch(clone_network(source))
+            network.add_auxiliary(new + 1)
+            model.network = network
+        super().grow(task)
+
+    def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
+        network = task.model.network
+        phases = super().phases(task)
+        if isinstance(network, OneHeadNetwork):
+            phases = [
+                dataclasses.replace(
+                    phase,
+                    objective=self._on_branches(task, phase.objective, index),
+                    copies=self.copies,
+                )
+                for index, phase in enumerate(phases)
+            ]
+        if self.align and task.known_classes and task.new_labels:
+            phases.append(
+                ClosedFormPhase(
+                    "weight aligning", lambda: align_newest(network)
+                )
+            )
+        return phases
+
+    def finish(self, task: TaskStep) -> None:
+        model = task.model
+        if isinstance(model.network, OneHeadNetwork):
+            model.network.auxiliary.clear()
+            with model.distribute_strategy.scope():
+                model.follow_network()
+                # The new optimizer is saved with the model.
+                model.optimizer.build(model.trainable_variables)
+
+    def _branching(self, network: Network) -> OneHeadNetwork:
+        kind = TrainedTrunkNetwork if self.train_trunk else OneHeadNetwork
+        return kind.on(network)
+
+    def _on_branches(
+        self, task: TaskStep, objective: Objective, index: int
+    ) -> Objective:
+        """Returns the objective of a stage in which a new branch is trained.
+
+        Balanced fine-tuning, the second one, has no auxiliary loss, and
+        distils the new head as well, which takes a teacher network.
+        """
+        network, old = task.model.network, task.known_classes
+        if not network.auxiliary:  # there was no new class
+            return objective
+        if network.has_frozen_part and not index:
+            objective = OldClassifier(objective, *_old_classifier(network))
+        weight = 0.0 if index else self.auxiliary_weight
+        return Auxiliary(objective, network.auxiliary[0], old, weight)
+
+    def _warn_of_small_base(self, task: TaskStep) -> None:
+        network, known = task.model.network, task.known_classes
+        freezes = not self.train_trunk and network.branch_at != 0.0
+        if freezes and known < _FEW_CLASSES:
+            _logger.warning(
+                "The layers before %r are frozen from now on, and the model "
+                "has learned %d classes. Unless they are pretrained, they have "
+                "seen too little for later tasks: train them for more tasks "
+                "first with BranchedRehearsal(free_tasks=...), or go on "
+                "training them with train_trunk=True.",
+                network.branch_at,
+                known,
+            )
+
+
+def _old_classifier(network: OneHeadNetwork) -> tuple[np.ndarray, np.ndarray]:
+    """Returns kernel and bias of the old heads on the old features."""
+    heads = [network.head_weights(i) for i in range(len(network.heads) - 1)]
+    kernels, biases = zip(*heads, strict=True)
+    features = network.feature_dim - network.networks[-1].output_shape[-1]
+    return np.concatenate(kernels, 1)[:features], np.concatenate(biases)

@@ -1,0 +1,127 @@
+"""Runs of several methods and seeds in one table."""
+
+import statistics
+
+# What a table has of each method: its heading, and its key in the results.
+ACCURACIES = {
+    "average": "average_incremental_accuracy",
+    "after first": "average_incremental_accuracy_after_first",
+    "final": "final_accuracy",
+    "forgetting": "forgetting",
+}
+_BYTES_OF_A_PARAMETER = 4
+
+
+def spread(values):
+    """Returns mean and sample standard deviation of the seeds of a method.
+
+    Args:
+        values: One number a seed; `None` where it is not known.
+
+    Returns:
+        `(mean, deviation)`; the deviation of a single seed is `None`, and so
+        are both where a value is not known.
+
+    Example:
+
+    >>> spread([0.5, 0.75, 1.0])
+    (0.75, 0.25)
+    """
+    if None in values:
+        return None, None
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return statistics.mean(values), deviation
+
+
+def percent(values):
+    """Returns `spread(values)` as text, in %.
+
+    Example:
+
+    >>> percent([0.5, 0.75, 1.0]), percent([0.5]), percent([None])
+    ('75.0 ± 25.0', '50.0', '-')
+    """
+    mean, deviation = spread(values)
+    if mean is None:
+        return "-"
+    after = "" if deviation is None else f" ± {100 * deviation:.1f}"
+    return f"{100 * mean:.1f}{after}"
+
+
+def summarize(runs):
+    """Returns a row of figures for each method, over its seeds.
+
+    Args:
+        runs: Dict from the name of a method to the results of its runs, one a
+            seed (`read_results`).
+
+    Returns:
+        List of dicts of JSON types: `method`, `seeds`, `[mean, deviation]`
+        under each key of accuracy and forgetting, and the means `exemplars`,
+        `seconds` and `bytes`: 4 a parameter of the final network, and the
+        exemplars as they are stored; `None` where all images are kept.
+    """
+    rows = []
+    for name, group in runs.items():
+        rows.append(
+            {
+                "method": name,
+                "seeds": [results["seed"] for results in group],
+                **{
+                    key: list(spread([results.get(key) for results in group]))
+                    for key in ACCURACIES.values()
+                },
+                "exemplars": spread(
+                    [results["tasks"][-1]["exemplars"] for results in group]
+                )[0],
+                "bytes": spread([_bytes(results) for results in group])[0],
+                "seconds": spread([_seconds(results) for results in group])[0],
+            }
+        )
+    return rows
+
+
+def _bytes(results):
+    parts = [results.get("parameters"), results.get("exemplar_bytes")]
+    if None in parts:
+        return None
+    return _BYTES_OF_A_PARAMETER * parts[0] + parts[1]
+
+
+def _seconds(results):
+    return sum(
+        task["train_seconds"] + task["overhead_seconds"]
+        for task in results["tasks"]
+    )
+
+
+def markdown(runs):
+    """Returns the table of `summarize` as Markdown, accuracies in %.
+
+    Args:
+        runs: As of `summarize`.
+    """
+    heads = ["method", "seeds", *ACCURACIES, "exemplars", "MB", "seconds"]
+    lines = [_line(heads), _line(["---"] * 2 + ["---:"] * (len(heads) - 2))]
+    for row, group in zip(summarize(runs), runs.values(), strict=True):
+        size = row["bytes"]
+        lines.append(
+            _line(
+                [
+                    row["method"],
+                    ", ".join(map(str, row["seeds"])),
+                    *(
+                        percent([results.get(key) for results in group])
+                        for key in ACCURACIES.values()
+                    ),
+                    f"{row['exemplars']:.0f}",
+                    "-" if size is None else f"{size / 1e6:.2f}",
+                    f"{row['seconds']:.0f}",
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
+def _line(cells):
+    return f"| {' | '.join(cells)} |"
