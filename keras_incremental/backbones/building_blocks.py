@@ -81,9 +81,9 @@ def conv(x, filters, kernel_size, name, strides=1, kernel_regularizer=None):
     )(x)
 
 
-def batch_norm(x, name):
-    """Batch normalisation, momentum 0.9 and epsilon 1e-5."""
-    return FusedBatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+def batch_norm(x, name, epsilon=1e-5):
+    """Batch normalisation, momentum 0.9."""
+    return FusedBatchNormalization(momentum=0.9, epsilon=epsilon, name=name)(x)
 
 
 def relu(x, name):

@@ -211,3 +211,10 @@ def test_profiles_name_the_operations_of_a_step(tmp_path):
     assert "Conv2DBackpropFilter" in output
     shares = re.findall(r"convolutions: ([\d.]+)% at \d+ GFLOP/s", output)
     assert len(shares) == 3 and all(0 < float(s) < 100 for s in shares)
+
+
+@pytest.mark.slow
+def test_trunks_are_compared_by_what_they_cost():
+    output = run("trunks.py", "--size=64", "--applications=MobileNetV3Small")
+    assert "| efficientnet_lite0 | 1280 | 3.41 M |" in output
+    assert "| MobileNetV3Small | 576 | 0.94 M |" in output
