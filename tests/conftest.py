@@ -61,7 +61,7 @@ class _Inference:
 
 @contextlib.contextmanager
 def _restored(model, memory=None):
-    rate = float(model.optimizer.learning_rate)
+    rate = float(model.optimizer.learning_rate) if model.compiled else None
     inference = [_Inference(model)]
     try:
         with contextlib.suppress(_UndoError), undone_on_error(model, memory):
@@ -71,8 +71,9 @@ def _restored(model, memory=None):
     finally:
         for functions in inference:
             functions.bring_back(model)
-        model.restart_optimizer()
-        model.optimizer.learning_rate = rate
+        if model.compiled:
+            model.restart_optimizer()
+            model.optimizer.learning_rate = rate
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,7 @@ class OneHeadNetwork(BranchingNetwork):
             units,
             kernel_regularizer=self.head.kernel_regularizer,
             dtype=self.head.dtype_policy,
+            name="auxiliary",
         )
         layer.build((None, self.networks[-1].output_shape[-1]))
         self.auxiliary.append(layer)

@@ -27,8 +27,10 @@ METHODS = {
     "BiC": ki.BiC(),
     "SeparatedSoftmax": ki.SeparatedSoftmax(),
     "Replay": ki.Replay(),
+    "BranchedRehearsal": ki.BranchedRehearsal(),
 }
-# The others distil by softmax as EEIL does, or solve on float32 logits.
+# The others distil by softmax as EEIL does, by sigmoids as ICaRL does, or solve
+# on float32 logits.
 QUICK = {"EEIL", "FineTune", "Joint", "PartialSharing", "ICaRL"}
 
 

@@ -17,6 +17,7 @@ from keras_incremental.networks import (
 
 BRANCHING = [BranchedNetwork, OneHeadNetwork, TrainedTrunkNetwork]
 KINDS = [SingleNetwork, *BRANCHING]
+FROZEN_TRUNK = [BranchedNetwork, OneHeadNetwork]
 
 
 @pytest.fixture(params=KINDS)
@@ -152,7 +153,7 @@ def test_the_trained_part_of_frozen_outputs_is_the_output(network, x):
         np.testing.assert_allclose(found_features, features, atol=1e-5)
     np.testing.assert_allclose(network.features(frozen), features, atol=1e-5)
     assert features.shape == (5, network.feature_dim)
-    assert network.has_frozen_part is isinstance(network, BranchingNetwork)
+    assert network.has_frozen_part is (type(network) in FROZEN_TRUNK)
 
 
 def test_training_uses_batch_statistics_and_moves_no_frozen_ones(network, x):
@@ -161,7 +162,10 @@ def test_training_uses_batch_statistics_and_moves_no_frozen_ones(network, x):
     base = values(network.base())
     logits, _ = network.trained(frozen, training=True)
     assert np.abs(logits - inference).max() > 0.01
-    if isinstance(network, BranchingNetwork):
+    if isinstance(network, TrainedTrunkNetwork):  # its base's tail is frozen
+        trunk = len(network.trunk.variables)
+        assert_equal(values(network.base())[trunk:], base[trunk:])
+    elif isinstance(network, BranchingNetwork):
         assert_equal(values(network.base()), base)
     # Only a call of `trained` trains.
     before = values(network)
@@ -290,15 +294,20 @@ def test_the_newest_part_alone_is_trainable(network, kind):
         assert trainable == ids(base.trainable_variables)
         assert len(trainable) == 2 * 3 + 2
         return
-    assert not base.trainable_variables
+    trunk = ids(base.trainable_variables)
+    if kind is TrainedTrunkNetwork:  # kernel, gamma and beta of the trunk
+        assert len(trunk) == 3
+        assert trunk == ids(network.trunk.trainable_variables)
+    else:
+        assert not trunk
     after = arrive(network, 2)
     # Kernel, gamma and beta of the newest branch; the head's kernel and bias.
-    assert len(after.trainable_variables) == 3 + 2
+    assert len(after.trainable_variables) == len(trunk) + 3 + 2
     newest = after.branches[-1]
     assert ids(newest.trainable_variables) <= ids(after.trainable_variables)
     for branch in after.branches[:-1]:
         assert not branch.trainable_variables
-    assert not base.trainable_variables
+    assert ids(base.trainable_variables) == trunk
 
 
 @pytest.mark.parametrize("kind", BRANCHING)
@@ -308,7 +317,7 @@ def test_a_users_frozen_layers_come_back_when_the_branches_go(kind, make_base):
     flags = [layer.trainable for layer in base.backbone.layers]
     before = ids(base.trainable_variables)
     arrive(arrive(kind.on(base), 2), 2)
-    assert not base.trainable_variables
+    assert not base.tail.trainable_variables
     base.activate()
     assert [layer.trainable for layer in base.backbone.layers] == flags
     assert ids(base.trainable_variables) == before
@@ -320,8 +329,8 @@ def test_branches_need_a_branch_point_and_their_own_kind(kind, make_base):
         kind.on(make_base(branch_at=None))
     network = kind.on(make_base())
     assert kind.on(network) is network
-    (other,) = {*BRANCHING} - {kind}
-    with pytest.raises(TypeError, match=rf"of a {kind.__name__}"):
-        other.on(network)
+    for other in {*BRANCHING} - {kind}:
+        with pytest.raises(TypeError, match=rf"of a {kind.__name__}"):
+            other.on(network)
     assert isinstance(network, Network) and network.branch_at == "cut"
     assert network.shared_layers == pytest.approx(0.5)
