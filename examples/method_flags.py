@@ -46,6 +46,12 @@ OBJECTIVES = {
     "cross_entropy": ki.objectives.CrossEntropy(),
     "balanced_softmax": ki.objectives.BalancedSoftmax(),
 }
+SOLVERS = {
+    "by_images": ki.closed_form.ByImages(),
+    "lda": ki.closed_form.LDA(),
+    "nearest_mean": ki.closed_form.NearestClassMean(),
+    "ridge": ki.closed_form.Ridge(),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,6 +180,7 @@ _BY_TYPE = {
     float: _plain(flags.DEFINE_float),
     str: _plain(flags.DEFINE_string),
     GradientNoise: _noise,
+    ki.closed_form.Solver: _one_of(SOLVERS),
     ki.objectives.Objective: _one_of(OBJECTIVES),
 }
 

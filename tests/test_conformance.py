@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental.backbones.cifar_resnet import ZeroPadShortcut
+from keras_incremental.closed_form import Ridge
 from keras_incremental.layers import FusedBatchNormalization
 from keras_incremental.networks import (
     BranchedNetwork,
@@ -17,7 +18,12 @@ from keras_incremental.networks import (
     SingleNetwork,
     TrainedTrunkNetwork,
 )
-from keras_incremental.score_rules import AffinePerHead, NearestMean, ScoreRule
+from keras_incremental.score_rules import (
+    AffinePerHead,
+    ClosedForm,
+    NearestMean,
+    ScoreRule,
+)
 
 VECTORS = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
 LOGITS = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
@@ -45,10 +51,16 @@ def branched(kind):
     return network
 
 
+def closed_form():
+    rule = ClosedForm(Ridge(), dim=6, random_features=7)
+    return rule.plus(np.eye(5, 6) + 0.1, np.arange(5), classes=5)
+
+
 PAIR = (VECTORS, LOGITS)
 LAYERS = {
     "AffinePerHead": (lambda: AffinePerHead([2, 3], [1, 2], [3, 4]), PAIR),
     "BranchedNetwork": (lambda: branched(BranchedNetwork), VECTORS),
+    "ClosedForm": (lambda: closed_form(), PAIR),
     "ExpandableDense": (
         lambda: ki.ExpandableDense((2, 3), capacity=3, name="head"),
         VECTORS,
@@ -145,7 +157,9 @@ def test_mixed_precision(case, policy):
         keras.config.set_dtype_policy("float32")
     if not isinstance(layer, ScoreRule):  # in the dtype of its inputs
         assert found.dtype == layer.compute_dtype
-    assert all(w.dtype in ("float32", "int32") for w in layer.weights)
+    assert all(
+        w.dtype in ("float32", "float64", "int32") for w in layer.weights
+    )
     reference = make()
     output(reference, x)
     reference.set_weights(layer.get_weights())

@@ -187,6 +187,10 @@ GIVEN = {
         ki.Joint(learning_rate_factor=ki.methods.StepDecay(3)),
     ),
     "lower bound": (["--method=finetune"], ki.FineTune()),
+    "a closed form": (
+        ["--method=analytic", "--solver=ridge", "--random_features=9"],
+        ki.Analytic(ki.closed_form.Ridge(), random_features=9),
+    ),
     "branches": (
         ["--method=partial_sharing", "--branch_at=0.5", "--width=0.5"],
         ki.PartialSharing(width=0.5),
