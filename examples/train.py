@@ -30,7 +30,9 @@ from keras_incremental.experiment import Experiment
 from keras_incremental.methods import BY_NAME
 
 BACKBONES = {
-    "efficientnet_lite0": ki.backbones.efficientnet_lite0,
+    "efficientnet_lite0": functools.partial(
+        ki.backbones.efficientnet_lite0, weights="imagenet"
+    ),
     "small": ki.backbones.small,
     "resnet18": ki.backbones.resnet18,
     "resnet20": ki.backbones.resnet20,
@@ -65,7 +67,7 @@ _BACKBONE = flags.DEFINE_enum(
     None,
     sorted(BACKBONES),
     "The network; by default small up to 16 pixels, resnet32 up to 64, then "
-    "resnet18.",
+    "resnet18. efficientnet_lite0 has been trained on ImageNet.",
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
