@@ -169,11 +169,9 @@ class ExpandableDense(keras.layers.Layer):
             moved[..., : len(columns)] = values[..., columns]
             self._write(blocks, whole, moved)
         self._head_sizes = tuple(len(head) for head in kept if len(head))
-        for index, head in enumerate(self.heads):
-            size = head.stop - head.start
-            self._write(
-                self._heads_of_units, head, np.full(size, index, "int32")
-            )
+        numbers = np.arange(len(self._head_sizes), dtype="int32")
+        heads = np.repeat(numbers, self._head_sizes)
+        self._write(self._heads_of_units, slice(0, len(heads)), heads)
         self._units_in_use.assign(self.units)
 
     def head_weights(self, index: int) -> tuple[np.ndarray, np.ndarray]:
