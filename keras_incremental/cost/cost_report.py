@@ -29,6 +29,8 @@ class CostReport:
         constants: energy of one operation, bytes of one value.
         trunk_cached: whether the outputs of the shared part are cached while a
             branch is trained.
+        kept_bytes: Bytes of the sums of a closed form, which are stored with
+            the model and not published; 0 without one.
     """
 
     rows: tuple[PartCost, ...]
@@ -38,6 +40,7 @@ class CostReport:
     batch_size: int
     constants: EnergyConstants
     trunk_cached: bool
+    kept_bytes: int = 0
 
     @property
     def ratios(self) -> dict[str, float | None]:
@@ -112,6 +115,10 @@ class CostReport:
                 else "every step runs the shared layers"
             )
             lines.append(f"Training of a branch: {kept}.")
+        if self.kept_bytes:
+            lines.append(
+                f"Sums kept with the model: {self.kept_bytes / 1e6:.1f} MB."
+            )
         return "\n".join(lines)
 
 

@@ -102,6 +102,7 @@ def report(
         batch_size=batch_size,
         constants=constants,
         trunk_cached=trunk_cached,
+        kept_bytes=model.score_rule.kept_bytes,
     )
 
 

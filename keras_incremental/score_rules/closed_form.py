@@ -83,6 +83,10 @@ class ClosedForm(ScoreRule):
             solver, self.dim, self.sums, self.random_features, self.seed
         )
 
+    @property
+    def kept_bytes(self):
+        return self.sums.nbytes
+
     def plus(
         self, features: np.ndarray, units: np.ndarray, classes: int
     ) -> "ClosedForm":

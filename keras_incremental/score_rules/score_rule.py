@@ -43,6 +43,11 @@ class ScoreRule(keras.layers.Layer):
             autocast=False,
         )
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what it keeps to learn from, which no image needs."""
+        return 0
+
     def call(self, features, logits):
         return logits
 

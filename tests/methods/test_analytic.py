@@ -173,3 +173,12 @@ def test_the_first_task_adapts_a_branch_that_is_frozen_then(make, blobs):
     assert (
         model.classify(images, verbose=0) == labels.astype(str)
     ).mean() > 0.9
+
+
+def test_the_cost_report_counts_the_sums(make, blobs):
+    model, callback = make()
+    fit(model, callback, blobs(range(3)))
+    report = ki.cost.report(model, measure=False)
+    # For each class 12 rows of 16 features, their sum, and a count.
+    assert report.kept_bytes == 3 * 8 * (12 * 16 + 16 + 1)
+    assert "Sums kept with the model: 0.0 MB" in str(report)
