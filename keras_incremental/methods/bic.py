@@ -139,6 +139,10 @@ def fit_correction(
 ) -> tuple[float, float]:
     """Fits `a z + b` on the logits of new classes by cross-entropy.
 
+    `((a - 1)^2 + b^2) / 2` counts as much as one image's cross-entropy. The
+    paper has no such term; without it, a few images that are told apart by
+    any `a` and `b` large enough would drive both to infinity.
+
     Args:
         logits: `(samples, units)`.
         units: `(samples,)` int, their classes.
@@ -162,9 +166,10 @@ def fit_correction(
         log_p = scores - scipy.special.logsumexp(scores, axis=1, keepdims=True)
         error = np.exp(log_p[:, first_new:])
         error[rows[is_new], units[is_new] - first_new] -= 1.0
-        gradient = [(error * new).sum(), error.sum()]
-        loss = -log_p[rows, units].mean()
-        return loss, np.array(gradient) / len(units)
+        away = parameters - [1.0, 0.0]
+        gradient = away + [(error * new).sum(), error.sum()]
+        loss = away @ away / 2 - log_p[rows, units].sum()
+        return loss / len(units), gradient / len(units)
 
     found = scipy.optimize.minimize(
         loss_and_gradient,
