@@ -167,7 +167,7 @@ def fit_correction(
         error = np.exp(log_p[:, first_new:])
         error[rows[is_new], units[is_new] - first_new] -= 1.0
         away = parameters - [1.0, 0.0]
-        gradient = away + [(error * new).sum(), error.sum()]
+        gradient = away + np.array([(error * new).sum(), error.sum()])
         loss = away @ away / 2 - log_p[rows, units].sum()
         return loss / len(units), gradient / len(units)
 

@@ -94,15 +94,23 @@ def _label_axes(axes, accuracies, title):
 def _write_names(axes, points):
     """Writes each name beside its point, those above one another apart."""
     low, high = axes.get_ylim()
-    last = low
-    for size, accuracy, name in sorted(points, key=lambda point: point[1]):
-        last = max(accuracy, last + _LINE * (high - low))
+    line, last = _LINE * (high - low), high
+    middle = sum(axes.get_xlim()) / 2
+    for size, accuracy, name in sorted(points, key=lambda point: -point[1]):
+        last = min(accuracy, last - line)
+        is_left = size < middle
         axes.annotate(
             plots.literal(name),
             (size, accuracy),
-            xytext=(14, last),
+            xytext=(14 if is_left else -14, last),
             textcoords=("offset points", "data"),
+            ha="left" if is_left else "right",
             va="center",
             fontsize="small",
-            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.7},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "0.6",
+                "linewidth": 0.7,
+                "relpos": (0.0 if is_left else 1.0, 0.5),
+            },
         )
