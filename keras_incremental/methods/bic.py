@@ -152,7 +152,8 @@ def fit_correction(
         `(a, b)`, with `a` above 0.
 
     >>> logits = np.array([[1.0, 9.0], [0.0, 8.0], [1.0, 4.0], [0.0, 3.0]])
-    >>> a, b = fit_correction(logits, np.array([1, 1, 0, 0]), 1)
+    >>> many = np.tile(logits, (50, 1)), np.tile([1, 1, 0, 0], 50)
+    >>> a, b = fit_correction(*many, first_new=1)
     >>> (logits * [1, a] + [0, b]).argmax(axis=1).tolist()
     [1, 1, 0, 0]
     """
