@@ -227,6 +227,7 @@ class Experiment:
             "branch_at": self.model.branch_at,
             "parameters": self.model.network.count_params(),
             "exemplar_bytes": self._exemplar_bytes(),
+            "kept_bytes": self.model.score_rule.kept_bytes,
             "confusion_matrix": confusion.tolist(),
             "confusion_classes": self.model.class_names,
         }

@@ -156,8 +156,9 @@ class IncrementalClassifier(LabelledModel):
         """Takes classes out, as if the model had never seen their images.
 
         The sums of a closed form are sums over classes, so those of a class can
-        be taken out exactly (`keras_incremental.Analytic`). Their exemplars, if
-        there are any, are the memory's.
+        be taken out exactly (`keras_incremental.Analytic`). What the network
+        itself was trained on, before or by `Analytic(adapt=True)`, stays in
+        its weights, and exemplars stay in the memory.
 
         Args:
             labels: of the classes.

@@ -58,8 +58,9 @@ def summarize(runs):
     Returns:
         List of dicts of JSON types: `method`, `seeds`, `[mean, deviation]`
         under each key of accuracy and forgetting, and the means `exemplars`,
-        `seconds` and `bytes`: 4 a parameter of the final network, and the
-        exemplars as they are stored; `None` where all images are kept.
+        `seconds` and `bytes`: 4 a parameter of the final network, the
+        exemplars as they are stored, and the sums of a closed form; `None`
+        where all images are kept.
     """
     rows = []
     for name, group in runs.items():
@@ -85,7 +86,8 @@ def _bytes(results):
     parts = [results.get("parameters"), results.get("exemplar_bytes")]
     if None in parts:
         return None
-    return _BYTES_OF_A_PARAMETER * parts[0] + parts[1]
+    kept = results.get("kept_bytes", 0)
+    return _BYTES_OF_A_PARAMETER * parts[0] + parts[1] + kept
 
 
 def _seconds(results):

@@ -74,7 +74,7 @@ def test_every_storage_of_a_memory_is_compared():
 
 @pytest.mark.slow
 def test_growth_needs_two_traces_at_most():
-    output = run("growth.py", "--tasks=5", "--per_class=4")
+    output = run("growth.py", "--tasks=12", "--per_class=4")
     traces = re.search(r"traces: (\d+) .* (\d+) of the test", output)
     assert int(traces[1]) <= 2 and int(traces[2]) <= 2
 
@@ -95,16 +95,14 @@ def test_a_branch_costs_less_than_the_whole_network():
 
 @pytest.mark.slow
 def test_batch_statistics_are_compared():
-    output = run(
-        "batch_statistics.py", "--epochs=1", "--seeds=1", "--momenta=0.9"
-    )
-    rows = re.findall(r"(EEIL|PartialSharing) +0.9 .* s$", output, re.M)
-    assert rows == ["EEIL"] * 2 + ["PartialSharing"] * 2
+    output = run("batch_statistics.py", "--epochs=1", "--seeds=1")
+    rows = re.findall(r"(EEIL|PartialSharing) +0.9.* s$", output, re.M)
+    assert len(rows) == 8
 
 
 @pytest.mark.slow
 def test_branches_need_two_traces():
-    output = run("branches.py", "--tasks=3", "--per_class=2", "--repeats=1")
+    output = run("branches.py", "--tasks=4", "--per_class=2", "--repeats=1")
     assert re.search(r"traces: (\d+)", output)[1] == "2"
 
 

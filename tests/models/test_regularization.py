@@ -123,7 +123,7 @@ def test_a_backbone_without_it_gets_a_head_without_it():
 # The train step.
 
 
-def compiled(regularizer, policy="float32", **options):
+def compiled(regularizer, policy="float32"):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -131,7 +131,7 @@ def compiled(regularizer, policy="float32", **options):
         optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
         if policy == "mixed_float16":  # at Keras' first scale it would overflow
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, 64.0)
-        model.compile(optimizer, **options)
+        model.compile(optimizer)
     finally:
         keras.config.set_dtype_policy(before)
     model.add_classes([0, 1])
@@ -177,7 +177,7 @@ def test_in_mixed_precision_it_is_that_of_the_float32_weights(blobs, policy):
     x, units = blobs([0, 1, 2], per_class=4)
     x, logs = (x / 255).astype("float32"), []
     for regularizer in (None, l2()):
-        model = compiled(regularizer, policy, run_eagerly=True)
+        model = compiled(regularizer, policy)
         kernels = [
             model.backbone.get_layer("hidden").kernel.numpy(),
             *head_kernels(model.network),

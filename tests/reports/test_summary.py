@@ -9,7 +9,7 @@ from keras_incremental import reports
 @pytest.fixture
 def groups(make_results):
     """A method of three seeds, and a bound of one."""
-    stored = {"parameters": 100, "exemplar_bytes": 600}
+    stored = {"parameters": 100, "exemplar_bytes": 600, "kept_bytes": 50}
 
     def run(seed, final, **changes):
         results = make_results(seed=seed, accuracies=(0.9, final), **changes)
@@ -27,8 +27,8 @@ def test_rows_have_mean_and_sample_deviation(groups):
     assert ours["final_accuracy"] == pytest.approx([0.6, 0.1])
     assert ours["average_incremental_accuracy"] == pytest.approx([0.75, 0.05])
     assert ours["forgetting"] == pytest.approx([0.3, 0.1])
-    # 4 bytes for each of 100 parameters; 2 tasks of 3.1 + 0.4 seconds.
-    assert (ours["bytes"], ours["exemplars"]) == (1000, 100)
+    # 4 bytes a parameter, of 100, 600 and 50; 2 tasks of 3.1 + 0.4 seconds.
+    assert (ours["bytes"], ours["exemplars"]) == (1050, 100)
     assert ours["seconds"] == pytest.approx(7.0)
     assert joint["final_accuracy"] == [0.8, None]
     assert joint["bytes"] is None
@@ -68,7 +68,7 @@ def test_points_are_final_accuracies_over_megabytes(groups):
     picture = reports.bytes_figure(groups, "digits", bounds=["joint"])
     axes = picture.axes[0]
     point = axes.containers[0].lines[0]
-    assert np.ravel(point.get_data()).tolist() == pytest.approx([0.001, 0.6])
+    assert np.ravel(point.get_data()).tolist() == pytest.approx([0.00105, 0.6])
     assert {text.get_text() for text in axes.texts} == {"ours", "joint"}
     assert axes.get_xlim()[0] == 0
 
