@@ -159,9 +159,7 @@ def _joined(look_ups: Sequence[LookUp], counts: Sequence[int]) -> LookUp:
     return look_up
 
 
-def _gathered(
-    look_up, units, augment, steps, epochs, base
-) -> tf.data.Dataset:
+def _gathered(look_up, units, augment, steps, epochs, base) -> tf.data.Dataset:
     """Batches looked up by index: whole-epoch permutations."""
     units, count = tf.constant(units), len(units)
 
