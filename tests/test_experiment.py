@@ -195,6 +195,7 @@ def test_output_folder_holds_all_files_and_refuses_a_second_run(eeil):
         eeil.experiment(eeil.output_dir)
 
 
+@pytest.mark.slow
 def test_results_of_finished_tasks_survive_an_error(tmp_path):
     class Fail(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
