@@ -438,7 +438,7 @@ def test_learns_the_digits(train_trunk):
     )
     for task in scenario:
         model.fit(
-            task.train.batch(32), epochs=40, callbacks=[incremental], verbose=0
+            task.train.batch(32), epochs=15, callbacks=[incremental], verbose=0
         )
     data = scenario[4].seen_test.batch(450)
     logs = model.evaluate(data, return_dict=True, verbose=0)
