@@ -20,6 +20,11 @@ class ExportableModel(LabelledModel):
         # else. Keras' `build` would set it, and lock the layers for good.
         self._build_shapes_dict = {"input_shape": self.input_shape}
 
+    @property
+    def input_dtype(self):
+        """Raw images are float32; in mixed precision, layers cast them."""
+        return "float32"
+
     def get_build_config(self):
         """Returns nothing: a model is built by its constructor."""
         return None
