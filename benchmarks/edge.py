@@ -125,7 +125,11 @@ def ir(path):
     compiled = openvino.Core().compile_model(
         path,
         "CPU",
-        {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1},
+        {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": 1,
+            "ENABLE_CPU_PINNING": False,
+        },
     )
     return lambda images: compiled(images)[0]
 

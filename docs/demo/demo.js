@@ -119,6 +119,8 @@ async function showPhoto(model, file) {
   try {
     await photo.decode();
   } catch {
+    reveal("hint");
+    page("names").replaceChildren();
     say(`${file.name} is no picture that this browser can read.`);
     return;
   }
