@@ -60,7 +60,8 @@ class ExportableModel(LabelledModel):
         >>> model.add_classes(["cat", "dog"])
         >>> folder = tempfile.mkdtemp()
         >>> model.export(folder, verbose=False)
-        >>> tf.saved_model.load(folder).serve(np.ones((3, 8, 8, 1), "f")).shape
+        >>> loaded = tf.saved_model.load(folder)
+        >>> loaded.serve(np.ones((3, 8, 8, 1), "float32")).shape
         TensorShape([3, 2])
         """
         exported = self._exported("export")
