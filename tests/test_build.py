@@ -57,6 +57,7 @@ filegroup(
         "benchmarks/*",
         "colab/*",
         "docs/*",
+        "docs/demo/*",
         "examples/**",
         "keras_incremental/**",
         "tests/**",

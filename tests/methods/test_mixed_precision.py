@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
-from keras_incremental.export.precision import in_float32
+from keras_incremental.models import in_float32
 from keras_incremental.networks import BranchedNetwork
 
 POLICIES = ["mixed_float16", "mixed_bfloat16"]
