@@ -241,13 +241,20 @@ class Experiment:
         return 0 if memory is None else memory.nbytes
 
     def _write_artefacts(self, results: dict, output_dir: pathlib.Path):
-        name = f"{results['method']}, {results['dataset']}"
-        reports.plot_accuracy({name: results}, output_dir / "accuracy.png")
+        method = results["method"]
+        title = f"{method}, {reports.describe([results])}"
+        reports.plot_accuracy({method: results}, output_dir / "accuracy.png")
         reports.plot_confusion(
             np.array(results["confusion_matrix"]),
             results["confusion_classes"],
             output_dir / "confusion.png",
             [entry["seen_classes"] for entry in results["tasks"]],
+            title,
+        )
+        reports.plot_before_after(
+            self.incremental.reports[-1],
+            output_dir / "before_after.png",
+            f"last task: {title}",
         )
         self.model.save(output_dir / "model.keras")
         if self.incremental.memory is not None:

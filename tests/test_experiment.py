@@ -181,6 +181,7 @@ def test_output_folder_holds_all_files_and_refuses_a_second_run(eeil):
         "results.json",
         "accuracy.png",
         "confusion.png",
+        "before_after.png",
         "tensorboard",
         "model.keras",
         "memory",

@@ -48,6 +48,31 @@ def percent(values):
     return f"{100 * mean:.1f}{after}"
 
 
+def describe(runs):
+    """Returns data, tasks, memory and seeds of runs in words.
+
+    Args:
+        runs: List of the results of runs, of all methods and seeds.
+
+    Example:
+
+    >>> tasks = [{"seen_classes": n, "exemplars": 9} for n in (2, 4)]
+    >>> describe([{"dataset": "digits", "seed": 0, "tasks": tasks}])
+    'digits: 4 classes in 2 tasks, 9 exemplars'
+    """
+    tasks = runs[0]["tasks"]
+    data = ", ".join(sorted({run["dataset"] for run in runs}))
+    parts = [f"{tasks[-1]['seen_classes']} classes in {len(tasks)} tasks"]
+    memories = sorted({run["tasks"][-1]["exemplars"] for run in runs} - {0})
+    if memories:
+        shown = dict.fromkeys([f"{memories[0]:,}", f"{memories[-1]:,}"])
+        parts.append(f"{' to '.join(shown)} exemplars")
+    seeds = {run["seed"] for run in runs}
+    if len(seeds) > 1:
+        parts.append(f"mean and deviation of {len(seeds)} seeds")
+    return f"{data}: {', '.join(parts)}"
+
+
 def summarize(runs):
     """Returns a row of figures for each method, over its seeds.
 
