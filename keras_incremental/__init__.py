@@ -35,6 +35,7 @@ from keras_incremental import (
     scenarios,
     score_rules,
     sharing,
+    trackers,
 )
 from keras_incremental._version import __version__
 from keras_incremental.callbacks import IncrementalCallback
@@ -97,4 +98,5 @@ __all__ = [
     "scenarios",
     "score_rules",
     "sharing",
+    "trackers",
 ]

@@ -40,8 +40,9 @@ RANK = {
     "predictions": 4,
     "training": 5,
     "callbacks": 6,
-    "experiment": 7,
     "sharing": 7,
+    "trackers": 7,
+    "experiment": 8,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = [path for path in FILES if path.name == "__init__.py"]

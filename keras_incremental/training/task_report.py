@@ -55,6 +55,13 @@ class TaskReport:
     not_published: str | None = None
 
     @property
+    def accuracy(self) -> float | None:
+        """Accuracy on all classes after the task."""
+        return self._accuracy(
+            self.accuracy_by_class, self.accuracy_by_class or ()
+        )
+
+    @property
     def old_accuracy_before(self) -> float | None:
         """Accuracy on old classes before the task."""
         return self._accuracy(
@@ -77,6 +84,7 @@ class TaskReport:
         """Returns the report as JSON types, its accuracies included."""
         return {
             **dataclasses.asdict(self),
+            "accuracy": self.accuracy,
             "old_accuracy_before": self.old_accuracy_before,
             "old_accuracy": self.old_accuracy,
             "new_accuracy": self.new_accuracy,
