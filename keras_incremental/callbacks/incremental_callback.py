@@ -13,12 +13,8 @@ from keras_incremental.callbacks.fit_options import (
     check_options,
 )
 from keras_incremental.callbacks.publication import Publication
-from keras_incremental.callbacks.settings import (
-    data_of,
-    logged_settings,
-    settings_of,
-)
-from keras_incremental.callbacks.task_callback import TaskCallback
+from keras_incremental.callbacks.settings import data_of, settings_of
+from keras_incremental.callbacks.task_callback import tell_of_task
 from keras_incremental.distribution import (
     check_strategy,
     is_chief,
@@ -209,7 +205,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         )
         self._keep(samples, report)
         self._publish(model)
-        self._tell(model, samples, request)
+        tell_of_task(self, model, request, samples)
         return history
 
     def on_train_begin(self, logs=None):
@@ -269,7 +265,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         is_newest = index + 1 == self._backup.finished_tasks
         if is_newest and not self._backup.is_published(index):
             self._publish(model, is_resumed=True)
-        self._tell(model, samples, request)
+        tell_of_task(self, model, request, samples)
         history = keras.callbacks.History()
         history.set_model(model)
         history.on_train_begin()
@@ -288,18 +284,6 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         if report is not self.reports[-1]:
             self.reports[-1] = report
             self._backup.note_published(model, report)
-
-    def _tell(self, model, samples: Samples, request: FitRequest) -> None:
-        """Tells the callbacks that hear of tasks, on the chief."""
-        told = [c for c in request.callbacks if isinstance(c, TaskCallback)]
-        if not told or not is_chief(model.distribute_strategy):
-            return
-        batch_size = batch_size_of(request, samples)
-        settings = logged_settings(model, self, request, batch_size)
-        for callback in told:
-            callback.on_task_end(
-                len(self.reports) - 1, self.reports[-1], settings
-            )
 
     # The task.
 

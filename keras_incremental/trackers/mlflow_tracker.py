@@ -4,7 +4,8 @@ import re
 import zlib
 from collections.abc import Mapping
 
-from keras_incremental.trackers.tracker import Tracker, imported
+from keras_incremental.optional import imported
+from keras_incremental.trackers.tracker import Tracker
 
 _AT_ONCE = 1000  # metrics that MLflow takes in one call
 

@@ -1,9 +1,7 @@
 """What all trackers log."""
 
 import abc
-import importlib
 import pathlib
-import types
 from collections.abc import Mapping
 
 from keras_incremental.callbacks import TaskCallback
@@ -91,18 +89,3 @@ def flat(settings: Mapping, prefix: str = "") -> dict:
             is_plain = isinstance(value, (bool, int, float, str))
             found[name] = value if is_plain else str(value)
     return found
-
-
-def imported(package: str) -> types.ModuleType:
-    """Returns a package that is installed on demand.
-
-    Raises:
-        ImportError: with the line that installs it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f"{package} is not installed, or cannot be imported: {error}. Run "
-            f'`pip install "keras_incremental[{package}]"`.'
-        ) from error

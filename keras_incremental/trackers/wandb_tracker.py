@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from keras_incremental.trackers.tracker import Tracker, imported
+from keras_incremental.optional import imported
+from keras_incremental.trackers.tracker import Tracker
 
 _STEP = "task/index"
 
