@@ -277,11 +277,12 @@ class Experiment:
 
 
 def _track(results: dict, callbacks: Sequence) -> None:
-    """Logs the results so far, those that are known, at the newest task."""
+    """Logs the results so far, at the newest task."""
     entry = results["tasks"][-1]
-    values = {"top5_accuracy": entry["top5_accuracy"]}
-    values |= {name: results[name] for name in _TRACKED}
-    known = {f"results/{k}": v for k, v in values.items() if np.isfinite(v)}
+    values = {name: results[name] for name in _TRACKED}
+    values["top5_accuracy"] = entry["top5_accuracy"]
     for callback in callbacks:
         if isinstance(callback, trackers.Tracker):
-            callback.log(entry["task"], known)
+            callback.log(
+                entry["task"], {f"results/{k}": v for k, v in values.items()}
+            )
