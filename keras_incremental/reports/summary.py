@@ -67,7 +67,7 @@ def describe(runs):
     if memories:
         shown = dict.fromkeys([f"{memories[0]:,}", f"{memories[-1]:,}"])
         parts.append(f"{' to '.join(shown)} exemplars")
-    seeds = {run["seed"] for run in runs}
+    seeds = {run.get("seed") for run in runs}
     if len(seeds) > 1:
         parts.append(f"mean and deviation of {len(seeds)} seeds")
     return f"{data}: {', '.join(parts)}"

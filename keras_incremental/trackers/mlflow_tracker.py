@@ -48,7 +48,7 @@ def _allowed(name: str) -> str:
     """Returns a name that MLflow takes, and that no other one becomes.
 
     >>> _allowed("class/wiener dog"), _allowed("class/../dog")
-    ('class/wiener dog', 'class/____dog_74a90b87')
+    ('class/wiener dog', 'class/___dog_74a90b87')
     """
     group, _, rest = name.partition("/")
     safe = re.sub(r"[^\w -]", "_", rest)

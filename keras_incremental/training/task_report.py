@@ -84,7 +84,6 @@ class TaskReport:
         """Returns the report as JSON types, its accuracies included."""
         return {
             **dataclasses.asdict(self),
-            "accuracy": self.accuracy,
             "old_accuracy_before": self.old_accuracy_before,
             "old_accuracy": self.old_accuracy,
             "new_accuracy": self.new_accuracy,
