@@ -60,17 +60,23 @@ def describe(runs):
     >>> describe([{"dataset": "digits", "seed": 0, "tasks": tasks}])
     'digits: 4 classes in 2 tasks, 9 exemplars'
     """
-    tasks = runs[0]["tasks"]
-    data = ", ".join(sorted({run["dataset"] for run in runs}))
-    parts = [f"{tasks[-1]['seen_classes']} classes in {len(tasks)} tasks"]
-    memories = sorted({run["tasks"][-1]["exemplars"] for run in runs} - {0})
-    if memories:
-        shown = dict.fromkeys([f"{memories[0]:,}", f"{memories[-1]:,}"])
-        parts.append(f"{' to '.join(shown)} exemplars")
+    last = [run["tasks"][-1] for run in runs]
+    classes = _range(task["seen_classes"] for task in last)
+    tasks = _range(len(run["tasks"]) for run in runs)
+    parts = [f"{classes} classes in {tasks} tasks"]
+    if memories := {task["exemplars"] for task in last} - {0}:
+        parts.append(f"{_range(memories)} exemplars")
     seeds = {run.get("seed") for run in runs}
     if len(seeds) > 1:
         parts.append(f"mean and deviation of {len(seeds)} seeds")
+    data = ", ".join(sorted({run["dataset"] for run in runs}))
     return f"{data}: {', '.join(parts)}"
+
+
+def _range(counts):
+    """Returns the least and the greatest of counts as text, if they differ."""
+    counts = sorted(counts)
+    return " to ".join(dict.fromkeys(f"{n:,}" for n in (counts[0], counts[-1])))
 
 
 def summarize(runs):

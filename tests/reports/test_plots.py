@@ -51,6 +51,11 @@ def test_title_has_data_tasks_and_memory(make_results):
         "mean and deviation of 2 seeds"
     )
     assert axes.get_title() == reports.describe([one, other])
+    longer = make_results(seen=(2, 4, 6), accuracies=(1.0, 0.5, 0.5))
+    longer["dataset"] = "cifar10"
+    assert reports.describe([one, longer]) == (
+        "cifar10, digits: 4 to 6 classes in 2 to 3 tasks, 100 exemplars"
+    )
 
 
 def test_many_methods_above_90_percent_are_drawn_apart(make_results):

@@ -14,7 +14,11 @@ from tensorboard.plugins.hparams import metadata
 
 import keras_incremental as ki
 from keras_incremental import trackers
-from keras_incremental.callbacks import TaskCallback, publication
+from keras_incremental.callbacks import (
+    TaskCallback,
+    publication,
+    task_callback,
+)
 from keras_incremental.trackers.tracker import flat, values_of
 from keras_incremental.training import TaskReport
 
@@ -178,6 +182,14 @@ def test_a_task_stays_learned_if_its_tracker_fails(fit):
     with pytest.raises(ConnectionError):
         fit([0, 1], callback(), tracker := Broken())
     assert tracker.model.class_names == ["0", "1"]
+
+
+def test_of_several_workers_the_chief_alone_tells(monkeypatch):
+    monkeypatch.setattr(task_callback, "is_chief", lambda strategy: False)
+    request = types.SimpleNamespace(callbacks=[tracker := Recorder()])
+    model = types.SimpleNamespace(distribute_strategy="two workers")
+    task_callback.tell_of_task(None, model, request, None)
+    assert not tracker.values
 
 
 def test_a_finished_task_is_told_of_again_after_a_restart(
