@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 
 import tensorflow as tf
-from tensorboard.plugins.hparams import api as hparams
 
 from keras_incremental.trackers.tracker import Tracker
 
@@ -30,8 +29,11 @@ class TensorBoard(Tracker):
 
     def log_settings(self, settings: dict) -> None:
         """Writes hyperparameters."""
+        # Here, as it takes a quarter of a second.
+        from tensorboard.plugins.hparams import api
+
         with self._writer.as_default():
-            hparams.hparams(settings)
+            api.hparams(settings)
 
     def log(self, index: int, values: Mapping[str, float]) -> None:
         """Writes scalars of the step `index`."""
