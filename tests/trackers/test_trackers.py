@@ -106,8 +106,9 @@ def test_settings_become_one_level_of_plain_values():
 
 
 def callback(**options):
+    """Returns one of a method without epochs: a fit takes no time."""
     return ki.IncrementalCallback(
-        ki.ExemplarMemory(8), ki.EEIL(finetune_epochs=1), **options
+        ki.ExemplarMemory(8), ki.Analytic(forgettable=False), **options
     )
 
 
@@ -159,8 +160,8 @@ def test_each_fit_tells_of_its_task_with_settings_and_published_version(
     assert by_class == [*report.accuracy_by_class.values()]
     (settings,) = tracker.settings
     expected = {
-        "method": "EEIL",
-        "method.finetune_epochs": 1,
+        "method": "Analytic",
+        "method.forgettable": False,
         "memory.capacity": 8,
         "augment": "None",
         "seed": 0,
@@ -326,7 +327,7 @@ def test_a_run_of_mlflow_has_what_was_logged(fit, tmp_path, monkeypatch):
         tracker.log(2, values_of(report_of()))  # a name that MLflow refuses
     client = mlflow.MlflowClient()
     data = client.get_run(run.info.run_id).data
-    assert data.params["method.finetune_epochs"] == "1"
+    assert data.params["method.forgettable"] == "False"
     assert data.params["data"] == "digits"
     history = client.get_metric_history(run.info.run_id, "task/new_accuracy")
     assert [(metric.step, metric.value) for metric in history] == [
@@ -344,10 +345,10 @@ def test_a_run_of_wandb_has_what_was_logged(fit, tmp_path, monkeypatch):
         per_epoch = keras.callbacks.LambdaCallback(
             on_epoch_end=lambda epoch, logs: run.log(logs)
         )
-        incremental = callback()
+        incremental = ki.IncrementalCallback(method=ki.FineTune())
         fit([0, 1], incremental, tracker, per_epoch)
         fit([2, 3], incremental, tracker, per_epoch)
-        assert run.config["method.finetune_epochs"] == 1
+        assert run.config["method"] == "FineTune"
         assert run.config["data"] == "digits"
         assert run.summary["task/index"] == 1
         new_accuracy = incremental.reports[1].new_accuracy
