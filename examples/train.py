@@ -7,7 +7,7 @@
         --seed=0 --output_dir=out
 
 The output folder gets results.json, accuracy.png, confusion.png,
-TensorBoard logs, model.keras and memory/.
+before_after.png of the last task, TensorBoard logs, model.keras and memory/.
 """
 
 import functools

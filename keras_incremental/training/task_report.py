@@ -55,6 +55,13 @@ class TaskReport:
     not_published: str | None = None
 
     @property
+    def accuracy(self) -> float | None:
+        """Accuracy on all classes after the task."""
+        return self._accuracy(
+            self.accuracy_by_class, self.accuracy_by_class or ()
+        )
+
+    @property
     def old_accuracy_before(self) -> float | None:
         """Accuracy on old classes before the task."""
         return self._accuracy(
