@@ -224,6 +224,7 @@ def test_tensorboard_has_reports_results_and_settings(eeil):
     assert info.hparams["method.finetune_epochs"].number_value == 2
 
 
+@pytest.mark.slow
 def test_results_of_finished_tasks_survive_an_error(tmp_path):
     class Fail(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -290,7 +290,7 @@ def test_cached_teacher_logits_change_no_result(make, blobs, restored):
     ("method", "branch_at"),
     [
         (ki.EEIL(finetune_epochs=1), None),
-        (ki.PartialSharing(), 0.0),
+        pytest.param(ki.PartialSharing(), 0.0, marks=pytest.mark.slow),
         pytest.param(ki.FineTune(), None, marks=pytest.mark.slow),
     ],
     ids=["eeil", "partial_sharing", "finetune"],
@@ -317,6 +317,7 @@ def test_traces_do_not_grow_with_the_tasks(
     assert model.num_classes == 4 and len(incremental.reports) == 4
 
 
+@pytest.mark.slow
 def test_a_head_beyond_its_capacity_costs_one_more_trace(tiny_backbone, blobs):
     model = ki.IncrementalClassifier(tiny_backbone, capacity=2)
     model.compile("sgd")
@@ -664,6 +665,7 @@ def test_validation_data_come_in_batches_of_fits_batch_size(make, blobs):
         assert batches.seen == expected
 
 
+@pytest.mark.slow
 def test_the_order_of_an_arrays_bytes_does_not_matter(make, blobs, restored):
     x, y = blobs([0, 1, 2])
     model, _ = make()

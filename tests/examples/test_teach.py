@@ -71,6 +71,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_classes_are_added_week_after_week(teach, home):
     first = teach("--model=my.keras", "--images=photos")
     assert "green" in first and "red" in first
@@ -116,6 +117,7 @@ def test_a_bad_version_is_not_published(teach, home):
     assert ("Not published" in text) == (versions == ["1"])
 
 
+@pytest.mark.slow
 def test_exemplars_are_kept_by_methods_that_need_them(teach, home):
     teach(
         "--model=my.keras", "--images=photos", "--method=replay", "--epochs=1"
