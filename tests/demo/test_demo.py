@@ -202,7 +202,7 @@ def test_a_dropped_photo_is_named_as_by_the_model(page, shown, channels):
     result = shown(DROP)
     if channels == 1:
         image = tf.image.rgb_to_grayscale(image).numpy()
-    check(result, ranked(model, image), atol=1.0)
+    check(result, ranked(model, image), atol=0.3)
     assert result["status"] == "photo.png"
     assert result["hidden"] == ["hint", "camera"]
 
@@ -210,7 +210,7 @@ def test_a_dropped_photo_is_named_as_by_the_model(page, shown, channels):
 def test_a_larger_photo_is_cropped_at_its_centre_as_in_training(page, shown):
     model, image = export(page, 3), photo(page, 40, 64)
     centre = tf.image.resize(image[:, 12:52], (16, 16), "area").numpy()
-    check(shown(DROP), ranked(model, centre), atol=3.0)
+    check(shown(DROP), ranked(model, centre), atol=0.5)
 
 
 def test_the_camera_is_named(page, shown):
