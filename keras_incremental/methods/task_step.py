@@ -14,7 +14,7 @@ from keras_incremental.models import (
     batches_of,
     in_batches,
 )
-from keras_incremental.networks import Network
+from keras_incremental.networks import Network, traced
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
     CachedColumn,
@@ -101,7 +101,7 @@ class TaskStep:
         network, function = self.model.network, self.model.extract_features
         column = self._find(samples, network)
         if column is not None:
-            function = tf.function(network.features, reduce_retracing=True)
+            function = traced(network.features)
         take = (samples if column is None else column).take
         progress = keras.utils.Progbar(
             math.ceil(len(samples) / _BATCH), verbose=self.verbose

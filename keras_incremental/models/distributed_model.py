@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import keras
+import tensorflow as tf
 
 from keras_incremental import distribution
 
@@ -29,6 +30,12 @@ class DistributedModel(keras.Model):
                 self.test_step, self.test_function
             )
         return self.test_function
+
+    def make_predict_function(self, force=False):
+        if force or self.predict_function is None:
+            super().make_predict_function(force=True)
+            self.predict_function = _traced_ahead(self.predict_function)
+        return self.predict_function
 
     def _for_workers(self, step: Callable, function: Callable) -> Callable:
         """Returns Keras' function of a step, or ours for several workers."""
@@ -57,3 +64,19 @@ class DistributedModel(keras.Model):
         units = keras.KerasTensor((None,), "int32")
         with self.distribute_strategy.scope():
             self._symbolic_build(data_batch=(images, units))
+
+
+def _traced_ahead(function: Callable) -> Callable:
+    """Returns a function whose calls find their trace ready.
+
+    TensorFlow warns of too many calls that trace, and counts the first ones of
+    all models, as of a classifier for each task, as one function's.
+    """
+    if not isinstance(function, tf.types.experimental.PolymorphicFunction):
+        return function  # runs eagerly
+
+    def call(data):
+        function.get_concrete_function(data)
+        return function(data)
+
+    return call
