@@ -148,6 +148,16 @@ def label_names(
     return names
 
 
+def listed(names: Sequence[int | str], most: int = 6) -> str:
+    """Returns the first of some names as a text.
+
+    >>> listed(["cat", "dog", "fox"]), listed(range(8), most=2)
+    ('cat, dog, fox', '0, 1, ...')
+    """
+    more = ["..."] if len(names) > most else []
+    return ", ".join([*map(str, names[:most]), *more])
+
+
 class ClassIndex:
     """Labels, their names, and their units, in order of arrival.
 
@@ -170,6 +180,9 @@ class ClassIndex:
 
     def __contains__(self, label):
         return label in self.labels
+
+    def __repr__(self):
+        return f"<ClassIndex: {len(self)} classes: {listed(self.names)}>"
 
     def add(self, labels, names=None) -> None:
         """Appends classes; their units are the next free ones.

@@ -25,6 +25,12 @@ class Predictions:
     scores: np.ndarray
     task_of_unit: np.ndarray
 
+    def __repr__(self):
+        return (
+            f"<Predictions: {len(self.units)} images, {len(self.task_of_unit)} "
+            f"classes, accuracy {self.accuracy:.1%}>"
+        )
+
     @property
     def classes(self) -> np.ndarray:
         """The predicted class of each image, `(samples,)`."""

@@ -153,6 +153,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "keras_incremental.augmentation.CropFlip(), or None."
             )
 
+    def __repr__(self):
+        return (
+            f"<IncrementalCallback: {len(self.reports)} tasks learned by "
+            f"{self.method} with {self.memory}>"
+        )
+
     @property
     def is_backed_up(self) -> bool:
         """Whether steps are kept in a backup folder."""

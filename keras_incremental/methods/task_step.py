@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars import ExemplarMemory, balanced_samples
+from keras_incremental.labels import listed
 from keras_incremental.models import (
     IncrementalClassifier,
     batches_of,
@@ -65,6 +66,12 @@ class TaskStep:
     verbose: int = 0
     details: dict = dataclasses.field(default_factory=dict)
     _cached: list = dataclasses.field(default_factory=list)
+
+    def __repr__(self):
+        return (
+            f"<TaskStep: {len(self.samples)} images, new classes "
+            f"{listed(self.new_names)}; {self.model}; {self.memory}>"
+        )
 
     def exemplars(self) -> list[Samples]:
         """Returns the stored exemplars as a source to mix in, if any."""

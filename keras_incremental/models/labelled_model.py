@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.labels import UNKNOWN_LABEL_MESSAGE, ClassIndex
+from keras_incremental.labels import UNKNOWN_LABEL_MESSAGE, ClassIndex, listed
 from keras_incremental.models.classification import (
     as_image_batch,
     check_scale,
@@ -50,6 +50,12 @@ class LabelledModel(TrainingModel):
     ):
         super().__init__(network, score_rule, name)
         self._classes = classes
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__} {self.name}: {self.num_classes} classes: "
+            f"{listed(self.class_names)}>"
+        )
 
     @property
     def num_classes(self) -> int:
