@@ -20,6 +20,7 @@ from keras_incremental.training.finite import check_finite
 from keras_incremental.training.learning_rate import LearningRate
 from keras_incremental.training.multi_phase import MultiPhaseCallbackList
 from keras_incremental.training.phase_callback import PhaseCallback
+from keras_incremental.training.phase_progress import PhaseProgress
 
 _PHASES_A_TASK = 256
 
@@ -52,6 +53,7 @@ class PhaseRunner:
         self._steps = PhaseCallback(
             self._rate, clock, progress.epochs_before + progress.epochs
         )
+        self._heading = PhaseProgress()
         self._options = _fit_options(task.model, request)
         self._class_weight = self._options.pop("class_weight", None)
         self._request, self._callbacks = request, callbacks
@@ -92,17 +94,16 @@ class PhaseRunner:
         return history
 
     def _callback_list(self, history, epochs: int) -> MultiPhaseCallbackList:
-        verbose = self._request.verbose
         return MultiPhaseCallbackList(
             [
                 self._steps,
                 history,
                 *self._callbacks,
                 keras.callbacks.LambdaCallback(on_epoch_end=self._record_epoch),
+                self._heading,
             ],
-            add_progbar=verbose != 0,
             model=self._model,
-            verbose=verbose,
+            verbose=self._request.verbose,
             epochs=epochs,
             steps=None,
         )
@@ -118,6 +119,7 @@ class PhaseRunner:
             return
         done = progress.epochs if self._index == progress.phase else 0
         self._steps.begin_phase(phase, self._first_epoch)
+        self._heading.begin_phase(phase, self._first_epoch)
         if done:
             self._backup.restore_phase_start(self._model)
         else:
