@@ -18,6 +18,7 @@ RANK = {
     "files": 0,
     "labels": 0,
     "layers": 0,
+    "progress": 0,
     "augmentation": 1,
     "backbones": 1,
     "graphs": 1,

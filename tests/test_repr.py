@@ -71,7 +71,9 @@ def test_a_cost_report_has_its_totals():
 @pytest.mark.parametrize(
     "value",
     [
-        Predictions(np.zeros(9, int), np.ones((9, 2)), np.ones((9, 2)), np.zeros(2)),
+        Predictions(
+            np.zeros(9, int), np.ones((9, 2)), np.ones((9, 2)), np.zeros(2)
+        ),
         ki.closed_form.Sums.none(3).plus(
             np.ones((9, 3)), np.zeros(9, int), classes=1
         ),

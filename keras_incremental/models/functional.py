@@ -65,8 +65,9 @@ def _logits(layers: list, features: list):
         )
         logits.append(dense(inputs))
         heads = map(layer.head_weights, range(len(layer.heads)))
+        kernels, biases = zip(*heads, strict=True)
         dense.set_weights(
-            [np.concatenate(parts, axis=-1) for parts in zip(*heads)]
+            [np.concatenate(kernels, axis=1), np.concatenate(biases)]
         )
     if len(logits) == 1:
         return logits[0]

@@ -13,6 +13,7 @@ from keras_incremental.models import (
     evaluation_data,
     unit_validation_data,
 )
+from keras_incremental.progress import told_if_long, with_progress
 from keras_incremental.samples import training_batches
 from keras_incremental.training.backup import Backup, Progress
 from keras_incremental.training.clock import Clock
@@ -114,7 +115,8 @@ class PhaseRunner:
         if self._index < progress.phase:
             return
         if isinstance(phase, ClosedFormPhase):
-            phase.solve()
+            with told_if_long(phase.name, self._task.verbose):
+                phase.solve()
             check_finite(self._model, f"phase {phase.name!r}")
             return
         done = progress.epochs if self._index == progress.phase else 0
@@ -150,7 +152,8 @@ class PhaseRunner:
         )
         model.restart_optimizer()
         self._rate.restart()
-        batches, steps = self._batches(phase, sources, done)
+        with told_if_long("preparing the data", task.verbose):
+            batches, steps = self._batches(phase, sources, done)
         if done:
             self._backup.restore_epoch(model)
             self._rate.factor = self._progress.factor
@@ -228,9 +231,13 @@ class PhaseRunner:
         """
         batches, steps = self._mixed(phase, sources)
         steps *= max(self._cached_copies(phase), 1)
-        self._model.measure_statistics(
-            columns for columns, _ in batches.take(steps)
+        batches = with_progress(
+            batches.take(steps),
+            steps,
+            "measuring batch statistics",
+            verbose=self._task.verbose,
         )
+        self._model.measure_statistics(columns for columns, _ in batches)
 
     def _to_trained_units(self, labels):
         """Returns the units of labels; the first one that is trained is 0.
