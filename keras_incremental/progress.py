@@ -42,7 +42,7 @@ def with_progress(items, total, title, unit_name="batch", verbose=1):
 
     Args:
         items: iterable.
-        total: number of items, or `None` if unknown.
+        total: number of items, or `None` for that of `items`, if known.
         title: what is being done, for the line above the bar.
         unit_name: what an item is, for the bar.
         verbose: 0 shows nothing.
@@ -50,9 +50,19 @@ def with_progress(items, total, title, unit_name="batch", verbose=1):
     >>> list(with_progress("abc", 3, "spelling"))
     ['a', 'b', 'c']
     """
+    total = _length(items) if total is None else total
     bar = keras.utils.Progbar(total, interval=0.5, unit_name=unit_name)
     with told_if_long(title, verbose) as is_long:
         for done, item in enumerate(items, start=1):
             yield item
             if is_long.is_set():
                 bar.update(done)
+        if is_long.is_set() and total is None:
+            bar.update(done, finalize=True)  # ends its line
+
+
+def _length(items) -> int | None:
+    try:
+        return len(items)
+    except TypeError:  # of a generator, and of a dataset of unknown length
+        return None

@@ -39,6 +39,12 @@ def test_long_work_has_a_title_and_a_bar_that_ends(timers, capsys):
     assert text.startswith("spelling\n") and "3/3" in text
 
 
+def test_the_bar_of_a_generator_ends_its_line(timers, capsys):
+    for _ in progress.with_progress(iter("abc"), None, "spelling"):
+        timers[0].fire()
+    assert "3/" in (text := capsys.readouterr().out) and text[-1] == "\n"
+
+
 def test_nothing_is_said_if_that_was_asked_for(timers, capsys, monkeypatch):
     assert list(progress.with_progress("abc", 3, "x", verbose=0)) == [*"abc"]
     assert not timers

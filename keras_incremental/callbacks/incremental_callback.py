@@ -33,6 +33,7 @@ from keras_incremental.models import (
     IncrementalClassifier,
     IncrementalFit,
 )
+from keras_incremental.progress import told_if_long
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
     Pixels,
@@ -209,7 +210,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self._validation(task, request, clock),
         )
         self._keep(samples, report)
-        self._publish(model)
+        with told_if_long("publishing", int(request.verbose != 0)):
+            self._publish(model)
         return history
 
     def on_train_begin(self, logs=None):

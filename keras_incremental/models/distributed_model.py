@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import keras
-import tensorflow as tf
 
 from keras_incremental import distribution
+from keras_incremental.networks import traced
 
 
 class DistributedModel(keras.Model):
@@ -34,7 +34,9 @@ class DistributedModel(keras.Model):
     def make_predict_function(self, force=False):
         if force or self.predict_function is None:
             super().make_predict_function(force=True)
-            self.predict_function = _traced_ahead(self.predict_function)
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            if replicas == 1 and not self.run_eagerly:
+                self.predict_function = traced(self.predict_function)
         return self.predict_function
 
     def _for_workers(self, step: Callable, function: Callable) -> Callable:
@@ -64,19 +66,3 @@ class DistributedModel(keras.Model):
         units = keras.KerasTensor((None,), "int32")
         with self.distribute_strategy.scope():
             self._symbolic_build(data_batch=(images, units))
-
-
-def _traced_ahead(function: Callable) -> Callable:
-    """Returns a function whose calls find their trace ready.
-
-    TensorFlow warns of too many calls that trace, and counts the first ones of
-    all models, as of a classifier for each task, as one function's.
-    """
-    if not isinstance(function, tf.types.experimental.PolymorphicFunction):
-        return function  # runs eagerly
-
-    def call(data):
-        function.get_concrete_function(data)
-        return function(data)
-
-    return call

@@ -95,10 +95,7 @@ class TfdsImages:
     def _scan(self):
         labels = self._encoded().map(lambda example: example[self._label_key])
         batches = labels.batch(_SCANNED_TOGETHER).prefetch(2)
-        total = int(batches.cardinality())
-        scanned = with_progress(
-            batches, total if total > 0 else None, "reading the labels"
-        )
+        scanned = with_progress(batches, None, "reading the labels")
         none = np.array([], "int64")
         return np.concatenate([none, *(batch.numpy() for batch in scanned)])
 

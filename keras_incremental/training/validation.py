@@ -84,7 +84,11 @@ class ValidationData:
     def _raw_batches(self) -> Iterable:
         data = self._data
         if isinstance(data, (tuple, list)):
-            return [data]
+            firsts = range(0, len(data[0]), _BATCH)
+            return [
+                tuple(part[first : first + _BATCH] for part in data)
+                for first in firsts
+            ]
         if isinstance(data, tf.data.Dataset):
             return data if self._steps is None else data.take(self._steps)
         steps = self._steps or data.num_batches
