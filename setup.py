@@ -47,6 +47,7 @@ TEST = [
     *SERVING,
     "hypothesis>=6.170",
     "pillow>=13.0",
+    "pydot>=4.0",  # draws, where Graphviz is installed
     "pytest>=9.2",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
