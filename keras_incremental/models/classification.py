@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import scipy.special
 import tensorflow as tf
+from PIL import Image, ImageOps
 
 from keras_incremental.files import as_path
 from keras_incremental.networks import all_layers
@@ -73,7 +74,7 @@ def as_image_batch(x, shape) -> tuple[np.ndarray, bool]:
             channels, or a file that cannot be decoded.
         FileNotFoundError: if there is no such file.
     """
-    is_single = isinstance(x, _PATHS) or _is_pillow(x)
+    is_single = isinstance(x, (*_PATHS, Image.Image))
     if not is_single and not isinstance(x, (list, tuple)):
         x = np.asarray(x)
         is_single = x.ndim != 4
@@ -84,10 +85,6 @@ def as_image_batch(x, shape) -> tuple[np.ndarray, bool]:
         shape = (*_size_of(images[0]), shape[-1])
     read = [_read(image, shape, i) for i, image in enumerate(images)]
     return np.stack(read), is_single
-
-
-def _is_pillow(image) -> bool:
-    return hasattr(image, "getexif")  # Pillow need not be installed
 
 
 def _size_of(image) -> tuple[int, int]:
@@ -102,19 +99,16 @@ def _size_of(image) -> tuple[int, int]:
 def _read(image, shape, number: int) -> np.ndarray:
     """Returns an image of whatever kind as an array of the model's shape."""
     size, channels = tuple(shape[:2]), shape[-1]
-    is_path = isinstance(image, _PATHS)
-    if (is_path or _is_pillow(image)) and channels not in _MODES:
+    if isinstance(image, (*_PATHS, Image.Image)) and channels not in _MODES:
         raise ValueError(
             f"Image {number} is a {type(image).__name__}, and the model takes "
             f"images of {channels} channels. Pass arrays."
         )
-    if is_path:
+    if isinstance(image, _PATHS):
         if not as_path(image).exists():
             raise FileNotFoundError(f"There is no image {os.fspath(image)!r}.")
         return image_reader(size, channels)(os.fspath(image))
-    if _is_pillow(image):
-        from PIL import ImageOps
-
+    if isinstance(image, Image.Image):
         image = ImageOps.exif_transpose(image).convert(_MODES[channels])
         image = np.asarray(image).reshape(*image.size[::-1], channels)
     image = np.asarray(image)

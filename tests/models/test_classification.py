@@ -5,6 +5,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_incremental as ki
 from keras_incremental.scenarios.image_files import image_reader
@@ -61,11 +62,10 @@ def test_without_top_k_an_image_has_one_name_and_a_batch_an_array(model):
 def test_paths_pillow_images_and_other_sizes_are_read_as_folders_are(
     model, tmp_path
 ):
-    pillow = pytest.importorskip("PIL.Image")
     random = np.random.default_rng(0)
     array = random.integers(0, 255, (9, 6, 3), "uint8")
     file = tmp_path / "wide.png"
-    image = pillow.fromarray(array)
+    image = Image.fromarray(array)
     image.save(file)
     read = image_reader((4, 4), 3)(str(file))
     expected = model.classify(read, top_k=3, verbose=0)
@@ -78,21 +78,19 @@ def test_paths_pillow_images_and_other_sizes_are_read_as_folders_are(
 
 
 def test_pillow_images_are_turned_as_their_exif_says(model):
-    pillow = pytest.importorskip("PIL.Image")
     tall = np.concatenate([picture(0, 255, 0), picture(255, 0, 0)] * 2)
     tall[:2] = tall[-2:] = (0, 0, 255)  # what the crop of the centre drops
-    image = pillow.fromarray(tall.transpose(1, 0, 2)[:, ::-1])
+    image = Image.fromarray(tall.transpose(1, 0, 2)[:, ::-1])
     upright = model.classify(tall, top_k=3, verbose=0)
     image.getexif()[0x0112] = 8  # turn it by 90 degrees
     assert model.classify(image, top_k=3, verbose=0) == upright
 
 
 def test_grey_photos_are_read_for_a_model_of_one_channel(lend_tiny):
-    pillow = pytest.importorskip("PIL.Image")
     model = lend_tiny()
     model.add_classes(["dark", "light"])
     grey = np.arange(16, dtype="uint8").reshape(4, 4, 1)
-    image = pillow.fromarray(grey[..., 0])
+    image = Image.fromarray(grey[..., 0])
     expected = model.classify(grey, top_k=2, verbose=0)
     assert model.classify(image, top_k=2, verbose=0) == expected
 
