@@ -78,6 +78,8 @@ def as_image_batch(x, shape) -> tuple[np.ndarray, bool]:
     if not is_single and not isinstance(x, (list, tuple)):
         x = np.asarray(x)
         is_single = x.ndim != 4
+        if x.size and x.shape[1:] == tuple(shape):
+            return x, False
     images = [x] if is_single else x
     if len(images) == 0:
         raise ValueError(f"classify got no images; it {_EXPECTED}.")
@@ -119,6 +121,8 @@ def _read(image, shape, number: int) -> np.ndarray:
             "PIL.Image.open(path) and paths are converted; grey arrays get an "
             f"axis by image[..., None]. classify {_EXPECTED}."
         )
+    if image.shape[:2] == size:
+        return image
     return resize_and_crop(tf.convert_to_tensor(image), size).numpy()
 
 
