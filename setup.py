@@ -26,6 +26,7 @@ INSTALL_REQUIRES = [
     "keras>=3.15",
     "matplotlib>=3.11",
     "numpy>=2.4",
+    "pillow>=13.0",
     "scipy>=1.17",
     "tensorboard>=2.21",  # for tf.summary; tensorflow does not bring it
     "tensorflow>=2.21",
@@ -58,7 +59,7 @@ TEST = [
     *TRACKERS["wandb"],
     "mlflow-skinny>=3.17",  # mlflow without its server
     "hypothesis>=6.170",
-    "pillow>=13.0",
+    "pydot>=4.0",  # draws, where Graphviz is installed
     "pytest>=9.2",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",

@@ -17,6 +17,8 @@ import json
 import os
 import sys
 
+import quick_help  # noqa: F401 (before TensorFlow is imported)
+
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import quick_help  # noqa: F401 (before TensorFlow is imported)
 import first_task
 import stored_bytes
 import train

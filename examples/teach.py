@@ -20,6 +20,8 @@ import pathlib
 import shutil
 import sys
 
+import quick_help  # noqa: F401 (before TensorFlow is imported)
+
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -227,13 +229,11 @@ def read_memory(place: Place) -> ki.ExemplarMemory:
 
 def name_photos(model, paths) -> None:
     """Prints the most probable classes of photos."""
-    shape = model.input_shape[1:]
-    read = image_files.image_reader(shape[:2], shape[-1])
-    scores = model.predict(np.stack([read(path) for path in paths]), verbose=0)
-    for path, row in zip(paths, keras.ops.softmax(scores).numpy(), strict=True):
-        best = np.argsort(-row)[:5]
-        named = (f"{model.class_names[unit]} {row[unit]:.1%}" for unit in best)
-        print(f"{path}: {', '.join(named)}")
+    best = min(5, model.num_classes)
+    for path, result in zip(
+        paths, model.classify(paths, top_k=best, verbose=0), strict=True
+    ):
+        print(f"{path}: {result}")
 
 
 def teach_digits(model, place: Place) -> None:

@@ -186,7 +186,9 @@ class Experiment:
     def _evaluate(self, task: Task) -> tuple[dict, np.ndarray]:
         """Returns a task's entry of the results, and the confusion matrix."""
         started = time.perf_counter()
-        predictions = predict(self.model, task.seen_test)
+        predictions = predict(
+            self.model, task.seen_test, verbose=int(self.verbose != 0)
+        )
         units, tasks = predictions.units, predictions.task_of_unit
         per_task = metrics.per_task_accuracy(predictions.classes, units, tasks)
         task_aware = metrics.per_task_accuracy(

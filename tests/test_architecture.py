@@ -19,6 +19,7 @@ RANK = {
     "labels": 0,
     "layers": 0,
     "optional": 0,
+    "progress": 0,
     "augmentation": 1,
     "backbones": 1,
     "graphs": 1,

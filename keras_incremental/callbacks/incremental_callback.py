@@ -34,6 +34,7 @@ from keras_incremental.models import (
     IncrementalClassifier,
     IncrementalFit,
 )
+from keras_incremental.progress import told_if_long
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
     Pixels,
@@ -154,6 +155,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "keras_incremental.augmentation.CropFlip(), or None."
             )
 
+    def __repr__(self):
+        return (
+            f"<IncrementalCallback: {len(self.reports)} tasks learned by "
+            f"{self.method} with {self.memory}>"
+        )
+
     @property
     def is_backed_up(self) -> bool:
         """Whether steps are kept in a backup folder."""
@@ -204,7 +211,8 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self._validation(task, request, clock),
         )
         self._keep(samples, report)
-        self._publish(model)
+        with told_if_long("publishing", int(request.verbose != 0)):
+            self._publish(model)
         tell_of_task(self, model, request, samples)
         return history
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -159,14 +160,23 @@ def test_callbacks_see_one_run_of_all_epochs(make, blobs):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
 
 
-def test_progress_bar_shows_the_loss_terms_and_all_epochs(make, blobs, capsys):
+def test_progress_bar_names_the_phase_and_shows_the_loss_terms(
+    make, blobs, capsys
+):
     model, incremental = make(ki.ExemplarMemory(8), EEIL)
     fit(model, incremental, *blobs([0, 1]))
+    assert capsys.readouterr().out == ""
     model.fit(
         *blobs([2]), epochs=2, verbose=2, callbacks=[incremental], batch_size=4
     )
     text = capsys.readouterr().out
-    assert "Epoch 1/4" in text and "Epoch 4/4" in text
+    headings = re.findall(r"^.* [0-9]/[0-9]$", text, re.MULTILINE)
+    assert headings == [
+        "training 1/2",
+        "training 2/2",
+        "balanced fine-tuning 1/2",
+        "balanced fine-tuning 2/2",
+    ]
     assert "classification_loss" in text and "distillation_loss" in text
 
 
