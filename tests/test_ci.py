@@ -164,7 +164,9 @@ def test_setup_reads_the_version_without_importing_the_package():
 def test_every_import_of_the_package_is_an_installed_requirement():
     _, names = setup_call()
     required = {
-        re.split(r"[\[>=<]", item.value)[0].replace("-", "_")
+        re.split(r"[\[>=<]", item.value)[0]
+        .replace("-", "_")
+        .replace("pillow", "PIL")
         # The weights of a network trained on ImageNet are an extra.
         for item in [*names["INSTALL_REQUIRES"].elts, *names["PRETRAINED"].elts]
     }

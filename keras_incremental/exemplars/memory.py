@@ -94,6 +94,13 @@ class ExemplarMemory:
     def __contains__(self, label):
         return label in self._images
 
+    def __repr__(self):
+        name = "capacity" if self.per_class is None else "per_class"
+        return (
+            f"<ExemplarMemory: {len(self)} exemplars of {len(self.labels)} "
+            f"classes, {name}={getattr(self, name)}, {self.storage}>"
+        )
+
     @property
     def labels(self) -> list[int | str]:
         """The classes in the memory, in order of arrival."""
