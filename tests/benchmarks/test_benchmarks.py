@@ -188,7 +188,13 @@ def test_every_format_of_the_edge_is_measured():
         "--turns=3",
     )
     names = re.findall(r"  (.+): \d+ kB, accuracy [\d.]+", output)
-    assert names == ["LiteRT", "LiteRT int8", "ONNX Runtime", "OpenVINO"]
+    assert names == [
+        "LiteRT",
+        "LiteRT int8",
+        "LiteRT int8 weights",
+        "ONNX Runtime",
+        "OpenVINO",
+    ]
     assert "ratio 1.00" in output
 
 
