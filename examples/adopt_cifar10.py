@@ -185,7 +185,6 @@ def learn(model, incremental, task) -> dict:
         validation_data=task.seen_test.batch(256),
         validation_freq=[],  # the report measures it before and after
         callbacks=[incremental],
-        verbose=2,
     )
     report = incremental.reports[-1]
     print(report)

@@ -88,5 +88,4 @@ def fit(
         augmented(shuffled.batch(batch_size), seed).prefetch(2),
         epochs=epochs,
         shuffle=False,  # they are
-        verbose=2,
     )

@@ -14,13 +14,20 @@ from keras_incremental.models import (
     in_float32,
     not_finite,
 )
+from keras_incremental.progress import told_if_long
 from keras_incremental.scenarios.image_files import as_size
 
 KEEP = 5
 
 
 def publish(
-    model, base, keep=KEEP, image_size=None, as_float32=True, report=None
+    model,
+    base,
+    keep=KEEP,
+    image_size=None,
+    as_float32=True,
+    report=None,
+    verbose=1,
 ):
     """Writes a model as `base/<next version>/` for TensorFlow Serving.
 
@@ -66,6 +73,7 @@ def publish(
             are float32 in any case.
         report: what to tell of the version, JSON types, such as
             `TaskReport.to_json()`; it is written to `assets.extra/report.json`.
+        verbose: 0 is silent, else a line is written if it takes long.
 
     Returns:
         `pathlib.Path` of the version's folder.
@@ -99,16 +107,17 @@ def publish(
     )
     if as_float32:
         model = in_float32(model)
-    functions, names = signatures(model, shape), model.class_names
-    try:
-        version = version_folders.add(
-            base,
-            lambda folder: saved_model.write(
-                functions, names, shape, folder, fingerprint, report
-            ),
-        )
-    except (OSError, tf.errors.OpError) as error:
-        raise _as_os_error(error, base) from error
+    with told_if_long("publishing", verbose):
+        functions, names = signatures(model, shape), model.class_names
+        try:
+            version = version_folders.add(
+                base,
+                lambda folder: saved_model.write(
+                    functions, names, shape, folder, fingerprint, report
+                ),
+            )
+        except (OSError, tf.errors.OpError) as error:
+            raise _as_os_error(error, base) from error
     if keep is not None:
         _prune(base, keep, version)
     return version
