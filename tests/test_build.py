@@ -56,7 +56,7 @@ filegroup(
         ".ci/*",
         "benchmarks/*",
         "colab/*",
-        "docs/*",
+        "docs/**",
         "examples/**",
         "keras_incremental/**",
         "tests/**",

@@ -3,16 +3,14 @@
 import numbers
 from collections.abc import Iterable, Mapping
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental._types import Images, Labels, PathLike
 from keras_incremental.exemplars import folder_format
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
-from keras_incremental.exemplars.ranking import (
-    Extract,
-    Selection,
-    rank_classes,
-)
+from keras_incremental.exemplars.ranking import Extract, Selection, rank_classes
 from keras_incremental.exemplars.selection import herding_order
 from keras_incremental.exemplars.storages import RawStorage, Storage
 from keras_incremental.labels import as_label, carried_names, distinct_in_order
@@ -139,7 +137,7 @@ class ExemplarMemory:
         present = set(self.labels_with_exemplars())
         return [label for label in labels if label not in present]
 
-    def images(self, label) -> np.ndarray:
+    def images(self, label: int | str) -> np.ndarray:
         """Returns a class' exemplars, `(count, h, w, c)`, best first.
 
         Raises:
@@ -229,7 +227,9 @@ class ExemplarMemory:
             label: merged[label].head(counts.get(label, 0)) for label in classes
         }
 
-    def add_from(self, model, images, labels=None) -> None:
+    def add_from(
+        self, model: keras.Model, images: Images, labels: Labels | None = None
+    ) -> None:
         """Chooses exemplars from old data of the classes a model knows.
 
         For a model that was trained elsewhere, as often as there is data: each
@@ -334,7 +334,7 @@ class ExemplarMemory:
                 f"capacity={self.capacity}, per_class={self.per_class} allow."
             )
 
-    def save(self, directory) -> None:
+    def save(self, directory: PathLike) -> None:
         """Writes the memory into one file of a folder, whole or not at all.
 
         Args:
@@ -348,7 +348,12 @@ class ExemplarMemory:
         folder_format.write(directory, self)
 
     @classmethod
-    def load(cls, directory, selection=None, storage=None) -> "ExemplarMemory":
+    def load(
+        cls,
+        directory: PathLike,
+        selection: Selection | None = None,
+        storage: Storage | None = None,
+    ) -> "ExemplarMemory":
         """Reads a memory written by `save`; no code in it is executed.
 
         Args:

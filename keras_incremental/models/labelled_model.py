@@ -1,7 +1,8 @@
 """The user's labels outside, units inside: `fit` and all that takes data."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -69,8 +70,13 @@ class LabelledModel(TrainingModel):
     # Inference.
 
     def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
-    ):
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Sequence | keras.callbacks.Callback | None = None,
+    ) -> np.ndarray:
         """As Keras' `predict`: logits `(samples, num_classes)`.
 
         They are float32 in mixed precision too.
@@ -78,7 +84,9 @@ class LabelledModel(TrainingModel):
         self._check_taught("predict")
         return super().predict(x, batch_size, verbose, steps, callbacks)
 
-    def classify(self, x, batch_size=None, verbose="auto") -> np.ndarray:
+    def classify(
+        self, x: Any, batch_size: int | None = None, verbose: int | str = "auto"
+    ) -> np.ndarray:
         """Returns the name of the most probable class of each image.
 
         Args:
@@ -94,14 +102,14 @@ class LabelledModel(TrainingModel):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        **options,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence | keras.callbacks.Callback | None = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
         """As Keras' `fit`, on the user's labels.
 
         With a `keras_incremental.IncrementalCallback` among `callbacks` it
@@ -141,7 +149,7 @@ class LabelledModel(TrainingModel):
             x, y, batch_size, epochs, verbose, callbacks, **options
         )
 
-    def fit_units(self, *args, **kwargs):
+    def fit_units(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Keras' own `fit`, unchanged: `y` are units, not labels."""
         with self.distribute_strategy.scope(), _clear_label_errors():
             history = super().fit(*args, **kwargs)
@@ -150,16 +158,16 @@ class LabelledModel(TrainingModel):
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Sequence | keras.callbacks.Callback | None = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """As Keras' `evaluate`, on the user's labels.
 
         Raises:
@@ -225,7 +233,8 @@ def _let_accuracy_rise(callbacks: Iterable) -> None:
     Keras finds that out by itself only for metrics passed to `compile`.
     """
     for item in callbacks:
-        monitors = isinstance(item, _MONITORING) and item.mode == "auto"
+        mode = getattr(item, "mode", None)  # older Keras has found it out
+        monitors = isinstance(item, _MONITORING) and mode == "auto"
         if monitors and item.monitor in ("accuracy", "val_accuracy"):
             item.mode = "max"
 

@@ -1,6 +1,7 @@
 """Runs of several methods and seeds in one table."""
 
 import statistics
+from collections.abc import Mapping, Sequence
 
 # What a table has of each method: its heading, and its key in the results.
 ACCURACIES = {
@@ -12,7 +13,7 @@ ACCURACIES = {
 _BYTES_OF_A_PARAMETER = 4
 
 
-def spread(values):
+def spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     """Returns mean and sample standard deviation of the seeds of a method.
 
     Args:
@@ -48,7 +49,7 @@ def percent(values):
     return f"{100 * mean:.1f}{after}"
 
 
-def summarize(runs):
+def summarize(runs: Mapping[str, Sequence[Mapping]]) -> list[dict]:
     """Returns a row of figures for each method, over its seeds.
 
     Args:
@@ -97,7 +98,7 @@ def _seconds(results):
     )
 
 
-def markdown(runs):
+def markdown(runs: Mapping[str, Sequence[Mapping]]) -> str:
     """Returns the table of `summarize` as Markdown, accuracies in %.
 
     Args:
