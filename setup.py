@@ -17,16 +17,17 @@ def read_version():
     raise ValueError(f"{path} does not set __version__.")
 
 
-# Lower bounds are the oldest versions that the tests have been run with.
+# Lower bounds are the oldest versions that the tests have been run with, all of
+# them at once: CONTRIBUTING.md has the command.
 INSTALL_REQUIRES = [
-    "etils[epath]>=1.6",
+    "etils[epath]>=1.13",
     "h5py>=3.10",
-    "importlib_resources>=6.0",  # tensorflow-datasets needs it unasked
-    "keras>=3.0.5",
+    "importlib_resources>=6.0",  # tensorflow-datasets does not ask for it
+    "keras>=3.8",
     "matplotlib>=3.7",
-    "numpy>=1.23.5",
+    "numpy>=1.26",
     "scipy>=1.10",
-    "tensorboard>=2.16",  # for tf.summary; tensorflow does not bring it
+    "tensorboard>=2.16",  # for tf.summary; tensorflow does not ask for it
     "tensorflow>=2.16.1",
     "tensorflow-datasets>=4.9.4",
 ]

@@ -165,11 +165,11 @@ class ClassIncrementalScenario:
         """Makes a scenario of a folder with one sub-folder a class.
 
         Labels are 0, 1, ... in sorted order of the folder names, which are
-        the class names. Images (JPEG, PNG, BMP, GIF, WebP) are decoded when
-        they are read, turned as their EXIF orientation says, resized until
-        `image_size` is covered, and cropped at the centre, as uint8; a
-        published model does the same. The order of the training images is
-        drawn by `seed`.
+        the class names. Images (JPEG, PNG, BMP, GIF; WebP from TensorFlow
+        2.20 on) are decoded when they are read, turned as their EXIF
+        orientation says, resized until `image_size` is covered, and cropped at
+        the centre, as uint8; a published model does the same. The order of the
+        training images is drawn by `seed`.
 
         Arguments that are not named here are those of the class.
 
