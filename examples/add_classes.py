@@ -7,15 +7,17 @@
         --memory=monday/memory --images=more_classes --output_dir=tuesday
 
 The output folder gets the grown model (model.keras), the exemplars (memory/),
-report.json and confusion.png. A fifth of each class' images is held out to
-measure the accuracy; --max_old_accuracy_drop and --min_new_accuracy say what a
-model must be worth to be published.
+report.json, confusion.png and before_after.png, the accuracy of each class. A
+fifth of each class' images is held out to measure it; --max_old_accuracy_drop
+and --min_new_accuracy say what a model must be worth to be published.
 """
 
 import dataclasses
 import json
 import os
 import sys
+
+import quick_help  # noqa: F401 (before TensorFlow is imported)
 
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
@@ -285,7 +287,9 @@ def add_classes(model, output_dir):
     model.save(output_dir / "model.keras")
     memory.save(output_dir / "memory")
     plot_confusion(model, held_out, known, output_dir)
-    return incremental.reports[-1]
+    report = incremental.reports[-1]
+    ki.reports.plot_before_after(report, output_dir / "before_after.png")
+    return report
 
 
 def plot_confusion(model, images, known: int, output_dir) -> None:

@@ -19,6 +19,8 @@ import subprocess
 import sys
 import time
 
+import quick_help  # noqa: F401 (before TensorFlow is imported)
+
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

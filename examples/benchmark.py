@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import quick_help  # noqa: F401 (before TensorFlow is imported)
 import first_task
 import stored_bytes
 import train
@@ -377,22 +378,20 @@ def write_table(folders: Sequence[tuple], output_dir: pathlib.Path) -> bool:
     with atomic_write(output_dir / "table.md", "w") as file:
         file.write(f"{text}\n")
     write_json(reports.summarize(groups), output_dir / "table.json")
-    bounds = [n for n in groups if groups[n][0]["method"] in _BOUNDS]
-    title = describe([run for group in groups.values() for run in group])
-    reports.plot_accuracy(groups, output_dir / "curves.png", title, bounds)
-    reports.plot_bytes(groups, output_dir / "bytes.png", title, bounds)
+    draw(groups, output_dir)
     return not missing
 
 
-def describe(runs: Sequence[dict]) -> str:
-    """Returns data, tasks and memory of runs in words."""
-    counts = {run["tasks"][-1]["exemplars"] for run in runs} - {0}
-    data = ", ".join(sorted({run["dataset"] for run in runs}))
-    parts = [data, f"{len(runs[0]['tasks'])} tasks"]
-    if counts:
-        shown = [f"{count:,}" for count in (min(counts), max(counts))]
-        parts.append(f"{' to '.join(dict.fromkeys(shown))} exemplars")
-    return ", ".join(parts)
+def draw(groups: dict[str, list], output_dir: pathlib.Path) -> None:
+    """Draws the runs of each method; the title has the data set's name."""
+    short = {
+        name.removesuffix(f"_{group[0]['dataset']}"): group
+        for name, group in groups.items()
+    }
+    short = short if len(short) == len(groups) else groups
+    bounds = [n for n in short if short[n][0]["method"] in _BOUNDS]
+    reports.plot_accuracy(short, output_dir / "curves.png", bounds=bounds)
+    reports.plot_bytes(short, output_dir / "bytes.png", bounds=bounds)
 
 
 def main(argv) -> None:

@@ -18,6 +18,7 @@ import os
 import pathlib
 import sys
 
+import quick_help  # noqa: F401 (before TensorFlow is imported)
 import train
 
 import keras

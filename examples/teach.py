@@ -10,7 +10,8 @@ exist yet is a network trained on ImageNet with a closed-form classifier: one
 pass over the photos, no epochs, and old photos are not needed again. A fifth
 of each class's photos is held out to measure by, and kept as small images in
 `my_held_out/`, so that old classes are measured as well; the worst mistakes are
-drawn in `my_mistakes.png`. Without --images and --try it teaches itself
+drawn in `my_mistakes.png`, what each class has lost or gained in
+`my_before_after.png`. Without --images and --try it teaches itself
 handwritten digits, five and then five more.
 """
 
@@ -18,6 +19,8 @@ import os
 import pathlib
 import shutil
 import sys
+
+import quick_help  # noqa: F401 (before TensorFlow is imported)
 
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.
@@ -211,7 +214,9 @@ def teach(model, train, held_out, place: Place):
         model.class_names,
         place.beside("_mistakes.png"),
     )
-    return incremental.reports[-1]
+    report = incremental.reports[-1]
+    ki.reports.plot_before_after(report, place.beside("_before_after.png"))
+    return report
 
 
 def read_memory(place: Place) -> ki.ExemplarMemory:
@@ -224,13 +229,11 @@ def read_memory(place: Place) -> ki.ExemplarMemory:
 
 def name_photos(model, paths) -> None:
     """Prints the most probable classes of photos."""
-    shape = model.input_shape[1:]
-    read = image_files.image_reader(shape[:2], shape[-1])
-    scores = model.predict(np.stack([read(path) for path in paths]), verbose=0)
-    for path, row in zip(paths, keras.ops.softmax(scores).numpy(), strict=True):
-        best = np.argsort(-row)[:5]
-        named = (f"{model.class_names[unit]} {row[unit]:.1%}" for unit in best)
-        print(f"{path}: {', '.join(named)}")
+    best = min(5, model.num_classes)
+    for path, result in zip(
+        paths, model.classify(paths, top_k=best, verbose=0), strict=True
+    ):
+        print(f"{path}: {result}")
 
 
 def teach_digits(model, place: Place) -> None:

@@ -1,4 +1,4 @@
-"""Runs a class-incremental experiment from the command line.
+r"""Runs a class-incremental experiment from the command line.
 
     python examples/train.py --dataset=digits --method=eeil \
         --classes_per_task=2 --memory=100 --seed=0 --output_dir=out
@@ -7,12 +7,14 @@
         --seed=0 --output_dir=out
 
 The output folder gets results.json, accuracy.png, confusion.png,
-TensorBoard logs, model.keras and memory/.
+before_after.png of the last task, TensorBoard logs, model.keras and memory/.
 """
 
 import functools
 import os
 import sys
+
+import quick_help  # noqa: F401 (before TensorFlow is imported)
 
 # A script may choose this, a library must not. It has to be set before
 # TensorFlow is imported; it speeds up CPUs on which it is off by default.

@@ -24,6 +24,7 @@ from keras_incremental import (
     exemplars,
     export,
     graphs,
+    hub,
     layers,
     losses,
     methods,
@@ -35,6 +36,7 @@ from keras_incremental import (
     scenarios,
     score_rules,
     sharing,
+    trackers,
 )
 from keras_incremental._version import __version__
 from keras_incremental.callbacks import IncrementalCallback
@@ -86,6 +88,7 @@ __all__ = [
     "exemplars",
     "export",
     "graphs",
+    "hub",
     "layers",
     "losses",
     "methods",
@@ -97,4 +100,5 @@ __all__ = [
     "scenarios",
     "score_rules",
     "sharing",
+    "trackers",
 ]

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_incremental import metrics, reports
+from keras_incremental import metrics, reports, trackers
 from keras_incremental.callbacks import IncrementalCallback
 from keras_incremental.distribution import is_chief
 from keras_incremental.models import IncrementalClassifier
@@ -27,6 +26,12 @@ _OF_REPORT = (
     "notes",
     "published",
     "not_published",
+)
+_TRACKED = (
+    "average_incremental_accuracy",
+    "final_accuracy",
+    "forgetting",
+    "backward_transfer",
 )
 
 
@@ -81,7 +86,8 @@ class Experiment:
                 the model, the memory and TensorBoard logs go; `None` writes
                 nothing. Of several workers the chief alone writes.
             on_task_end: called with each task's entry of the results.
-            callbacks: further Keras callbacks for each `fit`.
+            callbacks: further Keras callbacks for each `fit`; trackers are
+                told of the results as well.
 
         Returns:
             the content of `results.json`.
@@ -99,6 +105,7 @@ class Experiment:
                 output_dir, resuming=self.incremental.is_backed_up
             )
             before = self._entries_before(output_dir)
+            callbacks = [*callbacks, self._board(output_dir)]
         matrix, entries, results = metrics.AccuracyMatrix(), [], {}
         for task in self.scenario:
             self._fit(task, output_dir, callbacks)
@@ -112,7 +119,8 @@ class Experiment:
             results = self._results(entries, matrix, confusion)
             if output_dir is not None:
                 reports.write_results(results, output_dir)
-                _log_summary(entry, output_dir)
+            if is_chief(self.model.distribute_strategy):
+                _track(results, callbacks)
             on_task_end(entry)
         if output_dir is not None:
             self._write_artefacts(results, output_dir)
@@ -154,6 +162,13 @@ class Experiment:
             "flags": json.loads(json.dumps(dict(self.flags))),
         }
 
+    def _board(self, output_dir) -> trackers.TensorBoard:
+        """Returns what logs reports and results to TensorBoard."""
+        return trackers.TensorBoard(
+            output_dir / "tensorboard" / "tasks",
+            {"dataset": self._identity()["dataset"]},
+        )
+
     def _fit(self, task: Task, output_dir, callbacks) -> None:
         if output_dir is not None:
             logs = output_dir / "tensorboard" / f"task_{task.index:03}"
@@ -171,7 +186,9 @@ class Experiment:
     def _evaluate(self, task: Task) -> tuple[dict, np.ndarray]:
         """Returns a task's entry of the results, and the confusion matrix."""
         started = time.perf_counter()
-        predictions = predict(self.model, task.seen_test)
+        predictions = predict(
+            self.model, task.seen_test, verbose=int(self.verbose != 0)
+        )
         units, tasks = predictions.units, predictions.task_of_unit
         per_task = metrics.per_task_accuracy(predictions.classes, units, tasks)
         task_aware = metrics.per_task_accuracy(
@@ -241,25 +258,33 @@ class Experiment:
         return 0 if memory is None else memory.nbytes
 
     def _write_artefacts(self, results: dict, output_dir: pathlib.Path):
-        name = f"{results['method']}, {results['dataset']}"
-        reports.plot_accuracy({name: results}, output_dir / "accuracy.png")
+        method = results["method"]
+        title = f"{method}, {reports.describe([results])}"
+        reports.plot_accuracy({method: results}, output_dir / "accuracy.png")
         reports.plot_confusion(
             np.array(results["confusion_matrix"]),
             results["confusion_classes"],
             output_dir / "confusion.png",
             [entry["seen_classes"] for entry in results["tasks"]],
+            title,
+        )
+        reports.plot_before_after(
+            self.incremental.reports[-1],
+            output_dir / "before_after.png",
+            f"last task: {title}",
         )
         self.model.save(output_dir / "model.keras")
         if self.incremental.memory is not None:
             self.incremental.memory.save(output_dir / "memory")
 
 
-def _log_summary(entry: dict, output_dir: pathlib.Path) -> None:
-    """Writes a task's figures to TensorBoard, over the task index."""
-    writer = tf.summary.create_file_writer(
-        str(output_dir / "tensorboard" / "tasks")
-    )
-    with writer.as_default(step=entry["task"]):
-        for name in ("accuracy", "top5_accuracy", "overhead_seconds"):
-            tf.summary.scalar(name, entry[name])
-    writer.close()
+def _track(results: dict, callbacks: Sequence) -> None:
+    """Logs the results so far, at the newest task."""
+    entry = results["tasks"][-1]
+    values = {name: results[name] for name in _TRACKED}
+    values["top5_accuracy"] = entry["top5_accuracy"]
+    for callback in callbacks:
+        if isinstance(callback, trackers.Tracker):
+            callback.log(
+                entry["task"], {f"results/{k}": v for k, v in values.items()}
+            )

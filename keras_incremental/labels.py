@@ -148,6 +148,16 @@ def label_names(
     return names
 
 
+def listed(names: Sequence[int | str], most: int = 6) -> str:
+    """Returns the first of some names as a text.
+
+    >>> listed(["cat", "dog", "fox"]), listed(range(8), most=2)
+    ('cat, dog, fox', '0, 1, ...')
+    """
+    more = ["..."] if len(names) > most else []
+    return ", ".join([*map(str, names[:most]), *more])
+
+
 class ClassIndex:
     """Labels, their names, and their units, in order of arrival.
 
@@ -170,6 +180,9 @@ class ClassIndex:
 
     def __contains__(self, label):
         return label in self.labels
+
+    def __repr__(self):
+        return f"<ClassIndex: {len(self)} classes: {listed(self.names)}>"
 
     def add(self, labels, names=None) -> None:
         """Appends classes; their units are the next free ones.
@@ -251,8 +264,25 @@ class ClassIndex:
             raise ValueError(
                 f"{UNKNOWN_LABEL_MESSAGE}: {self.unknown(array)[:10]}. It "
                 f"knows {self.labels[:10]} ({len(self)} in all)."
+                f"{self._hint(distinct[0])}"
             )
         return np.array(units, np.int32)[inverse.reshape(-1)]
+
+    def _hint(self, label: int | str) -> str:
+        """Returns what to do about labels of another kind, or nothing."""
+        if not self.labels or isinstance(label, type(self.labels[0])):
+            return ""
+        if isinstance(label, str):
+            return (
+                " These are names, and the model was taught integers. Pass "
+                "the label of each name: dict(zip(model.class_names, "
+                "model.labels))[name]."
+            )
+        return (
+            " These are integers, and the model was taught names. Pass the "
+            "name of each integer, such as dataset.class_names[integer] of "
+            "the dataset that they come from."
+        )
 
     def map_labels(self, labels: tf.Tensor) -> tf.Tensor:
         """`to_units` for tensors, inside a tf.data pipeline.

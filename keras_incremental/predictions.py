@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_incremental import metrics
 from keras_incremental.models import IncrementalClassifier
+from keras_incremental.progress import with_progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,12 @@ class Predictions:
     logits: np.ndarray
     scores: np.ndarray
     task_of_unit: np.ndarray
+
+    def __repr__(self):
+        return (
+            f"<Predictions: {len(self.units)} images, {len(self.task_of_unit)} "
+            f"classes, accuracy {self.accuracy:.1%}>"
+        )
 
     @property
     def classes(self) -> np.ndarray:
@@ -66,6 +73,7 @@ def predict(
     model: IncrementalClassifier,
     dataset: tf.data.Dataset,
     batch_size: int = 256,
+    verbose: int = 0,
 ) -> Predictions:
     """Runs a model on labelled images.
 
@@ -73,9 +81,12 @@ def predict(
         model: the classifier.
         dataset: single raw images with the user's labels, one at least.
         batch_size: images per call of the network.
+        verbose: 0 silent, else with a progress bar if it takes long.
     """
     parts, labels = [], []
-    for images, batch_labels in dataset.batch(batch_size).prefetch(1):
+    batches = dataset.batch(batch_size).prefetch(1)
+    batches = with_progress(batches, None, "evaluating", verbose=verbose)
+    for images, batch_labels in batches:
         parts.append(model.logits_and_scores(images, batch_size))
         labels.append(batch_labels.numpy())
     logits, scores = (np.concatenate(part) for part in zip(*parts, strict=True))

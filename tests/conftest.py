@@ -4,6 +4,7 @@ import collections
 import contextlib
 import importlib
 import os
+import threading
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -212,6 +213,20 @@ def add_branch():
         model.add_classes(labels, names, seed)
 
     return add
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Has work that is told of once it takes long told of at once."""
+
+    class Timer:
+        def __init__(self, seconds, function, args):
+            del seconds
+            self.finished = threading.Event()
+            self.start = lambda: (function(*args), self.finished.set())
+            self.cancel = lambda: None
+
+    monkeypatch.setattr(threading, "Timer", Timer)
 
 
 @pytest.fixture

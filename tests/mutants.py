@@ -36,7 +36,7 @@ _COPIED = (
     *("README.md", "CONTRIBUTING.md", "BUILD", "MODULE.bazel", "ruff.toml"),
     *("setup.py", "pyproject.toml", "requirements_lock.txt"),
 )
-_NOT_COPIED = shutil.ignore_patterns("__pycache__")
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "node_modules")
 _LAST_LINES = 12
 
 

@@ -19,6 +19,8 @@ RANK = {
     "files": 0,
     "labels": 0,
     "layers": 0,
+    "optional": 0,
+    "progress": 0,
     "augmentation": 1,
     "backbones": 1,
     "graphs": 1,
@@ -41,8 +43,10 @@ RANK = {
     "predictions": 4,
     "training": 5,
     "callbacks": 6,
-    "experiment": 7,
+    "hub": 7,
     "sharing": 7,
+    "trackers": 7,
+    "experiment": 8,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS = [path for path in FILES if path.name == "__init__.py"]

@@ -8,6 +8,9 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.hparams import metadata
 
 import keras_incremental as ki
 from keras_incremental.experiment import Experiment
@@ -181,6 +184,7 @@ def test_output_folder_holds_all_files_and_refuses_a_second_run(eeil):
         "results.json",
         "accuracy.png",
         "confusion.png",
+        "before_after.png",
         "tensorboard",
         "model.keras",
         "memory",
@@ -195,6 +199,32 @@ def test_output_folder_holds_all_files_and_refuses_a_second_run(eeil):
         eeil.experiment(eeil.output_dir)
 
 
+def test_tensorboard_has_reports_results_and_settings(eeil):
+    folder = eeil.output_dir / "tensorboard" / "tasks"
+    events = event_accumulator.EventAccumulator(str(folder)).Reload()
+
+    def values(tag):
+        return {
+            event.step: float(tf.make_ndarray(event.tensor_proto))
+            for event in events.Tensors(tag)
+        }
+
+    new = {entry["task"]: entry["new_accuracy"] for entry in eeil.entries}
+    assert values("task/new_accuracy") == pytest.approx(new)
+    average = values("results/average_incremental_accuracy")
+    assert average[2] == pytest.approx(
+        eeil.results["average_incremental_accuracy"]
+    )
+    assert values("results/forgetting")[2] == pytest.approx(
+        eeil.results["forgetting"], abs=1e-6
+    )
+    plugin = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data
+    info = metadata.parse_session_start_info_plugin_data(plugin.content)
+    assert info.hparams["dataset"].string_value == "arrays"
+    assert info.hparams["method.finetune_epochs"].number_value == 2
+
+
+@pytest.mark.slow
 def test_results_of_finished_tasks_survive_an_error(tmp_path):
     class Fail(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -16,6 +16,7 @@ from keras_incremental.callbacks.fit_options import (
 )
 from keras_incremental.callbacks.publication import Publication
 from keras_incremental.callbacks.settings import data_of, settings_of
+from keras_incremental.callbacks.task_callback import tell_of_task
 from keras_incremental.distribution import (
     check_strategy,
     is_chief,
@@ -35,6 +36,7 @@ from keras_incremental.models import (
     IncrementalClassifier,
     IncrementalFit,
 )
+from keras_incremental.progress import told_if_long
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
     Pixels,
@@ -155,6 +157,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
                 "keras_incremental.augmentation.CropFlip(), or None."
             )
 
+    def __repr__(self):
+        return (
+            f"<IncrementalCallback: {len(self.reports)} tasks learned by "
+            f"{self.method} with {self.memory}>"
+        )
+
     @property
     def is_backed_up(self) -> bool:
         """Whether steps are kept in a backup folder."""
@@ -193,7 +201,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         index = len(self.reports)
         progress = self._resume(model, backup, request, samples, index)
         if index < self._backup.finished_tasks:
-            return self._skip(model, samples, index)
+            return self._skip(model, samples, request, index)
         clock.add_earlier(progress.train_seconds, progress.overhead_seconds)
         task = self._task(model, samples, request)
         history, report = run_task(
@@ -207,7 +215,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self._validation(task, request, clock),
         )
         self._keep(samples, report)
-        self._publish(model)
+        with told_if_long("publishing", int(request.verbose != 0)):
+            self._publish(model)
+        tell_of_task(self, model, request, samples)
         return history
 
     def on_train_begin(self, logs=None):
@@ -231,14 +241,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             return self._backup
         settings = {}
         if self._is_compared(model):
-            settings = settings_of(
-                model,
-                self.memory,
-                self.method,
-                self.augment,
-                self.seed,
-                self.measure_statistics,
-            )
+            settings = settings_of(model, self)
         writes = is_chief(model.distribute_strategy)
         return Backup(self._backup_dir, settings, writes)
 
@@ -268,12 +271,13 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self._backup = backup
         return progress
 
-    def _skip(self, model, samples: Samples, index: int):
+    def _skip(self, model, samples: Samples, request: FitRequest, index: int):
         """Takes a task's report from the backup; the model has it already."""
         self._keep(samples, self._backup.report(index))
         is_newest = index + 1 == self._backup.finished_tasks
         if is_newest and not self._backup.is_published(index):
             self._publish(model, is_resumed=True)
+        tell_of_task(self, model, request, samples)
         history = keras.callbacks.History()
         history.set_model(model)
         history.on_train_begin()

@@ -62,11 +62,34 @@ def digest_of(samples: Samples) -> str:
     return f"{spec.dtype.name} {tuple(spec.shape)}, CRC-32 {value:08x}"
 
 
-def settings_of(
-    model, memory, method, augment, seed: int, measure_statistics: bool
-) -> dict:
+def settings_of(model, incremental) -> dict:
     """Returns what tells one run from another, as JSON types."""
-    budget = None
+    backbone, places = structure_of(model.backbone)
+    structure = {
+        "backbone": backbone,
+        "branch_at": places.get(model.branch_at, model.branch_at),
+        "not_decayed": _not_decayed(model.optimizer),
+    }
+    return _arguments(incremental) | json.loads(json.dumps(structure))
+
+
+def logged_settings(
+    model, incremental, request: FitRequest, batch_size: int
+) -> dict:
+    """Returns what a person wants to know of a run, as JSON types."""
+    training = {
+        "backbone": model.backbone.name,
+        "branch_at": model.branch_at,
+        "epochs": int(request.epochs),
+        "batch_size": int(batch_size),
+        "optimizer": _described(model.optimizer),
+    }
+    return _arguments(incremental) | json.loads(json.dumps(training))
+
+
+def _arguments(incremental) -> dict:
+    """Returns the arguments of an `IncrementalCallback`, as JSON types."""
+    budget, memory = None, incremental.memory
     if memory is not None:
         budget = {
             "capacity": memory.capacity,
@@ -75,18 +98,14 @@ def settings_of(
             "seed": memory.seed,
             "storage": storage_record(memory.storage),
         }
-    backbone, places = structure_of(model.backbone)
     return json.loads(
         json.dumps(
             {
-                "method": _described(method),
+                "method": _described(incremental.method),
                 "memory": budget,
-                "augment": _described(augment),
-                "seed": seed,
-                "measure_statistics": measure_statistics,
-                "backbone": backbone,
-                "branch_at": places.get(model.branch_at, model.branch_at),
-                "not_decayed": _not_decayed(model.optimizer),
+                "augment": _described(incremental.augment),
+                "seed": incremental.seed,
+                "measure_statistics": incremental.measure_statistics,
             }
         )
     )

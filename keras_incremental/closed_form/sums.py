@@ -32,6 +32,12 @@ class Sums:
     factors: tuple[np.ndarray, ...]
     by_class: bool = True
 
+    def __repr__(self):
+        return (
+            f"<Sums: {self.counts.sum()} images of {len(self.counts)} classes, "
+            f"{self.dim} features>"
+        )
+
     @classmethod
     def none(cls, dim: int, by_class: bool = True) -> "Sums":
         """Returns the sums of no images and no classes."""

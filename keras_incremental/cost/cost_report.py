@@ -57,6 +57,13 @@ class CostReport:
             for quantity in QUANTITIES
         }
 
+    def __repr__(self):
+        total = self.with_sharing or self.rows[0]
+        return (
+            f"<CostReport: {total.parameters:,} parameters, "
+            f"{total.inference_macs:,.0f} MACs an image; print it for a table>"
+        )
+
     def __str__(self) -> str:
         """Returns an aligned table of 80 columns for the terminal."""
         totals = ()

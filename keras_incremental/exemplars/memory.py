@@ -92,6 +92,13 @@ class ExemplarMemory:
     def __contains__(self, label):
         return label in self._images
 
+    def __repr__(self):
+        name = "capacity" if self.per_class is None else "per_class"
+        return (
+            f"<ExemplarMemory: {len(self)} exemplars of {len(self.labels)} "
+            f"classes, {name}={getattr(self, name)}, {self.storage}>"
+        )
+
     @property
     def labels(self) -> list[int | str]:
         """The classes in the memory, in order of arrival."""
@@ -105,9 +112,8 @@ class ExemplarMemory:
     @property
     def image_spec(self) -> tf.TensorSpec | None:
         """Shape and dtype of an exemplar; `None` while there is none."""
-        for label in self.labels_with_exemplars():
-            return self._images[label].image_spec
-        return None
+        labels = self.labels_with_exemplars()
+        return self._images[labels[0]].image_spec if labels else None
 
     @property
     def pixels(self) -> Pixels | None:
@@ -173,8 +179,7 @@ class ExemplarMemory:
 
     def quota_per_class(self) -> int:
         """Returns how many images a class may keep now, 0 while empty."""
-        present = self.labels_with_exemplars()
-        return min(self.quotas(len(present)), default=0)
+        return min(self.quotas(len(self.labels_with_exemplars())), default=0)
 
     def samples(self) -> Samples:
         """Returns all exemplars, class by class in order of arrival.
@@ -309,10 +314,7 @@ class ExemplarMemory:
         """
         self.storage.check(spec)
         mine = self.image_spec
-        if mine is not None and not (
-            mine.shape.is_compatible_with(spec.shape)
-            and mine.dtype == spec.dtype
-        ):
+        if mine is not None and not mine.is_compatible_with(spec):
             raise ValueError(
                 f"The new images are {spec.dtype.name} {tuple(spec.shape)}, "
                 f"the memory's exemplars {mine.dtype.name} "

@@ -7,10 +7,17 @@ the versions that are there. `docs/serving.md` has the server's side.
 """
 
 from keras_incremental.export.gate import Gate
+from keras_incremental.export.litert_file import litert
 from keras_incremental.export.publishing import (
     check_publication,
     publish,
     published_version,
 )
 
-__all__ = ["Gate", "check_publication", "publish", "published_version"]
+__all__ = [
+    "Gate",
+    "check_publication",
+    "litert",
+    "publish",
+    "published_version",
+]

@@ -11,9 +11,12 @@ import tensorflow as tf
 
 from keras_incremental._types import PathLike
 from keras_incremental.export import saved_model, version_folders
-from keras_incremental.export.precision import in_float32
 from keras_incremental.export.signatures import signatures
-from keras_incremental.models import IncrementalClassifier, not_finite
+from keras_incremental.models import (
+    IncrementalClassifier,
+    in_float32,
+    not_finite,
+)
 from keras_incremental.scenarios.image_files import as_size
 
 KEEP = 5

@@ -80,7 +80,7 @@ def _ranking(model):
         logits = model(_one_or_more(images), training=False)[:count]
         logits = tf.cast(logits, tf.float32)
         # The head's number of columns is only known when the graph runs.
-        logits = tf.ensure_shape(logits, (None, len(names)))
+        logits.set_shape((None, len(names)))
         probabilities = tf.nn.softmax(logits)
         class_ids = tf.math.top_k(probabilities, best).indices
         return {
@@ -97,9 +97,10 @@ def _one_or_more(images):
 
     Not every layer computes on an empty batch on every device.
     """
-    missing = tf.maximum(1 - tf.shape(images)[0], 0)
-    ends = [[0, missing]] + [[0, 0]] * (images.shape.rank - 1)
-    return tf.ensure_shape(tf.pad(images, ends), (None, *images.shape[1:]))
+    # A padding would leave a converter without the images' size.
+    missing = tf.maximum(1 - tf.shape(images)[:1], 0)
+    black = tf.zeros(tf.concat([missing, tf.shape(images)[1:]], 0))
+    return tf.concat([images, black], 0)
 
 
 def _decoded(image_bytes, shape):

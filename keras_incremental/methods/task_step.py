@@ -4,17 +4,18 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_incremental.exemplars import ExemplarMemory, balanced_samples
+from keras_incremental.labels import listed
 from keras_incremental.models import (
     IncrementalClassifier,
     batches_of,
     in_batches,
 )
-from keras_incremental.networks import Network
+from keras_incremental.networks import Network, traced
+from keras_incremental.progress import told_if_long, with_progress
 from keras_incremental.samples import (
     DEFAULT_CACHE_BYTES,
     CachedColumn,
@@ -66,15 +67,22 @@ class TaskStep:
     details: dict = dataclasses.field(default_factory=dict)
     _cached: list = dataclasses.field(default_factory=list)
 
+    def __repr__(self):
+        return (
+            f"<TaskStep: {len(self.samples)} images, new classes "
+            f"{listed(self.new_names)}; {self.model}; {self.memory}>"
+        )
+
     def exemplars(self) -> list[Samples]:
         """Returns the stored exemplars as a source to mix in, if any."""
         return [self.memory.samples()] if self.memory else []
 
     def balanced(self) -> Samples:
         """Returns the same number of images for each class, old and new."""
-        return balanced_samples(
-            self.memory, self.samples, self.model.extract_features
-        )
+        with told_if_long("ranking images", self.verbose):
+            return balanced_samples(
+                self.memory, self.samples, self.model.extract_features
+            )
 
     def images_per_class(self, sources: Iterable[Samples]) -> np.ndarray:
         """Returns how many images of each class there are, by unit.
@@ -96,23 +104,19 @@ class TaskStep:
         """Returns the network's features of samples, `(samples, dim)` float32.
 
         Outputs of the frozen part that have been cached are not computed again.
-        With a progress bar, unless `verbose` is 0.
         """
         network, function = self.model.network, self.model.extract_features
         column = self._find(samples, network)
         if column is not None:
-            function = tf.function(network.features, reduce_retracing=True)
+            function = traced(network.features)
         take = (samples if column is None else column).take
-        progress = keras.utils.Progbar(
-            math.ceil(len(samples) / _BATCH), verbose=self.verbose
+        batches = with_progress(
+            map(take, batches_of(np.arange(len(samples)), _BATCH)),
+            math.ceil(len(samples) / _BATCH),
+            "computing features",
+            verbose=self.verbose,
         )
-
-        def batches():
-            for rows in batches_of(np.arange(len(samples)), _BATCH):
-                yield take(rows)
-                progress.add(1)
-
-        return in_batches(function, batches()).astype(np.float32)
+        return in_batches(function, batches).astype(np.float32)
 
     def logits_and_scores(self, samples: Samples, indices: np.ndarray) -> tuple:
         """Returns logits and scores `(len(indices), num_classes)` of images.

@@ -1,9 +1,9 @@
 """The classifier that grows, and the train step that serves every task."""
 
+from keras_incremental.models.copies import copy_state, in_float32
 from keras_incremental.models.finite import not_finite
 from keras_incremental.models.incremental_classifier import (
     IncrementalClassifier,
-    copy_state,
 )
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.inference import batches_of, in_batches
@@ -22,6 +22,7 @@ __all__ = [
     "copy_state",
     "evaluation_data",
     "in_batches",
+    "in_float32",
     "not_finite",
     "unit_validation_data",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 
 from keras_incremental import distribution
+from keras_incremental.networks import traced
 
 
 class DistributedModel(keras.Model):
@@ -29,6 +30,14 @@ class DistributedModel(keras.Model):
                 self.test_step, self.test_function
             )
         return self.test_function
+
+    def make_predict_function(self, force=False):
+        if force or self.predict_function is None:
+            super().make_predict_function(force=True)
+            replicas = self.distribute_strategy.num_replicas_in_sync
+            if replicas == 1 and not self.run_eagerly:
+                self.predict_function = traced(self.predict_function)
+        return self.predict_function
 
     def _for_workers(self, step: Callable, function: Callable) -> Callable:
         """Returns Keras' function of a step, or ours for several workers."""

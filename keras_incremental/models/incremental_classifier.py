@@ -10,14 +10,15 @@ from keras_incremental.backbones import as_feature_extractor
 from keras_incremental.files import as_path, replacing
 from keras_incremental.labels import ClassIndex
 from keras_incremental.models.adoption import class_index, split_classifier
-from keras_incremental.models.labelled_model import LabelledModel
+from keras_incremental.models.copies import copy_state
+from keras_incremental.models.exportable_model import ExportableModel
 from keras_incremental.models.optimizer_start import fresh_optimizer
 from keras_incremental.networks import Network, SingleNetwork
 from keras_incremental.score_rules import ScoreRule
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
-class IncrementalClassifier(LabelledModel):
+class IncrementalClassifier(ExportableModel):
     """An image classifier: a backbone and a head that takes new classes.
 
     With an `IncrementalCallback` among its callbacks, `fit` is one step of
@@ -123,7 +124,7 @@ class IncrementalClassifier(LabelledModel):
     @classmethod
     def _of_parts(cls, network, score_rule, classes, name):
         model = cls.__new__(cls)
-        LabelledModel.__init__(model, network, score_rule, classes, name)
+        ExportableModel.__init__(model, network, score_rule, classes, name)
         return model
 
     def add_classes(
@@ -386,15 +387,3 @@ def _check_parts(network, score_rule, classes: ClassIndex) -> None:
         raise ValueError(
             f"The network has {network.units} units for {len(classes)} classes."
         )
-
-
-def copy_state(
-    model: IncrementalClassifier, other: IncrementalClassifier
-) -> None:
-    """Assigns the state of a model that is made alike."""
-    variables = zip(
-        model.state_variables(), other.state_variables(), strict=True
-    )
-    for mine, theirs in variables:
-        mine.assign(theirs)
-    model.finalize_state()

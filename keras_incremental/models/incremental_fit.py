@@ -5,7 +5,7 @@ import dataclasses
 from typing import Any
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class FitRequest:
     """The arguments of one `fit`, as the user gave them.
 

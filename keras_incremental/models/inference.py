@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.networks import traced
+
 
 class Inference:
     """The functions of a model in inference mode; a plain object.
@@ -29,8 +31,8 @@ class Inference:
             scores = model.score_rule(features, logits)
             return tf.cast(logits, tf.float32), tf.cast(scores, tf.float32)
 
-        self.features = tf.function(features, reduce_retracing=True)
-        self.outputs = tf.function(outputs, reduce_retracing=True)
+        self.features = traced(features)
+        self.outputs = traced(outputs)
 
 
 def in_batches(function: Callable, batches: Iterable):

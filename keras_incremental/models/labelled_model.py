@@ -8,7 +8,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.labels import UNKNOWN_LABEL_MESSAGE, ClassIndex
+from keras_incremental.labels import UNKNOWN_LABEL_MESSAGE, ClassIndex, listed
+from keras_incremental.models.classification import (
+    as_image_batch,
+    check_scale,
+    ranked,
+)
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.training_model import TrainingModel
 from keras_incremental.models.unit_data import (
@@ -46,6 +51,12 @@ class LabelledModel(TrainingModel):
     ):
         super().__init__(network, score_rule, name)
         self._classes = classes
+
+    def __repr__(self):
+        return (
+            f"<{type(self).__name__} {self.name}: {self.num_classes} classes: "
+            f"{listed(self.class_names)}>"
+        )
 
     @property
     def num_classes(self) -> int:
@@ -85,18 +96,59 @@ class LabelledModel(TrainingModel):
         return super().predict(x, batch_size, verbose, steps, callbacks)
 
     def classify(
-        self, x: Any, batch_size: int | None = None, verbose: int | str = "auto"
-    ) -> np.ndarray:
-        """Returns the name of the most probable class of each image.
+        self,
+        x: Any,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+    ) -> Any:
+        """Names what images show.
 
         Args:
-            x: raw images, as for `predict`.
+            x: raw images: a batch as for `predict`, one image `(height, width,
+                channels)`, a path, a Pillow image, or a list of the last three.
+                Images of another size than the model's are resized and cropped
+                as `ClassIncrementalScenario.from_directory` does.
+            top_k: how many classes to name, 1 to `num_classes`, with their
+                probabilities; `None` for the most probable name alone.
+            batch_size, verbose: as for `predict`.
 
         Returns:
-            `(samples,)` array of strings.
+            With `top_k`, pairs `(name, probability)`, the most probable first,
+            which print as "cat 98.1%, dog 1.5%"; a list of these for several
+            images. Without it a name, or a `(samples,)` array of names.
+
+        Raises:
+            ValueError: if the model knows no classes, or `top_k` is out of
+                range; for images of another number of channels, or of 0 to 1
+                where the model rescales 0 to 255 itself.
+            FileNotFoundError: if a file does not exist.
+
+        >>> import keras_incremental as ki
+        >>> keras.utils.set_random_seed(0)
+        >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+        >>> model.add_classes([40, 7], ["cat", "dog"])
+        >>> image = np.zeros((8, 8, 1), "uint8")
+        >>> print(model.classify(image, top_k=2, verbose=0))
+        cat 50.0%, dog 50.0%
         """
-        logits = self.predict(x, batch_size=batch_size, verbose=verbose)
-        return np.array(self.class_names)[logits.argmax(axis=-1)]
+        self._check_taught("classify")
+        if top_k is not None and top_k not in range(1, self.num_classes + 1):
+            raise ValueError(
+                f"top_k={top_k!r}; expected an integer of 1 to "
+                f"{self.num_classes}, the number of classes that the model "
+                "knows, or None for the most probable name alone."
+            )
+        is_single = False
+        if not isinstance(x, (tf.data.Dataset, keras.utils.PyDataset)):
+            x, is_single = as_image_batch(x, self.input_shape[1:])
+            check_scale(x, self.network.base().backbone)
+        scores = self.predict(x, batch_size=batch_size, verbose=verbose)
+        if top_k is not None:
+            results = ranked(scores, self.class_names, top_k)
+            return results[0] if is_single else results
+        names = np.array(self.class_names)[scores.argmax(axis=-1)]
+        return names.item() if is_single else names
 
     # Training.
 

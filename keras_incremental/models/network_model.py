@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_incremental.models.distributed_model import DistributedModel
+from keras_incremental.models.functional import as_functional
 from keras_incremental.models.inference import Inference, batches_of, in_batches
 from keras_incremental.networks import Network
 from keras_incremental.score_rules import ScoreRule
@@ -51,7 +53,9 @@ class NetworkModel(DistributedModel):
         if rule is not self.score_rule:
             self._parts.pop(1)
             self._parts.insert(1, rule)
+            features = self._inference.features  # which need no rule
             self.reset_inference()
+            self._inference.features = features
 
     @property
     def input_shape(self) -> tuple:
@@ -97,6 +101,25 @@ class NetworkModel(DistributedModel):
         return in_batches(
             self._inference.outputs, batches_of(images, batch_size)
         )
+
+    def as_functional(self) -> keras.Model:
+        """Returns a Functional model of the same outputs, to look at.
+
+        `keras.utils.plot_model(model.as_functional(), show_shapes=True)` draws
+        it. It shares backbone and branches with this model; its heads are
+        copies, with the classes of today.
+
+        >>> import keras_incremental as ki
+        >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
+        >>> model.add_classes(["cat", "dog"])
+        >>> [layer.name for layer in model.as_functional().layers]
+        ['images', 'small', 'head']
+        """
+        return as_functional(self.network, self.score_rule, self.name)
+
+    def summary(self, *args, **kwargs):
+        """As Keras' `summary`: of the classes in use, not of the room ahead."""
+        self.as_functional().summary(*args, **kwargs)
 
     def follow_network(self) -> None:
         """Takes note that the network may have other variables than before."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.networks import Network
+from keras_incremental.networks import Network, traced
 
 
 class Teacher:
@@ -21,7 +21,7 @@ class Teacher:
 
     def __init__(self, network: Network):
         self._twin = network.twin()
-        self._traced_logits = tf.function(self.logits, reduce_retracing=True)
+        self._traced_logits = traced(self.logits)
 
     def follow(self, network: Network) -> bool:
         """Takes over the present weights of a network.

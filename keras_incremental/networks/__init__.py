@@ -6,7 +6,7 @@ and a time to grow; everything else works with `Network` alone.
 
 from keras_incremental.networks.branched_network import BranchedNetwork
 from keras_incremental.networks.branching import BranchingNetwork
-from keras_incremental.networks.network import Network, Traced
+from keras_incremental.networks.network import Network, Traced, traced
 from keras_incremental.networks.one_head_network import OneHeadNetwork
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import all_layers
@@ -23,4 +23,5 @@ __all__ = [
     "Traced",
     "TrainedTrunkNetwork",
     "all_layers",
+    "traced",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Batch:
     """One batch in the train step, as an objective sees it.
 

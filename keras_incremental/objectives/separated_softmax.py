@@ -22,6 +22,10 @@ class SeparatedSoftmax(Objective):
     batches are made of 128 new images and 32 exemplars; here images have
     weights, so that they count as much in an epoch of any mixture.
 
+    No term compares a new class with an old one: the loss stays as it is where
+    a number is added to all new logits. Their level beside the old ones is left
+    to what the softmaxes have in common, which few classes a task hardly fix.
+
     Args:
         distilled_units: the first so many classes are old.
         temperature: T.

@@ -14,6 +14,10 @@ from keras_incremental.reports.accuracy_curve import (
     accuracy_figure,
     plot_accuracy,
 )
+from keras_incremental.reports.before_after import (
+    before_after_figure,
+    plot_before_after,
+)
 from keras_incremental.reports.confusion import (
     confusion_figure,
     plot_confusion,
@@ -26,17 +30,25 @@ from keras_incremental.reports.results import (
     with_checksum,
     write_results,
 )
-from keras_incremental.reports.summary import markdown, spread, summarize
+from keras_incremental.reports.summary import (
+    describe,
+    markdown,
+    spread,
+    summarize,
+)
 
 __all__ = [
     "FILE_NAME",
     "accuracy_figure",
+    "before_after_figure",
     "bytes_figure",
     "claim_output_dir",
     "confusion_figure",
+    "describe",
     "markdown",
     "mistakes_figure",
     "plot_accuracy",
+    "plot_before_after",
     "plot_bytes",
     "plot_confusion",
     "plot_mistakes",

@@ -4,30 +4,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib import figure, ticker
+from matplotlib import figure
 
 from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
-from keras_incremental.reports.summary import percent, spread
-
-# Okabe and Ito's colours, which stay apart for colour-blind readers, without
-# the yellow that is too light for a line, and three of Paul Tol's. Beyond them
-# the dashes change.
-_COLOURS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#000000",
-    "#56B4E9",
-    "#E69F00",
-    "#332288",
-    "#882255",
-    "#999933",
-)
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-_DASHES = ("-", "--", ":", "-.")
-_BOUND = "0.45"
+from keras_incremental.reports.summary import describe, percent, spread
 
 _MAX_TICKS = 12
 _MAX_VALUES = 12
@@ -41,15 +22,16 @@ def accuracy_figure(
     """Returns a figure with one accuracy curve for each run, or method.
 
     A run's curve is the accuracy over all classes seen after each task,
-    against their number; the legend adds its average incremental and final
-    accuracy. Runs of several seeds are their mean, in a band of one sample
-    standard deviation to each side. A single run has the values written at its
-    points.
+    against their number. Runs of several seeds are their mean, in a band of one
+    sample standard deviation to each side. Beside the curves is a table of
+    final and average incremental accuracy, the best method first; that of a
+    single run is in the title, and the values are written at its points. Where
+    more than three methods end above 90%, the axis is stretched towards 100%.
 
     Args:
         runs: Dict from the name of a run to its results (`read_results`), or
             from that of a method to a list of them, one a seed.
-        title: By default the data set, if it is one.
+        title: By default data, tasks and memory, of a single data set.
         bounds: The names that are drawn grey and dashed.
 
     Returns:
@@ -64,7 +46,7 @@ def accuracy_figure(
 
     >>> run = {
     ...     "dataset": "digits",
-    ...     "tasks": [{"seen_classes": 2, "accuracy": 0.75}],
+    ...     "tasks": [{"seen_classes": 2, "accuracy": 0.75, "exemplars": 9}],
     ...     "average_incremental_accuracy": 0.75,
     ...     "final_accuracy": 0.75,
     ... }
@@ -78,23 +60,27 @@ def accuracy_figure(
         name: group if isinstance(group, list) else [group]
         for name, group in runs.items()
     }
-    picture = figure.Figure(
-        figsize=(7.0, 4.1 + 0.2 * len(runs)), layout="constrained"
-    )
+    picture = figure.Figure(figsize=(7.0, 4.6), layout="constrained")
     axes = picture.add_subplot()
-    looks = _looks(groups, bounds)
+    looks = plots.looks(groups, bounds)
     for name, group in groups.items():
-        _draw_runs(axes, name, group, next(looks))
-    if len(runs) == 1:
+        _draw_runs(axes, name, group, looks[name])
+    finals = [line.get_ydata()[-1] for line in axes.lines]
+    _label_axes(axes, finals)
+    all_runs = [run for group in groups.values() for run in group]
+    if title is None and len({run["dataset"] for run in all_runs}) == 1:
+        title = describe(all_runs)
+    if len(groups) == 1:
         _write_values(axes, axes.lines[0])
-    _label_axes(axes, groups, title)
-    picture.legend(
-        handles=axes.lines,
-        loc="outside lower center",
-        frameon=False,
-        handlelength=3.5,
-        fontsize="small",
-    )
+        ((name, group),) = groups.items()
+        final, average = _accuracies(group)
+        heading = f"{name}: final {final}%, average {average}%"
+        title = heading if title is None else f"{heading}\n{title}"
+    else:
+        rows = [(name, *_accuracies(group)) for name, group in groups.items()]
+        heads = ("", "final %", "average %")
+        plots.write_table(axes, axes.lines, heads, rows, finals)
+    axes.set_title(plots.literal(title or ""), fontsize="medium")
     return picture
 
 
@@ -119,22 +105,6 @@ def plot_accuracy(
     return plots.save(accuracy_figure(runs, title, bounds), path)
 
 
-def _looks(names, bounds):
-    """Yields colour, marker and dashes of each name."""
-    index = 0
-    for name in names:
-        if name in bounds:
-            marker = "x+"[list(bounds).index(name) % 2]
-            yield {"color": _BOUND, "marker": marker, "linestyle": "--"}
-            continue
-        yield {
-            "color": _COLOURS[index % len(_COLOURS)],
-            "marker": _MARKERS[index % len(_COLOURS)],
-            "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
-        }
-        index += 1
-
-
 def _draw_runs(axes, name, group, look):
     """Draws the mean of the runs of a method, and their deviation."""
     seen = _classes_seen(name, group)
@@ -144,25 +114,14 @@ def _draw_runs(axes, name, group, look):
     ]
     # A result that is not known (None) leaves a gap.
     means, deviations = np.array(spreads, dtype=np.float64).T
-    average, final = (
-        _percent([run[key] for run in group])
-        for key in ("average_incremental_accuracy", "final_accuracy")
-    )
-    axes.plot(
-        seen,
-        means,
-        **look,
-        markersize=5,
-        linewidth=1.6,
-        label=plots.literal(f"{name}: average {average}, final {final}"),
-    )
+    axes.plot(seen, means, **look, markersize=5, linewidth=1.6, clip_on=False)
     if len(group) > 1:
         axes.fill_between(
             seen,
-            means - deviations,
-            means + deviations,
+            np.maximum(means - deviations, 0),
+            np.minimum(means + deviations, 1),
             color=look["color"],
-            alpha=0.15,
+            alpha=0.12,
             linewidth=0,
         )
 
@@ -178,8 +137,10 @@ def _classes_seen(name, group):
     return seen[0]
 
 
-def _percent(values):
-    return "unknown" if None in values else f"{percent(values)}%"
+def _accuracies(group):
+    """Returns final and average incremental accuracy of runs, as text."""
+    keys = ("final_accuracy", "average_incremental_accuracy")
+    return [percent([run[key] for run in group]) for key in keys]
 
 
 def _write_values(axes, line):
@@ -193,30 +154,19 @@ def _write_values(axes, line):
         axes.annotate(
             f"{100 * accuracy:.1f}",
             (classes, accuracy),
-            xytext=(0, 6),
+            xytext=(0, -14 if accuracy > 0.5 else 6),
             textcoords="offset points",
             ha="center",
             fontsize="small",
         )
 
 
-def _label_axes(axes, groups, title):
+def _label_axes(axes, finals):
     seen = sorted({x for line in axes.lines for x in line.get_xdata()})
     span = seen[-1] - seen[0]
     margin = 0.06 * span or 0.5 * seen[-1]
     step = -(-len(seen) // _MAX_TICKS)
     axes.set_xticks(seen[::-1][::step][::-1])
     axes.set_xlim(seen[0] - margin, seen[-1] + margin)
-    axes.set_ylim(0, 1.05)
-    axes.yaxis.set_major_locator(ticker.MultipleLocator(0.1))
-    axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
+    plots.scale_accuracy(axes, finals, "accuracy over all classes seen")
     axes.set_xlabel("classes seen")
-    axes.set_ylabel("accuracy over all classes seen")
-    axes.grid(True, color="0.9")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    datasets = {run["dataset"] for group in groups.values() for run in group}
-    if title is None and len(datasets) == 1:
-        title = datasets.pop()
-    if title is not None:
-        axes.set_title(plots.literal(title), fontsize="medium")

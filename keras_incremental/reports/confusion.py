@@ -21,13 +21,16 @@ def confusion_figure(
     matrix: ArrayLike,
     class_names: Sequence[str],
     task_boundaries: Sequence[int] = (),
+    title: str | None = None,
 ) -> figure.Figure:
     """Returns a figure of the row-normalised confusion matrix.
 
     A cell is the share of its row's (the true class') samples; a row without
     samples is grey. Up to 20 classes the cells hold the share in percent. Above
     20 the colour follows the square root of the share, since mistakes spread
-    over many classes are small; above 40 only every so many are named.
+    over many classes are small; above 40 only every so many are named. The
+    title has the accuracy and the number of images, the names of rows that of
+    each class.
 
     Args:
         matrix: Counts, rows = true, columns = predicted, in order of arrival,
@@ -35,6 +38,7 @@ def confusion_figure(
         class_names: Names in order of arrival, length `classes`.
         task_boundaries: Number of classes seen after each task, such as
             `[50, 60, 70]`; a line is drawn between tasks.
+        title: Above accuracy and images, if any.
 
     Returns:
         A `matplotlib.figure.Figure`; `figure.axes[0].images[0]` holds the
@@ -46,7 +50,8 @@ def confusion_figure(
     >>> picture.axes[0].images[0].get_array().tolist()
     [[0.75, 0.25], [0.0, 1.0]]
     """
-    shares = _row_shares(matrix)
+    counts = np.asarray(matrix)
+    shares = _row_shares(counts)
     side = float(np.clip(0.42 * len(shares), 3.2, 8.0))
     picture = figure.Figure(
         figsize=(side + 2.6, side + 1.6), layout="constrained"
@@ -66,7 +71,12 @@ def confusion_figure(
         format=ticker.PercentFormatter(1.0, decimals=0),
         label="share of the true class",
     )
-    _name_classes(axes, class_names)
+    images = counts.sum(axis=1)
+    _name_classes(axes, class_names, images)
+    axes.set_title(
+        plots.literal(_title(np.trace(counts), images, title)),
+        fontsize="medium",
+    )
     for boundary in task_boundaries[:-1]:
         axes.axhline(boundary - 0.5, color="#D55E00", linewidth=0.8)
         axes.axvline(boundary - 0.5, color="#D55E00", linewidth=0.8)
@@ -80,6 +90,7 @@ def plot_confusion(
     class_names: Sequence[str],
     path: PathLike,
     task_boundaries: Sequence[int] = (),
+    title: str | None = None,
 ) -> pathlib.Path:
     """Writes the picture of `confusion_figure`, whole or not at all.
 
@@ -87,7 +98,7 @@ def plot_confusion(
         matrix: As of `confusion_figure`.
         class_names: As of `confusion_figure`.
         path: `str` or path-like; `.png`, `.svg` or `.pdf`.
-        task_boundaries: As of `confusion_figure`.
+        task_boundaries, title: As of `confusion_figure`.
 
     Returns:
         `pathlib.Path(path)`.
@@ -95,18 +106,29 @@ def plot_confusion(
     Raises:
         ValueError: For another kind of file.
     """
-    picture = confusion_figure(matrix, class_names, task_boundaries)
+    picture = confusion_figure(matrix, class_names, task_boundaries, title)
     return plots.save(picture, path)
 
 
-def _row_shares(matrix):
-    """`matrix` with rows that sum to 1, NaN where there is no sample."""
-    counts = np.asarray(matrix, dtype=np.float64)
+def _row_shares(counts):
+    """`counts` with rows that sum to 1, NaN where there is no sample."""
     samples = counts.sum(axis=1, keepdims=True)
     return np.where(samples > 0, counts / np.maximum(samples, 1), np.nan)
 
 
-def _name_classes(axes, class_names):
+def _title(hits, images, title):
+    """Returns accuracy and images in words, below the title if there is one."""
+    heading = [] if title is None else [title]
+    accuracy = hits / max(images.sum(), 1)
+    each = dict.fromkeys([f"{images.min():g}", f"{images.max():g}"])
+    heading.append(
+        f"accuracy {accuracy:.1%} of {images.sum():g} images, "
+        f"{' to '.join(each)} a class"
+    )
+    return "\n".join(heading)
+
+
+def _name_classes(axes, class_names, images):
     step = -(-len(class_names) // _MAX_NAMES)
     positions = range(0, len(class_names), step)
     names = [
@@ -115,10 +137,14 @@ def _name_classes(axes, class_names):
     ]
     size = "medium" if len(class_names) <= 20 else "x-small"
     axes.set_xticks(positions, names, rotation=90, fontsize=size)
-    axes.set_yticks(positions, names, fontsize=size)
+    rows = [
+        f"{name} ({images[position]:g})"
+        for name, position in zip(names, positions, strict=True)
+    ]
+    axes.set_yticks(positions, rows, fontsize=size)
     named = "" if step == 1 else f" (one in {step} is named)"
     axes.set_xlabel(f"predicted class{named}")
-    axes.set_ylabel("true class, in order of arrival")
+    axes.set_ylabel("true class (images)")
 
 
 def _write_numbers(axes, shares):

@@ -9,6 +9,7 @@ from keras_incremental.files import as_path, is_remote, make_folder
 ARTEFACTS = (
     "results.json",
     "accuracy.png",
+    "before_after.png",
     "confusion.png",
     "model.keras",
     "memory",

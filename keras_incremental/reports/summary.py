@@ -49,6 +49,37 @@ def percent(values):
     return f"{100 * mean:.1f}{after}"
 
 
+def describe(runs: Sequence[Mapping]) -> str:
+    """Returns data, tasks, memory and seeds of runs in words.
+
+    Args:
+        runs: List of the results of runs, of all methods and seeds.
+
+    Example:
+
+    >>> tasks = [{"seen_classes": n, "exemplars": 9} for n in (2, 4)]
+    >>> describe([{"dataset": "digits", "seed": 0, "tasks": tasks}])
+    'digits: 4 classes in 2 tasks, 9 exemplars'
+    """
+    last = [run["tasks"][-1] for run in runs]
+    classes = _range(task["seen_classes"] for task in last)
+    tasks = _range(len(run["tasks"]) for run in runs)
+    parts = [f"{classes} classes in {tasks} tasks"]
+    if memories := {task["exemplars"] for task in last} - {0}:
+        parts.append(f"{_range(memories)} exemplars")
+    seeds = {run.get("seed") for run in runs}
+    if len(seeds) > 1:
+        parts.append(f"mean and deviation of {len(seeds)} seeds")
+    data = ", ".join(sorted({run["dataset"] for run in runs}))
+    return f"{data}: {', '.join(parts)}"
+
+
+def _range(counts):
+    """Returns the least and the greatest of counts as text, if they differ."""
+    counts = sorted(counts)
+    return " to ".join(dict.fromkeys(f"{n:,}" for n in (counts[0], counts[-1])))
+
+
 def summarize(runs: Mapping[str, Sequence[Mapping]]) -> list[dict]:
     """Returns a row of figures for each method, over its seeds.
 

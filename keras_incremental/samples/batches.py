@@ -87,17 +87,7 @@ def training_batches(
     if augment is None and all(source.copies == 1 for source in sources):
         for name, column in (columns or {}).items():
             look_up = _with_column(look_up, count, name, column)
-    batches = _gathered(look_up, units, steps, epochs, base)
-    if augment is not None:
-        batches = batches.map(
-            lambda columns, units, seed: (
-                {**columns, "images": augment(columns["images"], seed)},
-                units,
-                seed,
-            ),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-    batches = batches.map(lambda columns, units, seed: (columns, units))
+    batches = _gathered(look_up, units, augment, steps, epochs, base)
     endless = tf.data.experimental.assert_cardinality(
         tf.data.INFINITE_CARDINALITY
     )
@@ -169,7 +159,7 @@ def _joined(look_ups: Sequence[LookUp], counts: Sequence[int]) -> LookUp:
     return look_up
 
 
-def _gathered(look_up, units, steps, epochs, base) -> tf.data.Dataset:
+def _gathered(look_up, units, augment, steps, epochs, base) -> tf.data.Dataset:
     """Batches looked up by index: whole-epoch permutations."""
     units, count = tf.constant(units), len(units)
 
@@ -184,13 +174,14 @@ def _gathered(look_up, units, steps, epochs, base) -> tf.data.Dataset:
             )
         )
 
+    def batch(epoch, index, seed):
+        columns = look_up(epoch, index)
+        if augment is not None:
+            columns = {**columns, "images": augment(columns["images"], seed)}
+        return columns, tf.gather(units, index)
+
     return epochs.flat_map(indices_of_epoch).map(
-        lambda epoch, index, seed: (
-            look_up(epoch, index),
-            tf.gather(units, index),
-            seed,
-        ),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        batch, num_parallel_calls=tf.data.AUTOTUNE
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.files import OwnedFolder
+from keras_incremental.progress import with_progress
 from keras_incremental.samples.samples import (
     LookUp,
     Samples,
@@ -103,11 +104,14 @@ def cache_column(
     spec = samples.image_spec
     probe = function(tf.zeros([1, *spec.shape], spec.dtype))
     rows, owner = _allocate(probe, copies, len(samples), memory_bytes)
-    progress = keras.utils.Progbar(
-        math.ceil(len(samples) / _BATCH), verbose=verbose, unit_name="batch"
+    batches = with_progress(
+        samples.images().batch(_BATCH).prefetch(2),
+        math.ceil(len(samples) / _BATCH),
+        "caching outputs of frozen layers",
+        verbose=verbose,
     )
     first = 0
-    for index, images in enumerate(samples.images().batch(_BATCH).prefetch(2)):
+    for index, images in enumerate(batches):
         last = first + len(images)
         _write(rows, 0, first, last, function(images))
         for copy in range(1, copies):
@@ -116,7 +120,6 @@ def cache_column(
             )
             _write(rows, copy, first, last, function(augment(images, drawn)))
         first = last
-        progress.add(1)
     return CachedColumn(name, rows, samples.labels, owner)
 
 

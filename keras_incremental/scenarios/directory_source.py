@@ -7,12 +7,12 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.progress import with_progress
 from keras_incremental.scenarios.class_labels import (
     check_same_classes,
     shown,
 )
 from keras_incremental.scenarios.image_files import image_reader, is_image
-from keras_incremental.scenarios.progress import with_progress
 
 
 class FileImages:
@@ -229,7 +229,9 @@ def _files(folder):
 
 def _check_images(files):
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        checks = with_progress(pool.map(is_image, files), len(files), "file")
+        checks = with_progress(
+            pool.map(is_image, files), len(files), "looking at files", "file"
+        )
         wrong = [f for f, ok in zip(files, checks, strict=True) if not ok]
     if wrong:
         raise ValueError(
@@ -253,7 +255,9 @@ def _skipped(files, reader):
         return None
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        checks = with_progress(pool.map(problem, files), len(files), "file")
+        checks = with_progress(
+            pool.map(problem, files), len(files), "reading files", "file"
+        )
         problems = {f: p for f, p in zip(files, checks, strict=True) if p}
     if problems:
         warnings.warn(

@@ -4,6 +4,8 @@ import dataclasses
 
 import tensorflow as tf
 
+from keras_incremental.labels import listed
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
@@ -29,3 +31,10 @@ class Task:
     train: tf.data.Dataset
     test: tf.data.Dataset
     seen_test: tf.data.Dataset
+
+    def __repr__(self):
+        return (
+            f"<Task {self.index}: {len(self.labels)} new classes: "
+            f"{listed(self.class_names)}; images: {len(self.train)} to learn, "
+            f"{len(self.test)} to test, {len(self.seen_test)} of all classes>"
+        )

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental.progress import with_progress
 from keras_incremental.scenarios.array_source import ArrayImages
 from keras_incremental.scenarios.class_labels import (
     as_labels,
@@ -14,7 +15,6 @@ from keras_incremental.scenarios.class_labels import (
     merged,
 )
 from keras_incremental.scenarios.image_files import resize_and_crop
-from keras_incremental.scenarios.progress import with_progress
 
 _SCANNED_TOGETHER = 1024
 _DECODED_TOGETHER = 256
@@ -84,7 +84,7 @@ class TfdsImages:
         batches = self._read(self._used).batch(_DECODED_TOGETHER).prefetch(2)
         total = math.ceil(len(images) / _DECODED_TOGETHER)
         start = 0
-        for batch, _ in with_progress(batches, total, "batch"):
+        for batch, _ in with_progress(batches, total, "reading the data"):
             images[start : start + len(batch)] = batch.numpy()
             start += len(batch)
         return ArrayImages(images, self.labels[self._used])
@@ -95,8 +95,7 @@ class TfdsImages:
     def _scan(self):
         labels = self._encoded().map(lambda example: example[self._label_key])
         batches = labels.batch(_SCANNED_TOGETHER).prefetch(2)
-        total = int(batches.cardinality())
-        scanned = with_progress(batches, total if total > 0 else None, "batch")
+        scanned = with_progress(batches, None, "reading the labels")
         none = np.array([], "int64")
         return np.concatenate([none, *(batch.numpy() for batch in scanned)])
 

@@ -120,6 +120,12 @@ class SharingCurve:
             "points."
         )
 
+    def __repr__(self):
+        return (
+            f"<SharingCurve: {len(self.points)} points, chosen: "
+            f"{self._chosen_or_none()!r}; print it for a table>"
+        )
+
     def __str__(self) -> str:
         """Returns an aligned table for the terminal, and the choice."""
         columns = [[name, *map(cell, self.points)] for name, cell in _COLUMNS]

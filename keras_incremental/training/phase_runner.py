@@ -13,6 +13,7 @@ from keras_incremental.models import (
     evaluation_data,
     unit_validation_data,
 )
+from keras_incremental.progress import told_if_long, with_progress
 from keras_incremental.samples import training_batches
 from keras_incremental.training.backup import Backup, Progress
 from keras_incremental.training.clock import Clock
@@ -20,6 +21,7 @@ from keras_incremental.training.finite import check_finite
 from keras_incremental.training.learning_rate import LearningRate
 from keras_incremental.training.multi_phase import MultiPhaseCallbackList
 from keras_incremental.training.phase_callback import PhaseCallback
+from keras_incremental.training.phase_progress import PhaseProgress
 
 _PHASES_A_TASK = 256
 
@@ -52,6 +54,7 @@ class PhaseRunner:
         self._steps = PhaseCallback(
             self._rate, clock, progress.epochs_before + progress.epochs
         )
+        self._heading = PhaseProgress()
         self._options = _fit_options(task.model, request)
         self._class_weight = self._options.pop("class_weight", None)
         self._request, self._callbacks = request, callbacks
@@ -92,17 +95,16 @@ class PhaseRunner:
         return history
 
     def _callback_list(self, history, epochs: int) -> MultiPhaseCallbackList:
-        verbose = self._request.verbose
         return MultiPhaseCallbackList(
             [
                 self._steps,
                 history,
                 *self._callbacks,
                 keras.callbacks.LambdaCallback(on_epoch_end=self._record_epoch),
+                self._heading,
             ],
-            add_progbar=verbose != 0,
             model=self._model,
-            verbose=verbose,
+            verbose=self._request.verbose,
             epochs=epochs,
             steps=None,
         )
@@ -113,11 +115,13 @@ class PhaseRunner:
         if self._index < progress.phase:
             return
         if isinstance(phase, ClosedFormPhase):
-            phase.solve()
+            with told_if_long(phase.name, self._task.verbose):
+                phase.solve()
             check_finite(self._model, f"phase {phase.name!r}")
             return
         done = progress.epochs if self._index == progress.phase else 0
         self._steps.begin_phase(phase, self._first_epoch)
+        self._heading.begin_phase(phase, self._first_epoch)
         if done:
             self._backup.restore_phase_start(self._model)
         else:
@@ -148,7 +152,8 @@ class PhaseRunner:
         )
         model.restart_optimizer()
         self._rate.restart()
-        batches, steps = self._batches(phase, sources, done)
+        with told_if_long("preparing the data", task.verbose):
+            batches, steps = self._batches(phase, sources, done)
         if done:
             self._backup.restore_epoch(model)
             self._rate.factor = self._progress.factor
@@ -226,9 +231,13 @@ class PhaseRunner:
         """
         batches, steps = self._mixed(phase, sources)
         steps *= max(self._cached_copies(phase), 1)
-        self._model.measure_statistics(
-            columns for columns, _ in batches.take(steps)
+        batches = with_progress(
+            batches.take(steps),
+            steps,
+            "measuring batch statistics",
+            verbose=self._task.verbose,
         )
+        self._model.measure_statistics(columns for columns, _ in batches)
 
     def _to_trained_units(self, labels):
         """Returns the units of labels; the first one that is trained is 0.

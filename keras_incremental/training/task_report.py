@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 
+from keras_incremental.labels import listed
+
 _MOST_ROWS = 20
 
 
@@ -55,6 +57,13 @@ class TaskReport:
     not_published: str | None = None
 
     @property
+    def accuracy(self) -> float | None:
+        """Accuracy on all classes after the task."""
+        return self._accuracy(
+            self.accuracy_by_class, self.accuracy_by_class or ()
+        )
+
+    @property
     def old_accuracy_before(self) -> float | None:
         """Accuracy on old classes before the task."""
         return self._accuracy(
@@ -92,6 +101,14 @@ class TaskReport:
             return None
         hits = sum(by_class[name] * images[name] for name in names)
         return hits / sum(images[name] for name in names)
+
+    def __repr__(self):
+        return (
+            f"<TaskReport: new classes {listed(self.new_names)}: "
+            f"{_percent(self.new_accuracy)}; old classes: "
+            f"{_percent(self.old_accuracy_before)} before, "
+            f"{_percent(self.old_accuracy)} after; print it for a table>"
+        )
 
     def __str__(self):
         rows = [

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_incremental.labels import check_labels, whole_labels
 from keras_incremental.models import FitRequest, IncrementalClassifier
+from keras_incremental.progress import with_progress
 
 _BATCH = 256
 
@@ -45,6 +46,7 @@ class ValidationData:
     def __init__(self, request: FitRequest):
         self._data = request.options.get("validation_data")
         self._steps = request.options.get("validation_steps")
+        self._verbose = int(request.verbose != 0)
         self.before = ClassCounts({}, {})
         self.is_there = isinstance(
             self._data, (tuple, list, tf.data.Dataset, keras.utils.PyDataset)
@@ -69,14 +71,24 @@ class ValidationData:
         """Yields images and labels; nothing if there is no data."""
         if not self.is_there:
             return
-        for images, labels, *_ in self._raw_batches():
+        batches = with_progress(
+            self._raw_batches(),
+            None,
+            "measuring accuracy by class",
+            verbose=self._verbose,
+        )
+        for images, labels, *_ in batches:
             labels = check_labels(whole_labels(labels), "validation labels")
             yield np.asarray(images), labels
 
     def _raw_batches(self) -> Iterable:
         data = self._data
         if isinstance(data, (tuple, list)):
-            return [data]
+            firsts = range(0, len(data[0]), _BATCH)
+            return [
+                tuple(part[first : first + _BATCH] for part in data)
+                for first in firsts
+            ]
         if isinstance(data, tf.data.Dataset):
             return data if self._steps is None else data.take(self._steps)
         steps = self._steps or data.num_batches

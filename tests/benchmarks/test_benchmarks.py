@@ -178,6 +178,21 @@ def test_serving_is_timed_for_branches_and_classes():
 
 
 @pytest.mark.slow
+def test_every_format_of_the_edge_is_measured():
+    output = run(
+        "edge.py",
+        "--runs=small:eeil",
+        "--epochs=2",
+        "--train=200",
+        "--test=40",
+        "--turns=3",
+    )
+    names = re.findall(r"  (.+): \d+ kB, accuracy [\d.]+", output)
+    assert names == ["LiteRT", "LiteRT int8", "ONNX Runtime", "OpenVINO"]
+    assert "ratio 1.00" in output
+
+
+@pytest.mark.slow
 def test_grouped_branches_compute_what_single_ones_do():
     output = run(
         "grouped_branches.py",

@@ -192,8 +192,8 @@ def start(all_processes):
     "method",
     [
         "eeil",
-        "partial_sharing",
         "solved",
+        pytest.param("partial_sharing", marks=pytest.mark.slow),
         pytest.param("joint_from_scratch", marks=pytest.mark.slow),
     ],
 )
@@ -258,6 +258,7 @@ def test_a_closed_form_that_fails_starts_the_task_anew(
     assert run.state() == whole
 
 
+@pytest.mark.slow
 def test_data_in_a_file_come_in_the_same_order_after_a_cut(
     start, data, tmp_path
 ):
@@ -379,6 +380,7 @@ def test_exemplars_come_back_as_they_were_stored(
         other(data, tasks=TASKS[:1], epochs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failing", ["memory", "backup"])
 def test_cut_off_while_the_memory_or_the_backup_is_written(
     failing, start, data, tmp_path, monkeypatch
@@ -411,6 +413,7 @@ def test_a_failed_task_starts_anew_in_the_same_process(start, data, tmp_path):
     assert run.state() == whole
 
 
+@pytest.mark.slow
 def test_a_task_that_cannot_be_backed_up_is_undone(
     start, data, tmp_path, monkeypatch
 ):
@@ -477,6 +480,7 @@ def test_early_stopping_before_a_cut_stays_in_effect(start, data, tmp_path):
     assert run.callback.reports[0].epochs == 1
 
 
+@pytest.mark.slow
 def test_a_run_is_backed_up_and_resumed_elsewhere(start, data, bucket):
     whole, _ = start.straight("eeil", data)
     with pytest.raises(CutError):

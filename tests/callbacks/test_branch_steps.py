@@ -211,6 +211,7 @@ def test_an_interrupted_branch_leaves_no_trace(
     assert incremental.reports[-1].details["calibrated"]
 
 
+@pytest.mark.slow
 def test_a_failure_after_the_memory_was_updated_undoes_both(
     branched, blobs, monkeypatch
 ):
@@ -253,6 +254,7 @@ def test_a_failure_while_the_branch_is_added_leaves_the_base(
     assert all(layer.trainable for layer in model.backbone.layers)
 
 
+@pytest.mark.slow
 def test_a_users_frozen_layers_are_as_before_after_a_failed_first_branch(
     make, blobs
 ):
@@ -368,6 +370,7 @@ def test_regularisation_is_that_of_the_newest_branch(make, blobs):
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_compiled_loss_and_metrics_work_in_every_task(make, blobs):
     model, incremental = make(
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 
 import keras
 import numpy as np
@@ -159,14 +160,23 @@ def test_callbacks_see_one_run_of_all_epochs(make, blobs):
     assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
 
 
-def test_progress_bar_shows_the_loss_terms_and_all_epochs(make, blobs, capsys):
+def test_progress_bar_names_the_phase_and_shows_the_loss_terms(
+    make, blobs, capsys
+):
     model, incremental = make(ki.ExemplarMemory(8), EEIL)
     fit(model, incremental, *blobs([0, 1]))
+    assert capsys.readouterr().out == ""
     model.fit(
         *blobs([2]), epochs=2, verbose=2, callbacks=[incremental], batch_size=4
     )
     text = capsys.readouterr().out
-    assert "Epoch 1/4" in text and "Epoch 4/4" in text
+    headings = re.findall(r"^.* [0-9]/[0-9]$", text, re.MULTILINE)
+    assert headings == [
+        "training 1/2",
+        "training 2/2",
+        "balanced fine-tuning 1/2",
+        "balanced fine-tuning 2/2",
+    ]
     assert "classification_loss" in text and "distillation_loss" in text
 
 
@@ -290,7 +300,7 @@ def test_cached_teacher_logits_change_no_result(make, blobs, restored):
     ("method", "branch_at"),
     [
         (ki.EEIL(finetune_epochs=1), None),
-        (ki.PartialSharing(), 0.0),
+        pytest.param(ki.PartialSharing(), 0.0, marks=pytest.mark.slow),
         pytest.param(ki.FineTune(), None, marks=pytest.mark.slow),
     ],
     ids=["eeil", "partial_sharing", "finetune"],
@@ -317,6 +327,7 @@ def test_traces_do_not_grow_with_the_tasks(
     assert model.num_classes == 4 and len(incremental.reports) == 4
 
 
+@pytest.mark.slow
 def test_a_head_beyond_its_capacity_costs_one_more_trace(tiny_backbone, blobs):
     model = ki.IncrementalClassifier(tiny_backbone, capacity=2)
     model.compile("sgd")
@@ -664,6 +675,7 @@ def test_validation_data_come_in_batches_of_fits_batch_size(make, blobs):
         assert batches.seen == expected
 
 
+@pytest.mark.slow
 def test_the_order_of_an_arrays_bytes_does_not_matter(make, blobs, restored):
     x, y = blobs([0, 1, 2])
     model, _ = make()

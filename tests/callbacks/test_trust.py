@@ -17,7 +17,7 @@ METHODS = {
     "joint": ki.Joint(),
     "partial_sharing": ki.PartialSharing(),
 }
-QUICK = [("eeil", True), ("partial_sharing", False)]
+QUICK = [("eeil", True)]
 
 
 @pytest.fixture

@@ -176,7 +176,8 @@ def test_the_files_hold_the_grown_model_and_its_memory(home, monday):
     fresh = np.concatenate([draw(n, 4, 9) for n in model.class_names])
     hits = model.classify(fresh) == np.repeat(model.class_names, 4)
     assert hits.mean() > 0.6
-    assert (home / "monday" / "confusion.png").stat().st_size > 1000
+    for name in ("confusion.png", "before_after.png"):
+        assert (home / "monday" / name).stat().st_size > 1000
 
 
 def test_the_next_day_goes_on_from_model_and_memory(

@@ -123,6 +123,28 @@ def test_table_has_mean_and_sample_deviation_over_seeds(call, runs, tmp_path):
         assert min(picture.shape[:2]) > 200
 
 
+def test_pictures_leave_the_name_of_the_data_to_their_title(
+    benchmark, monkeypatch, tmp_path
+):
+    """But for a name that another method would then have as well."""
+    drawn = []
+    for name in ("plot_accuracy", "plot_bytes"):
+        monkeypatch.setattr(
+            reports,
+            name,
+            lambda runs, path, bounds: drawn.append((runs, bounds)),
+        )
+    groups = {
+        "eeil_digits": [{"dataset": "digits", "method": "eeil"}],
+        "joint_digits": [{"dataset": "digits", "method": "joint"}],
+    }
+    benchmark.draw(groups, tmp_path)
+    benchmark.draw({**groups, "eeil": groups["eeil_digits"]}, tmp_path)
+    names = [(list(runs), bounds) for runs, bounds in drawn]
+    assert names[:2] == 2 * [(["eeil", "joint"], ["joint"])]
+    assert names[2:] == 2 * [([*groups, "eeil"], ["joint_digits"])]
+
+
 def test_one_seed_has_no_deviation(call, runs, tmp_path):
     call(f"--runs={EEIL}")
     assert "| eeil_digits | 0 | 75.0 |" in (tmp_path / "table.md").read_text()

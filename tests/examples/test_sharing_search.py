@@ -126,7 +126,7 @@ def test_base_is_trained_on_the_first_task_and_fills_the_memory(finished):
     assert len(memory) == 40
     assert not set(search.model.labels) & set(search.tasks[0].labels)
     # --epochs=1 is of the base, --branch_epochs=2 of the others.
-    assert "Epoch 2" not in printed
+    assert "training of the base 1/1" in printed
 
 
 @pytest.mark.usefixtures("finished")

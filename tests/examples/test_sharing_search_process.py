@@ -114,9 +114,10 @@ def test_saved_base_knows_the_first_task_alone(output_dir):
 
 
 def test_epochs_of_base_and_of_branches_are_told_apart(finished):
-    """One of the base, unnumbered; two of each of 2 tasks at 4 points."""
-    epochs = re.findall(r"Epoch (\d+)/(\d+)", finished.stdout)
-    assert epochs == 8 * [("1", "2"), ("2", "2")]
+    """One of the base; two of each of 2 tasks at 4 points."""
+    epochs = re.findall(r"training of (.*) (\d/\d)", finished.stdout)
+    branches = 8 * [("a branch", "1/2"), ("a branch", "2/2")]
+    assert epochs == [("the base", "1/1"), *branches]
 
 
 # Classes of the first task held out.

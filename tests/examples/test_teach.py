@@ -71,6 +71,7 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_classes_are_added_week_after_week(teach, home):
     first = teach("--model=my.keras", "--images=photos")
     assert "green" in first and "red" in first
@@ -83,7 +84,8 @@ def test_classes_are_added_week_after_week(teach, home):
     counts = dict(zip(model.labels, model.score_rule.sums.counts, strict=True))
     assert counts == {"green": 16, "red": 8, "blue": 8, "yellow": 8}
     assert len(list((home / "my_held_out").rglob("*.png"))) == 10
-    assert (home / "my_mistakes.png").stat().st_size > 1000
+    for name in ("my_mistakes.png", "my_before_after.png"):
+        assert (home / name).stat().st_size > 1000
     named = teach(
         "--model=my.keras", "--try=more/blue/0.png", "--try=photos/red/1.png"
     ).splitlines()
@@ -115,6 +117,7 @@ def test_a_bad_version_is_not_published(teach, home):
     assert ("Not published" in text) == (versions == ["1"])
 
 
+@pytest.mark.slow
 def test_exemplars_are_kept_by_methods_that_need_them(teach, home):
     teach(
         "--model=my.keras", "--images=photos", "--method=replay", "--epochs=1"

@@ -94,7 +94,7 @@ def test_results_of_tasks_agree_with_one_another(results):
 
 @pytest.mark.usefixtures("finished")
 def test_pictures_are_png_files(output_dir):
-    for name in ("accuracy.png", "confusion.png"):
+    for name in ("accuracy.png", "confusion.png", "before_after.png"):
         picture = tf.io.decode_png((output_dir / name).read_bytes())
         assert picture.shape[0] > 200, name
         assert picture.shape[1] > 200, name

@@ -281,6 +281,7 @@ def test_eeil_skips_the_balanced_set_until_every_class_has_exemplars(
     )
 
 
+@pytest.mark.slow
 def test_a_memory_of_fewer_images_than_old_classes_will_do_without_them(
     adopted, blobs
 ):

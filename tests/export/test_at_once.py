@@ -73,7 +73,7 @@ def test_a_version_is_whole_when_it_is_first_seen(tiny_backbone, tmp_path):
 def test_a_reader_of_the_newest_version_never_sees_a_mixture(
     tiny_backbone, tmp_path
 ):
-    publishes = 50
+    publishes = 20
     base, stop = tmp_path / "served", tmp_path / "stop"
     base.mkdir()
     reader = start("read_newest.py", base, stop)
@@ -93,7 +93,7 @@ def test_a_reader_of_the_newest_version_never_sees_a_mixture(
 
 @pytest.mark.slow
 def test_two_processes_that_publish_at_once_do_not_clash(tmp_path):
-    publishes = 10
+    publishes = 5
     base, begin = tmp_path / "served", tmp_path / "begin"
     both = ["left", "right"]
     processes = [

@@ -38,7 +38,12 @@ def assert_same(model, other, images, tolerance=1e-4):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"solver": LDA()}, {"random_features": 40}, {"forgettable": False}],
+    [
+        {},
+        pytest.param({"solver": LDA()}, marks=pytest.mark.slow),
+        pytest.param({"random_features": 40}, marks=pytest.mark.slow),
+        pytest.param({"forgettable": False}, marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_any_split_gives_the_joint_classifier(make, blobs, options):
@@ -104,6 +109,7 @@ def test_what_cannot_be_forgotten_is_refused_and_nothing_changes(make, blobs):
         model.forget_classes([0])
 
 
+@pytest.mark.slow
 def test_it_goes_on_in_another_process(make, blobs, tmp_path):
     images, labels = blobs(range(4))
     joint, callback = make(random_features=30)

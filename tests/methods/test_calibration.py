@@ -75,6 +75,7 @@ def test_never_worse_than_uncalibrated_and_scales_above_zero(problem):
     assert scales.shape == biases.shape == (problem[2].max() + 1,)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(problems())
 def test_finds_the_minimum_that_a_slow_plain_optimiser_finds(problem):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
-from keras_incremental.export.precision import in_float32
+from keras_incremental.models import in_float32
 from keras_incremental.networks import BranchedNetwork
 
 POLICIES = ["mixed_float16", "mixed_bfloat16"]
@@ -79,7 +79,7 @@ def test_every_method_is_in_this_file():
             policy,
             method,
             marks=[]
-            if policy == POLICIES[0] and method in QUICK
+            if (policy, method) == (POLICIES[0], "EEIL")
             else pytest.mark.slow,
         )
         for policy in POLICIES
@@ -127,7 +127,9 @@ def fit(model, incremental, data, **options):
         pytest.param("mixed_bfloat16", 0.2, marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("branched", [False, True])
+@pytest.mark.parametrize(
+    "branched", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_a_step_is_that_of_float32(policy, tolerance, branched, blobs):
     moves, losses, start = [], [], None
     data = blobs([2, 3] if branched else [0, 1])

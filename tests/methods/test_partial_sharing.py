@@ -345,6 +345,7 @@ def test_a_trunk_in_the_loop_learns_from_augmented_images(branched, blobs):
     np.testing.assert_array_equal(after[:, :6], before)
 
 
+@pytest.mark.slow
 def test_outputs_in_a_file_train_the_same_and_the_file_goes(
     branched, blobs, restored, tmp_path, monkeypatch
 ):

@@ -23,7 +23,7 @@ METHODS = {
     "replay": ki.Replay(),
     "aligned": ki.Replay(align=True),
 }
-QUICK = {"icarl", "bic", "replay"}  # one of each kind; the others are slow
+QUICK = {"bic"}  # the others are slow
 
 
 @pytest.fixture(name="known", scope="module")

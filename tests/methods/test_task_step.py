@@ -174,6 +174,7 @@ def test_half_precision_rows_take_half_the_room(samples, cache_bytes):
     assert features.dtype == np.float32 and np.isfinite(features).all()
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_progress_bar_is_shown_unless_silent(branched, samples, capsys):
     task_of(branched, samples).cached(samples)
     assert capsys.readouterr().out == ""

@@ -304,6 +304,7 @@ def test_l2_of_the_last_layer_goes_on_and_counts_old_columns_alone():
 # The original.
 
 
+@pytest.mark.slow
 def test_training_the_new_model_leaves_the_trained_one_as_it_is():
     trained = warmed_up(small_cnn(layers.Dense(3, activation="softmax")))
     before = [weight.numpy() for weight in trained.weights]

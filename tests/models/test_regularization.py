@@ -46,6 +46,7 @@ def head_kernels(network):
     ]
 
 
+@pytest.mark.slow
 def test_every_backbone_has_it_on_all_kernels_and_nothing_else():
     for build, shape in (
         (ki.backbones.resnet20, (8, 8, 3)),

@@ -49,6 +49,7 @@ def fit(model, data, **options):
 # The teacher.
 
 
+@pytest.mark.slow
 def test_cached_teacher_logits_train_like_the_teacher_in_the_loop(model, data):
     x, y = data
     results = []

@@ -510,6 +510,7 @@ def model_of(network):
     return keras.Model(inputs, network(inputs)[0])
 
 
+@pytest.mark.slow
 def test_several_branches_come_back_from_files(tmp_path):
     network = several()
     model = model_of(network)
@@ -620,6 +621,7 @@ def test_equal_statistics_keep_the_newest_and_others_do_not():
 # Precision.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_branches_in_mixed_precision(policy, tmp_path):
     keras.config.set_dtype_policy(policy)

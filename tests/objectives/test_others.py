@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_incremental.objectives import (
     BalancedSoftmax,
+    Batch,
     Corrected,
     CrossDistilled,
     CrossEntropy,
@@ -128,6 +130,26 @@ def test_separated_softmax(use, data, outputs):
     objective = SeparatedSoftmax(OLD).with_counts(np.array([10, 5, 5, 10, 10]))
     expected = {k: weight * value for k, value in expected.items()}
     check(use, data, objective, expected)
+
+
+def test_separated_softmax_leaves_the_level_of_new_logits_open(data, outputs):
+    (_, y), (student, teacher) = data, outputs
+
+    def terms(level):
+        batch = Batch(
+            y,
+            tf.constant(student + level * (np.arange(5) >= OLD), tf.float32),
+            None,
+            tf.constant([0, 0, 1, 2, 2]),
+            lambda: tf.constant(teacher, tf.float32),
+        )
+        objective = SeparatedSoftmax(OLD).with_counts(np.full(5, 4))
+        return objective.terms(batch)
+
+    for mine, other in zip(
+        terms(0.0).values(), terms(3.0).values(), strict=True
+    ):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("old", [0, 5])

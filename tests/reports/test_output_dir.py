@@ -26,7 +26,7 @@ def test_files_of_nobodys_run_do_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["results.json", "accuracy.png", "confusion.png", "model.keras"]
+    "name", ["results.json", "accuracy.png", "before_after.png", "model.keras"]
 )
 def test_file_of_another_run_is_an_error_that_names_it(tmp_path, name):
     (tmp_path / name).touch()

@@ -38,20 +38,77 @@ def test_accuracy_axis_runs_from_0_to_100_percent(make_results):
     picture = reports.accuracy_figure({"a": make_results()})
     low, high = picture.axes[0].get_ylim()
     assert low == 0 and 1 < high < 1.1
-    assert {"0%", "50%", "100%", "digits"} <= set(texts(picture))
+    assert {"0%", "50%", "100%"} <= set(texts(picture))
 
 
-def test_legend_has_name_average_and_final_accuracy(make_results):
+def test_title_has_data_tasks_and_memory(make_results):
+    one = make_results()
+    other = make_results(seed=1)
+    other["tasks"][-1]["exemplars"] = 2000
+    axes = reports.accuracy_figure({"a": [one, other], "b": one}).axes[0]
+    assert axes.get_title() == (
+        "digits: 4 classes in 2 tasks, 100 to 2,000 exemplars, "
+        "mean and deviation of 2 seeds"
+    )
+    assert axes.get_title() == reports.describe([one, other])
+    longer = make_results(seen=(2, 4, 6), accuracies=(1.0, 0.5, 0.5))
+    longer["dataset"] = "cifar10"
+    assert reports.describe([one, longer]) == (
+        "cifar10, digits: 4 to 6 classes in 2 to 3 tasks, 100 exemplars"
+    )
+
+
+def test_many_methods_above_90_percent_are_drawn_apart(make_results):
+    """Linear up to three; 95% of the height is 90% with one more."""
+    finals = (0.99, 0.97, 0.95, 0.92)
+    runs = {
+        str(final): make_results(accuracies=(1.0, final)) for final in finals
+    }
+    stretched = reports.accuracy_figure(runs).axes[0]
+    del runs["0.92"]
+    linear = reports.accuracy_figure(runs).axes[0]
+    assert linear.get_yscale() == "linear"
+    assert "stretched" not in linear.get_ylabel()
+    assert "stretched towards 100%" in stretched.get_ylabel()
+    place = stretched.transScale + stretched.transLimits
+    heights = place.transform([(2, y) for y in (0.0, 0.75, 0.99, 1.0)])[:, 1]
+    # As the square root of the error: 1, 0.5 and 0.1 of the whole below 100%.
+    np.testing.assert_allclose(heights, [0, 0.5, 0.9, 1.0], atol=0.03)
+    assert {"0%", "90%", "98%", "100%"} <= set(texts(stretched.figure))
+
+
+def test_legend_is_a_table_of_accuracies_the_best_first(make_results):
     runs = {
         "eeil": make_results(accuracies=(0.9, 0.6)),
         "_joint $1": make_results(accuracies=(1.0, 0.902)),
     }
-    picture = reports.accuracy_figure(runs)
-    legend = [text.get_text() for text in picture.legends[0].get_texts()]
-    assert legend == [
-        "eeil: average 75.0%, final 60.0%",
-        r"_joint \$1: average 95.1%, final 90.2%",
+    picture = reports.accuracy_figure(runs, bounds=["_joint $1"])
+    (legend,) = picture.legends
+    assert legend.get_title().get_text().split() == [
+        "final",
+        "%",
+        "average",
+        "%",
     ]
+    rows = [text.get_text() for text in legend.get_texts()]
+    assert [row.split() for row in rows] == [
+        ["_joint", r"\$1", "90.2", "95.1"],
+        ["eeil", "60.0", "75.0"],
+    ]
+    assert len(rows[1]) == len(rows[0].replace("\\", ""))  # columns
+    styles = [line.get_linestyle() for line in legend.get_lines()]
+    assert styles == ["--", "-"]
+
+
+def test_table_of_many_methods_is_within_the_picture(make_results):
+    runs = {f"{i} {'n' * 30}": make_results() for i in range(13)}
+    picture = reports.accuracy_figure(runs)
+    picture.draw_without_rendering()
+    legend = picture.legends[0].get_window_extent()
+    axes = picture.axes[0].get_window_extent()
+    assert axes.x1 <= legend.x0 and legend.x1 <= picture.bbox.x1
+    assert legend.y0 >= 0 and legend.y1 <= picture.bbox.y1
+    assert axes.width > 5.5 * picture.dpi
 
 
 def test_values_are_written_at_the_points_of_a_single_run(make_results):
@@ -69,7 +126,8 @@ def test_unknown_accuracy_leaves_a_gap(make_results):
     np.testing.assert_array_equal(
         picture.axes[0].lines[0].get_ydata(), [np.nan, 0.6]
     )
-    assert "a: average unknown, final 60.0%" in texts(picture)
+    title = picture.axes[0].get_title()
+    assert title.startswith("a: final 60.0%, average -%\n")
 
 
 def test_many_runs_all_look_different(make_results):
@@ -80,6 +138,8 @@ def test_many_runs_all_look_different(make_results):
         for line in lines
     }
     assert len(looks) == len(lines) == 20
+    assert len({line.get_color() for line in lines[:13]}) == 13
+    assert len({line.get_marker() for line in lines[:13]}) == 13
 
 
 @pytest.mark.parametrize(
@@ -111,7 +171,16 @@ def test_confusion_shows_the_share_of_each_row():
     np.testing.assert_array_equal(shares, [[0.75, 0.25], [0.0, 1.0]])
     cells = {text.get_position(): text.get_text() for text in axes.texts}
     assert cells == {(0, 0): "75", (1, 0): "25", (1, 1): "100"}
-    assert ticks(axes.xaxis) == ticks(axes.yaxis) == ["cat", "dog"]
+    assert ticks(axes.xaxis) == ["cat", "dog"]
+    assert ticks(axes.yaxis) == ["cat (4)", "dog (5)"]
+    assert axes.get_title() == "accuracy 88.9% of 9 images, 4 to 5 a class"
+
+
+def test_confusion_has_its_title_above_the_accuracy():
+    axes = reports.confusion_figure(np.eye(2), "ab", title="eeil $1").axes[0]
+    above, below = axes.get_title().split("\n")
+    assert above == r"eeil \$1"
+    assert below == "accuracy 100.0% of 2 images, 1 a class"
 
 
 def test_class_without_samples_is_an_empty_row():

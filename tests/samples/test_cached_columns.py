@@ -232,6 +232,7 @@ def test_memory_is_used_up_to_the_last_byte():
         assert type(cached.rows) is kind
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_progress_bar_is_shown_unless_silent(capsys):
     cache_column("frozen", first_pixels, make_samples(5), memory_bytes=99)
     assert capsys.readouterr().out == ""

@@ -60,6 +60,7 @@ def as_arrays(dataset):
     return np.stack(images), np.array(labels)
 
 
+@pytest.mark.slow
 def test_random_mock_of_cifar10_gives_its_shapes_and_counts():
     with tfds.testing.mock_data(num_examples=80):
         scenario = FROM("cifar10", classes_per_task=5, seed=1993)

@@ -139,6 +139,7 @@ def test_what_is_no_backbone_is_refused():
         cut_points(keras.Model(x, [layers.ReLU()(x), layers.ReLU()(x)]))
 
 
+@pytest.mark.slow
 def test_points_of_a_keras_application_go_from_nothing_to_all():
     network = keras.applications.MobileNetV2(
         weights=None, include_top=False, input_shape=(32, 32, 3), alpha=0.35

@@ -34,6 +34,7 @@ def test_accuracies_are_over_images_not_over_classes():
     assert report.old_accuracy_before == pytest.approx((10 + 24) / 40)
     assert report.old_accuracy == pytest.approx((9 + 15) / 40)
     assert report.new_accuracy == pytest.approx((6 + 4) / 50)
+    assert report.accuracy == pytest.approx((9 + 15 + 6 + 4) / 90)
 
 
 def test_what_is_not_known_is_none():
@@ -44,7 +45,7 @@ def test_what_is_not_known_is_none():
     )
     assert report.old_accuracy_before is None
     assert report.old_accuracy is None
-    assert report.new_accuracy is None
+    assert report.new_accuracy is report.accuracy is None
     assert "-" in str(report)
 
 

@@ -1,21 +1,37 @@
-"""A model as it is, in float32 throughout."""
-
-from keras_incremental.models import IncrementalClassifier, copy_state
+"""A model's state in another model, and a model in float32 throughout."""
 
 _HALVES = ("float16", "bfloat16")
 
 
-def in_float32(model: IncrementalClassifier) -> IncrementalClassifier:
+def copy_state(model, other) -> None:
+    """Assigns the state of a model that is made alike.
+
+    Args:
+        model: the `IncrementalClassifier` to assign to.
+        other: the one to read.
+    """
+    variables = zip(
+        model.state_variables(), other.state_variables(), strict=True
+    )
+    for mine, theirs in variables:
+        mine.assign(theirs)
+    model.finalize_state()
+
+
+def in_float32(model):
     """Returns the model with every layer computing in float32.
 
     A model that was trained in mixed precision has float32 weights already;
     its copy shares none of them. A float32 model is returned as it is.
+
+    Args:
+        model: an `IncrementalClassifier`.
     """
     config = model.get_config()
     converted = _in_float32(config)
     if converted == config:
         return model
-    copy = IncrementalClassifier.from_config(converted)
+    copy = type(model).from_config(converted)
     copy_state(copy, model)
     return copy
 
