@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_incremental._types import PathLike
 from keras_incremental.backbones import building_blocks, pretrained
 
 _EPSILON = 1e-3
@@ -34,11 +35,11 @@ _IN_BLOCK = {
 
 
 def efficientnet_lite0(
-    input_shape=(224, 224, 3),
-    weights=None,
-    kernel_regularizer=None,
-    name="efficientnet_lite0",
-):
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    weights: PathLike | None = None,
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    name: str = "efficientnet_lite0",
+) -> keras.Model:
     """EfficientNet-Lite0: raw images to 1280 features, trained on ImageNet.
 
     Tan and Le 2019 (arXiv:1905.11946), Table 1, in Google's version for mobile

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import pathlib
 import warnings
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
+from keras_incremental._types import PathLike
 from keras_incremental.export import saved_model, version_folders
 from keras_incremental.export.signatures import signatures
 from keras_incremental.models import (
@@ -21,14 +24,14 @@ KEEP = 5
 
 
 def publish(
-    model,
-    base,
-    keep=KEEP,
-    image_size=None,
-    as_float32=True,
-    report=None,
-    verbose=1,
-):
+    model: keras.Model,
+    base: PathLike,
+    keep: int | None = KEEP,
+    image_size: tuple[int, int] | None = None,
+    as_float32: bool = True,
+    report: Mapping | None = None,
+    verbose: int = 1,
+) -> pathlib.Path:
     """Writes a model as `base/<next version>/` for TensorFlow Serving.
 
     The version is written under a name that a server ignores, flushed to
@@ -123,7 +126,7 @@ def publish(
     return version
 
 
-def published_version(model, base):
+def published_version(model: keras.Model, base: PathLike) -> pathlib.Path:
     """Returns the newest version in a folder that holds just this model.
 
     Args:
@@ -161,7 +164,12 @@ def fingerprint_of(model):
     return content.hexdigest()
 
 
-def check_publication(base, class_names, input_shape, image_size=None):
+def check_publication(
+    base: PathLike,
+    class_names: Sequence[str],
+    input_shape: tuple,
+    image_size: tuple[int, int] | None = None,
+) -> None:
     """Refuses what `publish` would refuse, before there is a model to publish.
 
     Args:

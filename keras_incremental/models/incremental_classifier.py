@@ -1,9 +1,11 @@
 """A Keras model that learns new classes from `fit` to `fit`."""
 
 import copy
+from collections.abc import Sequence
 
 import keras
 
+from keras_incremental._types import Labels, PathLike
 from keras_incremental.backbones import as_feature_extractor
 from keras_incremental.files import as_path, replacing
 from keras_incremental.labels import ClassIndex
@@ -48,7 +50,13 @@ class IncrementalClassifier(ExportableModel):
     (['forty', 'seven'], (1, 2))
     """
 
-    def __init__(self, backbone, capacity=128, branch_at=None, name=None):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        capacity: int = 128,
+        branch_at: str | float | None = None,
+        name: str | None = None,
+    ):
         backbone = as_feature_extractor(backbone)
         network = SingleNetwork(
             backbone, branch_at=branch_at, capacity=capacity, name="network"
@@ -59,12 +67,12 @@ class IncrementalClassifier(ExportableModel):
     @classmethod
     def from_classifier(
         cls,
-        trained,
-        class_names,
-        labels=None,
-        capacity=128,
-        branch_at=None,
-        name=None,
+        trained: keras.Model,
+        class_names: Sequence[str],
+        labels: Sequence | None = None,
+        capacity: int = 128,
+        branch_at: str | float | None = None,
+        name: str | None = None,
     ) -> "IncrementalClassifier":
         """Returns a model that goes on from a trained Keras classifier.
 
@@ -119,7 +127,12 @@ class IncrementalClassifier(ExportableModel):
         ExportableModel.__init__(model, network, score_rule, classes, name)
         return model
 
-    def add_classes(self, labels, names=None, seed: int | None = None) -> None:
+    def add_classes(
+        self,
+        labels: Labels,
+        names: Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> None:
         """Adds a head for new classes, untrained; nothing else changes.
 
         An `IncrementalCallback` does this by itself. Classes added here count
@@ -153,7 +166,7 @@ class IncrementalClassifier(ExportableModel):
         self._classes.truncate(self.network.units)
         self.score_rule = ScoreRule()
 
-    def forget_classes(self, labels) -> None:
+    def forget_classes(self, labels: Labels) -> None:
         """Takes classes out, as if the model had never seen their images.
 
         The sums of a closed form are sums over classes, so those of a class can
@@ -195,7 +208,7 @@ class IncrementalClassifier(ExportableModel):
         """The layer where the backbone is cut, 0.0, 1.0, or `None`."""
         return self.network.base().branch_at
 
-    def with_branch_at(self, branch_at) -> "IncrementalClassifier":
+    def with_branch_at(self, branch_at: str | float) -> "IncrementalClassifier":
         """Returns a copy of the model that is cut at another place.
 
         Args:
@@ -276,7 +289,13 @@ class IncrementalClassifier(ExportableModel):
         self.network.finalize_state()
         self.reset_inference()
 
-    def save(self, filepath, overwrite=True, zipped=None, **options):
+    def save(
+        self,
+        filepath: PathLike,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **options: object,
+    ) -> None:
         """As Keras' `save`, but a file is there as a whole or not at all.
 
         It is written beside `filepath`, flushed to disk and renamed: on an
@@ -320,7 +339,9 @@ class IncrementalClassifier(ExportableModel):
         with replacing(path) as temporary:
             super().save(temporary, **options)
 
-    def load_weights(self, filepath, skip_mismatch=False, **options):
+    def load_weights(
+        self, filepath: PathLike, skip_mismatch: bool = False, **options: object
+    ) -> None:
         """As Keras' `load_weights`, of a model of the same classes.
 
         Raises:

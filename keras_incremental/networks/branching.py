@@ -1,6 +1,7 @@
 """What networks that add branches to a frozen base have in common."""
 
 import abc
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,7 +25,7 @@ class BranchingNetwork(Network):
 
     has_frozen_part = True
 
-    def __init__(self, base: SingleNetwork, **kwargs):
+    def __init__(self, base: SingleNetwork, **kwargs: Any):
         super().__init__(**kwargs)
         if base.branch_at is None:
             raise ValueError(
@@ -105,7 +106,7 @@ class BranchingNetwork(Network):
     def branch_heads(self) -> list[ExpandableDense]:
         """A layer as large as what each branch adds to the heads."""
 
-    def trunk_outputs(self, images):
+    def trunk_outputs(self, images: tf.Tensor) -> Any:
         """Returns what the trunk makes of images, in inference mode."""
         if self._base.branch_at == 0.0:
             return images
