@@ -37,6 +37,7 @@ def efficientnet_lite0(
     input_shape=(224, 224, 3),
     weights=None,
     kernel_regularizer=None,
+    resize_to=None,
     name="efficientnet_lite0",
 ):
     """EfficientNet-Lite0: raw images to 1280 features, trained on ImageNet.
@@ -61,6 +62,9 @@ def efficientnet_lite0(
             `.weights.h5` that `save_weights` of this network has written.
         kernel_regularizer: of the kernels of all convolutions, and so of the
             head that an `IncrementalClassifier` adds.
+        resize_to: pixels a side that the first layer resizes images to, or
+            `None`. Images of 32 pixels are recognised better at 128, and are
+            still stored as exemplars as small as they are.
         name: of the model.
 
     Returns:
@@ -79,9 +83,12 @@ def efficientnet_lite0(
     (None, 2, 2, 192)
     """
     image = building_blocks.image_input(input_shape)
+    x = image
+    if resize_to is not None:
+        x = keras.layers.Resizing(resize_to, resize_to, dtype="float32")(image)
     if weights == "imagenet":
-        _check_shape(input_shape)
-    x = building_blocks.rescaling(1 / 128, offset=-127 / 128)(image)
+        _check_shape(x.shape[1:])
+    x = building_blocks.rescaling(1 / 128, offset=-127 / 128)(x)
     x = _features(x, kernel_regularizer)
     network = keras.Model(image, building_blocks.global_pool(x), name=name)
     if weights == "imagenet":
@@ -95,10 +102,11 @@ def _check_shape(shape):
     *sides, channels = shape
     if channels != 3 or min(side or _SMALLEST for side in sides) < _SMALLEST:
         raise ValueError(
-            f"input_shape={shape!r} does not go with weights='imagenet', which "
-            f"are for 3 channels and at least {_SMALLEST} pixels a side. "
-            "Enlarge the images (keras.ops.image.resize) and repeat a single "
-            "channel three times, or pass weights=None."
+            f"input_shape={tuple(shape)!r} does not go with "
+            "weights='imagenet', which are for 3 channels and at least "
+            f"{_SMALLEST} pixels a side. "
+            "Enlarge the images (resize_to=128) and repeat a single channel "
+            "three times, or pass weights=None."
         )
 
 

@@ -67,13 +67,12 @@ class BranchedRehearsal(EEIL):
         align: whether the new classes' weights are aligned at the end, as by
             `WeightAligning`.
         auxiliary_weight: of the auxiliary loss.
-        free_tasks: so many tasks, 1 or more, train the whole network.
+        free_tasks: so many tasks train the whole network, but for a trunk that
+            is frozen from the start. With 0 the first task adds a branch as
+            well, and the base stays as it was: for a pretrained one.
         train_trunk: whether the trunk is trained with every branch.
         clone_base: whether a branch is a clone of the base's own layers, not
             of the newest branch's. That is better where they are pretrained.
-        copies: variants of each image whose frozen outputs are cached; 0 runs
-            trunk and old branches on every augmented batch. It matters only
-            with an on-line augmentation and a frozen trunk.
 
     Raises:
         ValueError: for a value out of range.
@@ -91,13 +90,11 @@ class BranchedRehearsal(EEIL):
     free_tasks: int = 1
     train_trunk: bool = False
     clone_base: bool = False
-    copies: int = 0
     needs_branch_point = True
 
     def __post_init__(self):
         super().__post_init__()
-        check_count("free_tasks", self.free_tasks, 1)
-        check_count("copies", self.copies, 0)
+        check_count("free_tasks", self.free_tasks, 0)
         if self.auxiliary_weight < 0:
             raise ValueError(
                 f"auxiliary_weight={self.auxiliary_weight}; expected 0 or more."
@@ -117,7 +114,7 @@ class BranchedRehearsal(EEIL):
     def grow(self, task: TaskStep) -> None:
         model, new = task.model, len(task.new_labels)
         if new and len(model.heads) >= self.free_tasks:
-            if isinstance(model.network, SingleNetwork):
+            if isinstance(model.network, SingleNetwork) and self.free_tasks:
                 self._warn_of_small_base(task)
             network = self._branching(model.network)
             source = network.networks[0 if self.clone_base else -1]
@@ -134,7 +131,6 @@ class BranchedRehearsal(EEIL):
                 dataclasses.replace(
                     phase,
                     objective=self._on_branches(task, phase.objective, index),
-                    copies=self.copies,
                 )
                 for index, phase in enumerate(phases)
             ]
@@ -192,7 +188,8 @@ class BranchedRehearsal(EEIL):
 
 def _old_classifier(network: OneHeadNetwork) -> tuple[np.ndarray, np.ndarray]:
     """Returns kernel and bias of the old heads on the old features."""
-    heads = [network.head_weights(i) for i in range(len(network.heads) - 1)]
-    kernels, biases = zip(*heads, strict=True)
     features = network.feature_dim - network.networks[-1].output_shape[-1]
+    heads = [(np.zeros((network.feature_dim, 0)), np.zeros(0))]
+    heads += map(network.head_weights, range(len(network.heads) - 1))
+    kernels, biases = zip(*heads, strict=True)
     return np.concatenate(kernels, 1)[:features], np.concatenate(biases)

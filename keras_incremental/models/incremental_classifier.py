@@ -10,7 +10,11 @@ from keras_incremental.labels import ClassIndex
 from keras_incremental.models.adoption import class_index, split_classifier
 from keras_incremental.models.labelled_model import LabelledModel
 from keras_incremental.models.optimizer_start import fresh_optimizer
-from keras_incremental.networks import Network, SingleNetwork
+from keras_incremental.networks import (
+    FrozenTrunkNetwork,
+    Network,
+    SingleNetwork,
+)
 from keras_incremental.score_rules import ScoreRule
 
 
@@ -34,6 +38,10 @@ class IncrementalClassifier(LabelledModel):
             the fraction of the weight layers to share at least, 0 to 1;
             `keras_incremental.sharing.cut_points(backbone)` lists the legal
             places.
+        freeze_trunk: whether the layers up to `branch_at` are frozen from the
+            first task on, as it suits pretrained ones. Their outputs are
+            cached, so that an epoch of any method costs the layers behind them
+            alone; see `copies` of the methods.
         name: as in `keras.Model`.
 
     Raises:
@@ -47,9 +55,17 @@ class IncrementalClassifier(LabelledModel):
     (['forty', 'seven'], (1, 2))
     """
 
-    def __init__(self, backbone, capacity=128, branch_at=None, name=None):
+    def __init__(
+        self,
+        backbone,
+        capacity=128,
+        branch_at=None,
+        freeze_trunk=False,
+        name=None,
+    ):
         backbone = as_feature_extractor(backbone)
-        network = SingleNetwork(
+        kind = FrozenTrunkNetwork if freeze_trunk else SingleNetwork
+        network = kind(
             backbone, branch_at=branch_at, capacity=capacity, name="network"
         )
         rule = ScoreRule(name="score_rule")
@@ -63,6 +79,7 @@ class IncrementalClassifier(LabelledModel):
         labels=None,
         capacity=128,
         branch_at=None,
+        freeze_trunk=False,
         name=None,
     ) -> "IncrementalClassifier":
         """Returns a model that goes on from a trained Keras classifier.
@@ -86,7 +103,7 @@ class IncrementalClassifier(LabelledModel):
             class_names: the names of its classes, in the order of its outputs.
             labels: their labels; by default 0, 1, ...
             capacity: as for the class; doubled until the classes have room.
-            branch_at: as for the class.
+            branch_at, freeze_trunk: as for the class.
             name: as in `keras.Model`.
 
         Raises:
@@ -108,7 +125,8 @@ class IncrementalClassifier(LabelledModel):
         """
         classes = class_index(class_names, labels)
         backbone, head = split_classifier(trained, len(classes), capacity)
-        network = SingleNetwork(backbone, head, branch_at, name="network")
+        kind = FrozenTrunkNetwork if freeze_trunk else SingleNetwork
+        network = kind(backbone, head, branch_at, name="network")
         rule = ScoreRule(name="score_rule")
         return cls._of_parts(network, rule, classes, name)
 

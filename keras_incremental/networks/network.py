@@ -23,8 +23,8 @@ class Network(keras.layers.Layer):
 
     Growth never changes the logits of the classes that are there.
 
-    Kinds: `SingleNetwork`, `BranchedNetwork`, `OneHeadNetwork` and
-    `TrainedTrunkNetwork`.
+    Kinds: `SingleNetwork`, `FrozenTrunkNetwork`, `BranchedNetwork`,
+    `OneHeadNetwork` and `TrainedTrunkNetwork`.
 
     Attributes:
         has_frozen_part: whether there is something to cache: whether `frozen`
@@ -216,6 +216,11 @@ def _place_of_head(
     """Returns the layer that holds a head, and the head's index there."""
     places = [(layer, i) for layer in layers for i in range(len(layer.heads))]
     return places[index]
+
+
+def inference_of(network: keras.Model):
+    """Returns a function of a network in inference mode, without gradient."""
+    return lambda inputs: tf.stop_gradient(network(inputs, training=False))
 
 
 class Traced:
