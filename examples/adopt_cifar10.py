@@ -39,7 +39,7 @@ CLASSES_PER_TASK = [6, 2, 2]
 TRAINED = "trained.keras"
 BRANCH_AT = "stage5"
 make_backbone = functools.partial(
-    ki.backbones.efficientnet_lite0, weights="imagenet", resize_to=128
+    ki.backbones.efficientnet_lite0, weights="imagenet", enlarge=4
 )
 METHODS = {
     "analytic": ki.Analytic(),

@@ -52,6 +52,10 @@ STORAGES = {
     "jpeg": ki.exemplars.JpegStorage,
     "disk": lambda quality: ki.exemplars.DiskStorage(),
 }
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "sgd": functools.partial(keras.optimizers.SGD, momentum=0.9),
+}
 AUGMENTATIONS = method_flags.AUGMENTATIONS
 # Where a run reads and writes is no part of what it computes.
 _NOT_SETTINGS = {"output_dir", "data_dir", "backup_dir", "export_dir"}
@@ -69,16 +73,19 @@ _BACKBONE = flags.DEFINE_enum(
     "The network; by default small up to 16 pixels, resnet32 up to 64, then "
     "resnet18. efficientnet_lite0 has been trained on ImageNet.",
 )
-_RESIZE_TO = flags.DEFINE_integer(
-    "resize_to",
-    None,
-    "Pixels a side that efficientnet_lite0 resizes images to; exemplars stay "
-    "as small as they are.",
-    lower_bound=32,
+_ENLARGE = flags.DEFINE_integer(
+    "enlarge",
+    1,
+    "How many times efficientnet_lite0 enlarges each side of an image; "
+    "exemplars stay as small as they are.",
+    lower_bound=1,
 )
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.1, "Of the first epoch.")
+_OPTIMIZER = flags.DEFINE_enum(
+    "optimizer", "sgd", sorted(OPTIMIZERS), "sgd has a momentum of 0.9."
+)
 _WEIGHT_DECAY = flags.DEFINE_float(
     "weight_decay",
     1e-4,
@@ -159,11 +166,11 @@ def _frozen_up_to_somewhere(values):
 
 
 @flags.multi_flags_validator(
-    ["resize_to", "backbone"],
-    message="--resize_to belongs to --backbone=efficientnet_lite0.",
+    ["enlarge", "backbone"],
+    message="--enlarge belongs to --backbone=efficientnet_lite0.",
 )
-def _can_resize(values):
-    return not values["resize_to"] or values["backbone"] == "efficientnet_lite0"
+def _can_enlarge(values):
+    return values["enlarge"] == 1 or values["backbone"] == "efficientnet_lite0"
 
 
 @flags.multi_flags_validator(
@@ -197,7 +204,7 @@ def make_backbone(image_shape) -> keras.Model:
     return BACKBONES[name](
         input_shape=image_shape,
         kernel_regularizer=l2 or None,
-        **({"resize_to": size} if (size := _RESIZE_TO.value) else {}),
+        **({"enlarge": factor} if (factor := _ENLARGE.value) > 1 else {}),
     )
 
 
@@ -261,9 +268,7 @@ def make_model(scenario) -> ki.IncrementalClassifier:
         branch_at=branch_point(_BRANCH_AT.value),
         freeze_trunk=_FREEZE_TRUNK.value,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(_LEARNING_RATE.value, momentum=0.9)
-    )
+    model.compile(optimizer=OPTIMIZERS[_OPTIMIZER.value](_LEARNING_RATE.value))
     return model
 
 

@@ -37,7 +37,7 @@ def efficientnet_lite0(
     input_shape=(224, 224, 3),
     weights=None,
     kernel_regularizer=None,
-    resize_to=None,
+    enlarge=1,
     name="efficientnet_lite0",
 ):
     """EfficientNet-Lite0: raw images to 1280 features, trained on ImageNet.
@@ -62,9 +62,9 @@ def efficientnet_lite0(
             `.weights.h5` that `save_weights` of this network has written.
         kernel_regularizer: of the kernels of all convolutions, and so of the
             head that an `IncrementalClassifier` adds.
-        resize_to: pixels a side that the first layer resizes images to, or
-            `None`. Images of 32 pixels are recognised better at 128, and are
-            still stored as exemplars as small as they are.
+        enlarge: how many times the network enlarges each side first. Images of
+            32 pixels are recognised better at 128, and are stored as exemplars
+            as small as they are.
         name: of the model.
 
     Returns:
@@ -84,8 +84,11 @@ def efficientnet_lite0(
     """
     image = building_blocks.image_input(input_shape)
     x = image
-    if resize_to is not None:
-        x = keras.layers.Resizing(resize_to, resize_to, dtype="float32")(image)
+    if enlarge != 1:
+        # Not `Resizing`, behind which Keras 3.15 trains, unless told not to.
+        x = keras.layers.UpSampling2D(
+            enlarge, interpolation="bilinear", dtype="float32", name="enlarge"
+        )(image)
     if weights == "imagenet":
         _check_shape(x.shape[1:])
     x = building_blocks.rescaling(1 / 128, offset=-127 / 128)(x)
@@ -105,7 +108,7 @@ def _check_shape(shape):
             f"input_shape={tuple(shape)!r} does not go with "
             "weights='imagenet', which are for 3 channels and at least "
             f"{_SMALLEST} pixels a side. "
-            "Enlarge the images (resize_to=128) and repeat a single channel "
+            "Enlarge the images (enlarge=4) and repeat a single channel "
             "three times, or pass weights=None."
         )
 
