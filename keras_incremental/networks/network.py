@@ -1,6 +1,7 @@
 """What a classifier's network is: images to features and logits, growing."""
 
 import abc
+import functools
 from collections.abc import Iterable
 
 import keras
@@ -243,8 +244,9 @@ class Traced:
     """
 
     def __init__(self, *functions):
+        # TensorFlow warns of many traces of one code; a partial has none.
         self.calls = [
-            tf.function(function, reduce_retracing=True)
+            tf.function(functools.partial(function), reduce_retracing=True)
             for function in functions
         ]
 
