@@ -133,6 +133,21 @@ def test_a_frozen_trunk_is_saved_and_adopted(lent, blobs, tmp_path):
     assert len(adopted.trainable_variables) == 3 + 2
 
 
+def test_branches_at_an_earlier_place_train_all_that_is_behind_it(lent, blobs):
+    model = lent(make_model)
+    learn(model, ki.PartialSharing(), blobs, [[0, 1]], epochs=1)
+    whole = model.with_branch_at(0.0)
+    trunk = values(whole.network.trunk.variables + whole.backbone.variables)
+    learn(whole, ki.PartialSharing(), blobs, [[2, 3]], epochs=1)
+    (branch,) = whole.network.branches
+    assert len(branch.trainable_variables) == 2 + 3 + 2
+    kernel = branch.backbone.get_layer("cut").kernel
+    assert (kernel.numpy() != model.backbone.get_layer("cut").kernel).any()
+    after = values(whole.network.trunk.variables + whole.backbone.variables)
+    for mine, other in zip(trunk, after, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
 def test_without_free_tasks_the_pretrained_base_stays_as_it_is(lent, blobs):
     model = lent(make_model)
     before = values(model.backbone.variables)
