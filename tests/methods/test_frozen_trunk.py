@@ -160,6 +160,52 @@ def test_without_free_tasks_the_pretrained_base_stays_as_it_is(lent, blobs):
         np.testing.assert_array_equal(mine, other)
 
 
+def test_a_closed_form_of_the_base_decides_beside_the_logits(
+    lent, blobs, tmp_path
+):
+    model = lent(make_model)
+    method = ki.BranchedRehearsal(
+        free_tasks=0, clone_base=True, closed_form_weight=0.5
+    )
+    memory = ki.ExemplarMemory(20)
+    learn(model, method, blobs, [[0, 1], [2, 3]], 1, memory)
+    x, _ = blobs([0, 1, 2, 3], seed=9)
+    frozen = model.network.frozen(tf.constant(x))
+    logits, features = model.network.outputs(frozen)
+    seen = [blobs(labels, per_class=30) for labels in ([0, 1], [2, 3])]
+    base = lent(make_model)  # the weights that it began with
+    sums = Sums.none(12)
+    for images, labels in seen:
+        sums = sums.plus(base.extract_features(images), labels, 4)
+    kernel, bias = ByImages().solve(sums)
+    expected = logits + 0.5 * (features[:, :12] @ kernel + bias)
+    np.testing.assert_allclose(
+        model.predict(x, verbose=0), expected, rtol=1e-3, atol=1e-3
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), expected, rtol=1e-3, atol=1e-3
+    )
+    assert model.score_rule.kept_bytes > 0
+    # While new classes are learned, the logits decide.
+    loaded.add_classes([4])
+    logits, _ = loaded.network.outputs(frozen)
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), logits, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_closed_form_needs_a_base_that_never_changes(lent):
+    with pytest.raises(ValueError, match="free_tasks=0 and train_trunk=False"):
+        ki.BranchedRehearsal(closed_form_weight=1.0)
+    model = lent(make_model)
+    model.add_classes([0, 1])
+    method = ki.BranchedRehearsal(free_tasks=0, closed_form_weight=1.0)
+    with pytest.raises(ValueError, match="no sums of the 2 classes"):
+        method.check(model, None)
+
+
 # The warm start.
 
 
