@@ -3,7 +3,6 @@
 import numpy as np
 
 from keras_incremental.closed_form import ByImages, Sums
-from keras_incremental.methods.calibration import fit_calibration
 from keras_incremental.methods.task_step import TaskStep
 
 
@@ -11,10 +10,13 @@ def warm_start(task: TaskStep) -> None:
     """Gives the newest head what a closed form makes of the present features.
 
     The closed form, `f @ V + c`, is solved for the classes of new data and
-    exemplars, and multiplied by the scale `s` that is best by cross-entropy.
-    With `u` the mean of `w_k - s v_k` over old classes `k` of the same head
-    layer that have exemplars, the new columns are `s v + u`; so they stand to
-    the old ones as the closed forms of the two do. Biases follow the same rule.
+    exemplars. Its columns stand to the old ones, `w`, as the closed forms of
+    both do: the new ones are `s v + u`, `s` the ratio of mean lengths of `w`
+    and `v`, `u` the mean of `w - s v`, over old classes that have exemplars and
+    a column in the same layer, columns centred over them. Where there are not
+    two of these, the new columns are centred, and as long as the random ones
+    that they replace: longer ones would leave little loss to learn from.
+    Biases follow the same rule.
 
     Source: ours; the start by class means is that of weight imprinting (Qi et
     al., CVPR 2018, arXiv:1712.07136).
@@ -38,18 +40,33 @@ def warm_start(task: TaskStep) -> None:
     sums = Sums.none(features.shape[1], by_class=False)
     kernel, bias = ByImages().solve(sums.plus(features, units, len(present)))
     found = np.vstack([kernel, bias])  # (dim + 1, classes)
-    logits = features @ kernel + bias
-    scale, _ = fit_calibration(logits, units, np.zeros(len(present), int))
-    found *= scale
     heads = [
         np.vstack(network.head_weights(i)) for i in _trained_heads(network)
     ]
     old = np.hstack(heads)[:, present - trained.start]
     is_old = present < newest.start
-    if is_old.any():
-        found += np.mean((old - found)[:, is_old], axis=1, keepdims=True)
-    new = found[:, ~is_old]
+    if is_old.sum() > 1:
+        new = _as_related(found, old[:, is_old], is_old)
+    else:
+        new = found - found.mean(axis=1, keepdims=True)
+        new *= _length(old[:, ~is_old]) / _length(new[:, ~is_old])
+    new = new[:, ~is_old]
     network.set_head_weights(-1, new[:-1], new[-1])
+
+
+def _as_related(found, old, is_old) -> np.ndarray:
+    """Returns columns scaled and moved so that old ones are like `old`."""
+    centre, target = (
+        columns.mean(axis=1, keepdims=True)
+        for columns in (found[:, is_old], old)
+    )
+    scale = _length(old - target) / _length(found[:, is_old] - centre)
+    return scale * (found - centre) + target
+
+
+def _length(columns: np.ndarray) -> float:
+    """Returns the mean length of kernel columns; the bias is their last row."""
+    return np.linalg.norm(columns[:-1], axis=0).mean()
 
 
 def _trained_heads(network) -> list[int]:
