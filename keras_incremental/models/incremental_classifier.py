@@ -13,7 +13,11 @@ from keras_incremental.models.adoption import class_index, split_classifier
 from keras_incremental.models.copies import copy_state
 from keras_incremental.models.exportable_model import ExportableModel
 from keras_incremental.models.optimizer_start import fresh_optimizer
-from keras_incremental.networks import Network, SingleNetwork
+from keras_incremental.networks import (
+    FrozenTrunkNetwork,
+    Network,
+    SingleNetwork,
+)
 from keras_incremental.score_rules import ScoreRule
 
 
@@ -37,6 +41,10 @@ class IncrementalClassifier(ExportableModel):
             the fraction of the weight layers to share at least, 0 to 1;
             `keras_incremental.sharing.cut_points(backbone)` lists the legal
             places.
+        freeze_trunk: whether the layers up to `branch_at` are frozen from the
+            first task on, as it suits pretrained ones. Their outputs are
+            cached, so that an epoch of any method costs the layers behind them
+            alone; see `copies` of the methods.
         name: as in `keras.Model`.
 
     Raises:
@@ -55,10 +63,12 @@ class IncrementalClassifier(ExportableModel):
         backbone: keras.Model,
         capacity: int = 128,
         branch_at: str | float | None = None,
+        freeze_trunk: bool = False,
         name: str | None = None,
     ):
         backbone = as_feature_extractor(backbone)
-        network = SingleNetwork(
+        kind = FrozenTrunkNetwork if freeze_trunk else SingleNetwork
+        network = kind(
             backbone, branch_at=branch_at, capacity=capacity, name="network"
         )
         rule = ScoreRule(name="score_rule")
@@ -72,6 +82,7 @@ class IncrementalClassifier(ExportableModel):
         labels: Sequence | None = None,
         capacity: int = 128,
         branch_at: str | float | None = None,
+        freeze_trunk: bool = False,
         name: str | None = None,
     ) -> "IncrementalClassifier":
         """Returns a model that goes on from a trained Keras classifier.
@@ -95,7 +106,7 @@ class IncrementalClassifier(ExportableModel):
             class_names: the names of its classes, in the order of its outputs.
             labels: their labels; by default 0, 1, ...
             capacity: as for the class; doubled until the classes have room.
-            branch_at: as for the class.
+            branch_at, freeze_trunk: as for the class.
             name: as in `keras.Model`.
 
         Raises:
@@ -117,7 +128,8 @@ class IncrementalClassifier(ExportableModel):
         """
         classes = class_index(class_names, labels)
         backbone, head = split_classifier(trained, len(classes), capacity)
-        network = SingleNetwork(backbone, head, branch_at, name="network")
+        kind = FrozenTrunkNetwork if freeze_trunk else SingleNetwork
+        network = kind(backbone, head, branch_at, name="network")
         rule = ScoreRule(name="score_rule")
         return cls._of_parts(network, rule, classes, name)
 

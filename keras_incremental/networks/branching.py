@@ -4,10 +4,9 @@ import abc
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Network, Traced
+from keras_incremental.networks.network import Network, Traced, inference_of
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import set_trainable
 
@@ -140,13 +139,8 @@ class BranchingNetwork(Network):
         self._trace_base()
 
     def _trace_base(self) -> None:
-        trunk, tail = self.trunk, self.tail
-        self._traced_trunk = Traced(
-            lambda images: tf.stop_gradient(trunk(images, training=False))
-        )
-        self._traced_tail = Traced(
-            lambda outputs: tf.stop_gradient(tail(outputs, training=False))
-        )
+        self._traced_trunk = Traced(inference_of(self.trunk))
+        self._traced_tail = Traced(inference_of(self.tail))
 
     def get_config(self):
         return {

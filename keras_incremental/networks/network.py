@@ -25,8 +25,8 @@ class Network(keras.layers.Layer):
 
     Growth never changes the logits of the classes that are there.
 
-    Kinds: `SingleNetwork`, `BranchedNetwork`, `OneHeadNetwork` and
-    `TrainedTrunkNetwork`.
+    Kinds: `SingleNetwork`, `FrozenTrunkNetwork`, `BranchedNetwork`,
+    `OneHeadNetwork` and `TrainedTrunkNetwork`.
 
     Attributes:
         has_frozen_part: whether there is something to cache: whether `frozen`
@@ -254,6 +254,11 @@ def _of_any_size(value):
     if not hasattr(value, "shape"):
         return value
     return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
+
+
+def inference_of(network: keras.Model) -> Callable:
+    """Returns a function of a network in inference mode, without gradient."""
+    return lambda inputs: tf.stop_gradient(network(inputs, training=False))
 
 
 class Traced:

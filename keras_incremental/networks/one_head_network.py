@@ -15,7 +15,11 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
-from keras_incremental.networks.network import Network, Traced
+from keras_incremental.networks.network import (
+    Network,
+    Traced,
+    inference_of,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -175,8 +179,4 @@ class OneHeadNetwork(BranchingNetwork):
 
     def _trace_branches(self) -> None:
         """Makes a function for each branch, traced once."""
-        self._traced = Traced(*map(_inference, self.branches))
-
-
-def _inference(network: keras.Model):
-    return lambda outputs: tf.stop_gradient(network(outputs, training=False))
+        self._traced = Traced(*map(inference_of, self.branches))

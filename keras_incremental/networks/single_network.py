@@ -158,12 +158,12 @@ class SingleNetwork(Network):
             self.backbone, clone_function=cloned_layer
         )
         head = ExpandableDense.from_config(self.head.get_config())
-        twin = SingleNetwork(backbone, head, self.branch_at)
+        twin = type(self)(backbone, head, self.branch_at)
         twin._copy_values(self)
         return twin
 
     def copy_from(self, other):
-        if not isinstance(other, SingleNetwork) or not self.is_like(other):
+        if type(other) is not type(self) or not self.is_like(other):
             return False
         self._copy_values(other)
         return True

@@ -295,9 +295,10 @@ def test_a_branch_starts_as_the_newest_or_as_the_base(clone_base, grown, blobs):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"free_tasks": 0}, "free_tasks=0"),
+        ({"free_tasks": -1}, "free_tasks=-1"),
         ({"copies": -1}, "copies=-1"),
         ({"auxiliary_weight": -1.0}, "auxiliary_weight=-1"),
+        ({"closed_form_weight": -1.0}, "closed_form_weight=-1"),
     ],
 )
 def test_wrong_knobs_are_refused(options, match):
