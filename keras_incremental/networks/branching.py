@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Network, Traced, inference_of
