@@ -93,11 +93,10 @@ class IncrementalClassifier(ExportableModel):
         is frozen too. Compile the model before `fit`.
 
         Pass any old data that remains to `ExemplarMemory.add_from`. If there is
-        none, start with an empty memory: `EEIL` then distils the old
-        classes on the new images alone. That helps the model to tell the old
-        classes from one another, but nothing teaches it to tell old from new:
-        expect most images of old classes to be taken for new ones, until the
-        memory gets a few exemplars of each.
+        none, start with an empty memory: `EEIL` then distils the old classes
+        on the new images alone. That helps to tell the old classes from one
+        another, not from new ones: expect most images of old classes to be
+        taken for new ones, until the memory gets a few exemplars of each.
 
         Args:
             trained: a built Functional or Sequential classifier, with logits
