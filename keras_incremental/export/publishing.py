@@ -93,7 +93,8 @@ def publish(
     >>> import keras_incremental as ki
     >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
     >>> model.add_classes([40, 7], ["forty", "seven"])
-    >>> version = publish(model, tempfile.mkdtemp() + "/my_model")
+    >>> folder = tempfile.mkdtemp() + "/my_model"
+    >>> version = publish(model, folder, verbose=0)
     >>> version.name, sorted(path.name for path in version.iterdir())
     ('1', ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb',
            'variables'])
