@@ -80,7 +80,7 @@ _COPIES = flags.DEFINE_integer(
 _LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 3e-4, "First one of each step."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 32, "", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir",
@@ -148,7 +148,7 @@ def make_method(name: str) -> ki.methods.Method:
     """Returns a method with the flags that are fields of it."""
     method = METHODS[name]
     fields = {field.name for field in dataclasses.fields(method)}
-    rate = ki.methods.StepDecay(at=(max(1, _EPOCHS.value - 2),), factor=0.3)
+    rate = ki.methods.StepDecay(at=(max(1, _EPOCHS.value - 1),), factor=0.3)
     given = {"copies": _COPIES.value, "learning_rate_factor": rate}
     if name == "eeil":
         given["finetune_epochs"] = _FINETUNE_EPOCHS.value

@@ -75,6 +75,8 @@ class BranchedRehearsal(EEIL):
         train_trunk: whether the trunk is trained with every branch.
         clone_base: whether a branch is a clone of the base's own layers, not
             of the newest branch's. That is better where they are pretrained.
+        most_branches: after so many the newest one goes on learning, with the
+            network before the task as teacher; `None` adds one in each task.
         closed_form_weight: above 0, a closed form of the base's own features
             decides as well, with this weight (`BesideClosedForm`; 1 is a good
             one). Its sums over all images are kept; no image is. With
@@ -96,12 +98,15 @@ class BranchedRehearsal(EEIL):
     free_tasks: int = 1
     train_trunk: bool = False
     clone_base: bool = False
+    most_branches: int | None = None
     closed_form_weight: float = 0.0
     needs_branch_point = True
 
     def __post_init__(self):
         super().__post_init__()
         check_count("free_tasks", self.free_tasks, 0)
+        if self.most_branches is not None:
+            check_count("most_branches", self.most_branches, 1)
         for name in ("auxiliary_weight", "closed_form_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(
@@ -133,7 +138,9 @@ class BranchedRehearsal(EEIL):
 
     def grow(self, task: TaskStep) -> None:
         model, new = task.model, len(task.new_labels)
-        if new and len(model.heads) >= self.free_tasks:
+        branches = len(getattr(model.network, "branches", ()))
+        has_room = self.most_branches is None or branches < self.most_branches
+        if new and has_room and len(model.heads) >= self.free_tasks:
             if isinstance(model.network, SingleNetwork) and self.free_tasks:
                 self._warn_of_small_base(task)
             network = self._branching(model.network)
