@@ -1,7 +1,10 @@
 """A backbone whose first layers are frozen from the start, and one head."""
 
+from typing import Any
+
 import keras
 
+from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Traced, inference_of
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import set_trainable
@@ -31,7 +34,13 @@ class FrozenTrunkNetwork(SingleNetwork):
 
     has_frozen_part = True
 
-    def __init__(self, backbone, head=None, branch_at=None, **kwargs):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        head: ExpandableDense | None = None,
+        branch_at: str | float | None = None,
+        **kwargs: Any,
+    ):
         if branch_at is None:
             raise ValueError(
                 "A trunk cannot be frozen without a branch point, its last "

@@ -1,5 +1,7 @@
 """Trained logits, and beside them a closed form of features that stay."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -33,7 +35,9 @@ class BesideClosedForm(ScoreRule):
     [[8.0, -1.0], [-1.0, 1.0]]
     """
 
-    def __init__(self, closed_form, weight=1.0, **kwargs):
+    def __init__(
+        self, closed_form: ClosedForm, weight: float = 1.0, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.closed_form, self.weight = closed_form, float(weight)
         self.built = True
@@ -47,7 +51,7 @@ class BesideClosedForm(ScoreRule):
         scores = self.closed_form(known, logits)
         return keras.ops.cast(logits, "float32") + self.weight * scores
 
-    def grown(self, units):
+    def grown(self, units: int) -> "BesideClosedForm":
         """Returns the rule with the logits alone, and the sums kept."""
         old = self.closed_form
         nothing = np.zeros((0, old.dim)), np.zeros(0, int)
