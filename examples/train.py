@@ -54,6 +54,10 @@ STORAGES = {
     "jpeg": ki.exemplars.JpegStorage,
     "disk": lambda quality: ki.exemplars.DiskStorage(),
 }
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "sgd": functools.partial(keras.optimizers.SGD, momentum=0.9),
+}
 AUGMENTATIONS = method_flags.AUGMENTATIONS
 # Where a run reads and writes is no part of what it computes.
 _NOT_SETTINGS = {"output_dir", "data_dir", "backup_dir", "export_dir"}
@@ -71,9 +75,19 @@ _BACKBONE = flags.DEFINE_enum(
     "The network; by default small up to 16 pixels, resnet32 up to 64, then "
     "resnet18. efficientnet_lite0 has been trained on ImageNet.",
 )
+_ENLARGE = flags.DEFINE_integer(
+    "enlarge",
+    1,
+    "How many times efficientnet_lite0 enlarges each side of an image; "
+    "exemplars stay as small as they are.",
+    lower_bound=1,
+)
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.1, "Of the first epoch.")
+_OPTIMIZER = flags.DEFINE_enum(
+    "optimizer", "sgd", sorted(OPTIMIZERS), "sgd has a momentum of 0.9."
+)
 _WEIGHT_DECAY = flags.DEFINE_float(
     "weight_decay",
     1e-4,
@@ -103,6 +117,12 @@ _BRANCH_AT = flags.DEFINE_string(
     None,
     "Partial sharing: the last layer to share, by name, or the fraction of "
     "the layers to share, 0 to 1.",
+)
+_FREEZE_TRUNK = flags.DEFINE_bool(
+    "freeze_trunk",
+    False,
+    "With any method: the layers up to --branch_at are frozen from the start, "
+    "and their outputs are cached (see --copies).",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
 _DETERMINISTIC = flags.DEFINE_bool(
@@ -140,6 +160,22 @@ def _is_a_method(name):
 
 
 @flags.multi_flags_validator(
+    ["freeze_trunk", "branch_at"],
+    message="--freeze_trunk needs --branch_at, the last layer to freeze.",
+)
+def _frozen_up_to_somewhere(values):
+    return not values["freeze_trunk"] or values["branch_at"] is not None
+
+
+@flags.multi_flags_validator(
+    ["enlarge", "backbone"],
+    message="--enlarge belongs to --backbone=efficientnet_lite0.",
+)
+def _can_enlarge(values):
+    return values["enlarge"] == 1 or values["backbone"] == "efficientnet_lite0"
+
+
+@flags.multi_flags_validator(
     ["memory", "memory_per_class"],
     message="Give one of --memory (images in all) and --memory_per_class.",
 )
@@ -168,7 +204,9 @@ def make_backbone(image_shape) -> keras.Model:
         )
     l2 = _WEIGHT_DECAY.value and keras.regularizers.L2(_WEIGHT_DECAY.value / 2)
     return BACKBONES[name](
-        input_shape=image_shape, kernel_regularizer=l2 or None
+        input_shape=image_shape,
+        kernel_regularizer=l2 or None,
+        **({"enlarge": factor} if (factor := _ENLARGE.value) > 1 else {}),
     )
 
 
@@ -185,16 +223,19 @@ def make_method() -> ki.methods.Method:
             f"--method={name} needs --branch_at: a layer name such as stage2, "
             "or a fraction such as 0.5."
         )
-    if not method.needs_branch_point and _BRANCH_AT.value is not None:
+    if (
+        not (method.needs_branch_point or _FREEZE_TRUNK.value)
+        and _BRANCH_AT.value is not None
+    ):
         takers = [k for k, m in BY_NAME.items() if m.needs_branch_point]
         raise ValueError(
             f"--branch_at belongs to --method={' or '.join(takers)}, and "
-            f"--method={name} does not take it."
+            f"--method={name} takes it with --freeze_trunk alone."
         )
-    if method.needs_branch_point and _AUGMENT.value == "eeil_stored":
+    if _BRANCH_AT.value is not None and _AUGMENT.value == "eeil_stored":
         raise ValueError(
-            f"--method={name} takes no stored augmentation; give "
-            "--augment=eeil --copies=12, say, for --augment=eeil_stored."
+            f"--branch_at={_BRANCH_AT.value} goes with no stored augmentation; "
+            "give --augment=eeil --copies=12, say, for --augment=eeil_stored."
         )
     return method
 
@@ -227,10 +268,9 @@ def make_model(scenario) -> ki.IncrementalClassifier:
         make_backbone(scenario.image_shape),
         capacity=scenario.num_classes,
         branch_at=branch_point(_BRANCH_AT.value),
+        freeze_trunk=_FREEZE_TRUNK.value,
     )
-    model.compile(
-        optimizer=keras.optimizers.SGD(_LEARNING_RATE.value, momentum=0.9)
-    )
+    model.compile(optimizer=OPTIMIZERS[_OPTIMIZER.value](_LEARNING_RATE.value))
     return model
 
 

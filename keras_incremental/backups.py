@@ -69,8 +69,14 @@ class BackupFolder:
 
     def put(self, arrays: Mapping[str, np.ndarray]) -> str:
         """Writes named arrays, unless they are there; returns their blob."""
+        objects = [name for name in arrays if arrays[name].dtype.hasobject]
+        if objects:
+            raise ValueError(
+                f"The arrays {objects} hold objects, which only "
+                "allow_pickle=True would write and read; expected numbers."
+            )
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
+        np.savez(buffer, **arrays)
         content = buffer.getvalue()  # equal arrays give equal bytes
         blob = hashlib.sha256(content).hexdigest()
         if not self._is_whole(blob):

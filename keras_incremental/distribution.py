@@ -13,6 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+__all__ = ["is_chief", "is_multi_worker"]
+
 _REFUSED = (
     tf.distribute.experimental.ParameterServerStrategy,
     tf.distribute.experimental.CentralStorageStrategy,

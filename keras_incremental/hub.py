@@ -14,12 +14,15 @@ import pathlib
 import tempfile
 from collections.abc import Mapping
 
+from keras_incremental._types import PathLike
 from keras_incremental._version import __version__
 from keras_incremental.callbacks import IncrementalCallback
 from keras_incremental.files import atomic_write
 from keras_incremental.model_files import load_model
 from keras_incremental.models import IncrementalClassifier
 from keras_incremental.optional import imported
+
+__all__ = ["load_pretrained", "push", "save_pretrained"]
 
 _MODEL, _CARD = "model.keras", "README.md"
 _TAGS = ["keras_incremental", "class-incremental-learning"]
@@ -64,7 +67,7 @@ Method: `{method}`. Images and accuracy of each class, before and after:
 
 def save_pretrained(
     model: IncrementalClassifier,
-    folder,
+    folder: PathLike,
     incremental: IncrementalCallback | None = None,
     metadata: Mapping | None = None,
 ) -> pathlib.Path:
@@ -135,7 +138,7 @@ def push(
 
 
 def load_pretrained(
-    folder_or_repo, revision: str | None = None
+    folder_or_repo: PathLike, revision: str | None = None
 ) -> IncrementalClassifier:
     """Loads a model from a folder, or from the Hugging Face Hub.
 

@@ -5,6 +5,7 @@ import zipfile
 
 import keras
 
+from keras_incremental._types import PathLike
 from keras_incremental.archives import (
     check_datasets,
     check_members,
@@ -13,10 +14,16 @@ from keras_incremental.archives import (
 )
 from keras_incremental.files import as_path, checked_archive
 
+__all__ = ["load_model"]
+
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
-def load_model(path, custom_objects=None, compile=True) -> keras.Model:
+def load_model(
+    path: PathLike,
+    custom_objects: dict | None = None,
+    compile: bool = True,
+) -> keras.Model:
     """Loads a `.keras` file; whatever is wrong with it, the error names it.
 
     The model is that of `keras.models.load_model`, which compares what it reads

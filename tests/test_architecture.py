@@ -11,6 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "keras_incremental"
 # package's own __init__.py, which re-exports, is exempt.
 RANK = {
     "_backend": 0,
+    "_types": 0,
     "_version": 0,
     "distribution": 0,
     "archives": 0,

@@ -1,6 +1,7 @@
 """The README's commands work, and continuous integration runs them."""
 
 import ast
+import inspect
 import os
 import pathlib
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow_datasets
 from setuptools import find_packages
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -81,7 +83,7 @@ def test_readme_has_one_line_that_runs_pytest():
 
 def test_files_and_extras_of_the_readme_exist():
     keywords, _ = setup_call()
-    extras = {key.value for key in keywords["extras_require"].keys}
+    extras = {key.value for key in keywords["extras_require"].keys if key}
     text = "\n".join(readme_lines())
     for path in re.findall(r"--flagfile=(\S+)", text):
         assert (ROOT / path.rstrip("`.,")).is_file(), path
@@ -161,25 +163,46 @@ def test_setup_reads_the_version_without_importing_the_package():
     assert f'"{namespace["read_version"]()}"' in version
 
 
-def test_every_import_of_the_package_is_an_installed_requirement():
-    _, names = setup_call()
-    required = {
-        re.split(r"[\[>=<]", item.value)[0]
-        .replace("-", "_")
-        .replace("pillow", "PIL")
-        # The weights of a network trained on ImageNet are an extra.
-        for item in [*names["INSTALL_REQUIRES"].elts, *names["PRETRAINED"].elts]
-    }
-    required |= {"absl", "sklearn", "keras_incremental"}
-    standard = sys.stdlib_module_names
-    for path in (ROOT / "keras_incremental").rglob("*.py"):
+def imports_of(folder):
+    """Yields the file and the module of each import from outside."""
+    for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
             if isinstance(node, ast.ImportFrom):
-                modules = [node.module]
+                names = [node.module]
             elif isinstance(node, ast.Import):
-                modules = [name.name for name in node.names]
-            else:
-                continue
-            for module in modules:
-                top = module.split(".")[0]
-                assert top in required or top in standard, (path, module)
+                names = [name.name for name in node.names]
+            for name in names:
+                top = name.split(".")[0]
+                if top not in sys.stdlib_module_names:
+                    yield path, top
+
+
+def names_in(requirements):
+    """Returns the names of packages, as they are imported."""
+    return {
+        re.split(r"[\[><=;! (]", item)[0].lower().replace("-", "_")
+        for item in requirements
+    }
+
+
+def required(names):
+    """Returns what a list of setup.py requires, as it is imported."""
+    return names_in(item.value for item in setup_call()[1][names].elts)
+
+
+def test_every_import_of_the_package_is_an_installed_requirement():
+    # The weights of a network trained on ImageNet are an extra.
+    known = required("INSTALL_REQUIRES") | required("PRETRAINED")
+    known |= {"PIL", "sklearn", "keras_incremental"}
+    for path, module in imports_of(ROOT / "keras_incremental"):
+        assert module in known, (path, module)
+
+
+def test_every_requirement_is_imported_or_missing_from_one_that_needs_it():
+    imported = {module for _, module in imports_of(ROOT / "keras_incremental")}
+    indirect = required("INSTALL_REQUIRES") - {*imported, "pillow"}
+    assert indirect == {"importlib_resources"}
+    source = pathlib.Path(inspect.getfile(tensorflow_datasets.core))
+    text = source.with_name("dataset_builder.py").read_text(encoding="utf-8")
+    assert "import importlib_resources" in text

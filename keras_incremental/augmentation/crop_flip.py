@@ -49,7 +49,7 @@ class CropFlip:
     def __post_init__(self):
         windows.check_padding(self.padding)
 
-    def __call__(self, images, seed):
+    def __call__(self, images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Returns changed images of the same shape and type.
 
         Args:
@@ -65,7 +65,9 @@ class CropFlip:
             images, draws.offsets, draws.mirrored, self.padding
         )
 
-    def draw(self, seed, batch_size):
+    def draw(
+        self, seed: tf.Tensor, batch_size: int | tf.Tensor
+    ) -> CropFlipDraws:
         """Returns the `CropFlipDraws` of `batch_size` images."""
         offsets_seed, mirror_seed = tf.unstack(
             tf.random.split(windows.seed_pair(seed), 2)

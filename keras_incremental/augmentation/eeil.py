@@ -171,7 +171,7 @@ class EEILAugmentation(EEILVariants):
     copies: ClassVar[int] = 1
     stored: ClassVar[bool] = False
 
-    def draw(self, seed, batch_size):
+    def draw(self, seed: tf.Tensor, batch_size: int | tf.Tensor) -> EEILDraws:
         """Returns the `EEILDraws` of `batch_size` images, one for each."""
         seeds = tf.unstack(tf.random.split(windows.seed_pair(seed), 4))
         brightness, contrast = self._draw_colours(*seeds[:2], batch_size)
@@ -213,7 +213,7 @@ class StoredEEILAugmentation(EEILVariants):
     copies: ClassVar[int] = _VARIANTS
     stored: ClassVar[bool] = True
 
-    def draw(self, seed, batch_size):
+    def draw(self, seed: tf.Tensor, batch_size: int | tf.Tensor) -> EEILDraws:
         """Returns the `EEILDraws` of `batch_size` images, twelve for each.
 
         One brightness and one contrast an image, one window for each of its

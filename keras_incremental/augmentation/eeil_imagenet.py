@@ -67,7 +67,9 @@ class ImageNetEEILAugmentation(EEILVariants):
 
     padding: int = 16
 
-    def draw(self, seed, batch_size):
+    def draw(
+        self, seed: tf.Tensor, batch_size: int | tf.Tensor
+    ) -> ImageNetDraws:
         """Returns the `ImageNetDraws` of `batch_size` images."""
         seeds = tf.unstack(tf.random.split(windows.seed_pair(seed), 4))
         coins = tf.random.stateless_uniform((4, batch_size), seeds[0]) < 0.5

@@ -72,7 +72,10 @@ def _cifar_resnet(
     return keras.Model(image, building_blocks.global_pool(x), name=name)
 
 
-def resnet20(input_shape=(32, 32, 3), kernel_regularizer=None):
+def resnet20(
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+) -> keras.Model:
     """ResNet-20 for CIFAR: raw images to 64 features.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 3. See `resnet32`.
@@ -95,7 +98,11 @@ def resnet20(input_shape=(32, 32, 3), kernel_regularizer=None):
     return _cifar_resnet(3, input_shape, kernel_regularizer, "resnet20")
 
 
-def resnet32(input_shape=(32, 32, 3), kernel_regularizer=None, final_relu=True):
+def resnet32(
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    final_relu: bool = True,
+) -> keras.Model:
     """ResNet-32 for CIFAR: raw images to 64 features, as in iCaRL and EEIL.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 5: a 3x3
@@ -129,7 +136,10 @@ def resnet32(input_shape=(32, 32, 3), kernel_regularizer=None, final_relu=True):
     )
 
 
-def resnet56(input_shape=(32, 32, 3), kernel_regularizer=None):
+def resnet56(
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+) -> keras.Model:
     """ResNet-56 for CIFAR: raw images to 64 features.
 
     He et al. 2016 (arXiv:1512.03385), section 4.2 with n = 9. See `resnet32`.

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_incremental._types import PathLike
 from keras_incremental.backbones import building_blocks, pretrained
 
 _EPSILON = 1e-3
@@ -34,11 +35,12 @@ _IN_BLOCK = {
 
 
 def efficientnet_lite0(
-    input_shape=(224, 224, 3),
-    weights=None,
-    kernel_regularizer=None,
-    name="efficientnet_lite0",
-):
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    weights: PathLike | None = None,
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    enlarge: int = 1,
+    name: str = "efficientnet_lite0",
+) -> keras.Model:
     """EfficientNet-Lite0: raw images to 1280 features, trained on ImageNet.
 
     Tan and Le 2019 (arXiv:1905.11946), Table 1, in Google's version for mobile
@@ -61,6 +63,9 @@ def efficientnet_lite0(
             `.weights.h5` that `save_weights` of this network has written.
         kernel_regularizer: of the kernels of all convolutions, and so of the
             head that an `IncrementalClassifier` adds.
+        enlarge: how many times the network enlarges each side first. Images of
+            32 pixels are recognised better at 128, and are stored as exemplars
+            as small as they are.
         name: of the model.
 
     Returns:
@@ -79,9 +84,15 @@ def efficientnet_lite0(
     (None, 2, 2, 192)
     """
     image = building_blocks.image_input(input_shape)
+    x = image
+    if enlarge != 1:
+        # Not `Resizing`, behind which Keras 3.15 trains, unless told not to.
+        x = keras.layers.UpSampling2D(
+            enlarge, interpolation="bilinear", dtype="float32", name="enlarge"
+        )(image)
     if weights == "imagenet":
-        _check_shape(input_shape)
-    x = building_blocks.rescaling(1 / 128, offset=-127 / 128)(image)
+        _check_shape(x.shape[1:])
+    x = building_blocks.rescaling(1 / 128, offset=-127 / 128)(x)
     x = _features(x, kernel_regularizer)
     network = keras.Model(image, building_blocks.global_pool(x), name=name)
     if weights == "imagenet":
@@ -95,10 +106,11 @@ def _check_shape(shape):
     *sides, channels = shape
     if channels != 3 or min(side or _SMALLEST for side in sides) < _SMALLEST:
         raise ValueError(
-            f"input_shape={shape!r} does not go with weights='imagenet', which "
-            f"are for 3 channels and at least {_SMALLEST} pixels a side. "
-            "Enlarge the images (keras.ops.image.resize) and repeat a single "
-            "channel three times, or pass weights=None."
+            f"input_shape={tuple(shape)!r} does not go with "
+            "weights='imagenet', which are for 3 channels and at least "
+            f"{_SMALLEST} pixels a side. "
+            "Enlarge the images (enlarge=4) and repeat a single channel "
+            "three times, or pass weights=None."
         )
 
 

@@ -3,7 +3,7 @@
 import keras
 
 
-def as_feature_extractor(backbone):
+def as_feature_extractor(backbone: keras.Model) -> keras.Model:
     """Returns a model from images to feature vectors that uses `backbone`.
 
     A model that gives feature vectors is returned as it is. One that gives

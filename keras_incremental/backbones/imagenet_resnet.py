@@ -23,7 +23,10 @@ def _stem(x, kernel_regularizer):
     return keras.layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
 
 
-def resnet18(input_shape=(224, 224, 3), kernel_regularizer=None):
+def resnet18(
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+) -> keras.Model:
     """ResNet-18 for ImageNet: raw images to 512 features.
 
     He et al. 2016 (arXiv:1512.03385), Table 1: a 7x7 convolution and a max

@@ -16,7 +16,10 @@ def _stage(x, filters, stage, kernel_regularizer):
     return building_blocks.end_of_stage(x, stage)
 
 
-def small(input_shape=(8, 8, 1), kernel_regularizer=None):
+def small(
+    input_shape: tuple[int, int, int] = (8, 8, 1),
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+) -> keras.Model:
     """Small convolutional network: raw images to 64 features.
 
     Three 3x3 convolutions with 32, 64 and 64 channels, each with batch

@@ -3,7 +3,7 @@
 import keras
 
 
-def with_synchronized_normalization(network):
+def with_synchronized_normalization(network: keras.Model) -> keras.Model:
     """Returns a copy whose batch normalisation sees the whole batch.
 
     Where several replicas share a batch, `keras.layers.BatchNormalization`

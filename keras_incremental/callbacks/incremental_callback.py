@@ -4,9 +4,11 @@ import dataclasses
 import logging
 import numbers
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
+from keras_incremental._types import PathLike
 from keras_incremental.callbacks.fit_options import (
     batch_size_of,
     check_class_weight,
@@ -122,12 +124,12 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         self,
         memory: ExemplarMemory | None = None,
         method: Method | None = None,
-        class_names=None,
-        augment=None,
+        class_names: Mapping | Sequence | None = None,
+        augment: Callable | None = None,
         seed: int = 0,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
-        backup_dir=None,
-        publish_to=None,
+        backup_dir: PathLike | None = None,
+        publish_to: PathLike | None = None,
         publish_if: Gate | None = None,
         measure_statistics: bool = True,
     ):
@@ -176,7 +178,9 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """Whether the method has epochs of training."""
         return self.method.needs_optimizer
 
-    def run_fit(self, model: IncrementalClassifier, request: FitRequest):
+    def run_fit(
+        self, model: IncrementalClassifier, request: FitRequest
+    ) -> keras.callbacks.History:
         """Learns one task; `IncrementalClassifier.fit` calls it."""
         clock = Clock()
         check_options(model, request)

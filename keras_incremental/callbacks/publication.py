@@ -92,5 +92,7 @@ class Publication:
             return report
         version = published_version(model, self._base) if is_resumed else None
         if version is None:
-            version = publish(model, self._base, report=report.to_json())
+            version = publish(
+                model, self._base, report=report.to_json(), verbose=0
+            )
         return dataclasses.replace(report, published=str(version))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+from keras_incremental._types import PathLike
 from keras_incremental.cost import table
 from keras_incremental.cost.energy import EnergyConstants
 from keras_incremental.cost.part_cost import QUANTITIES, PartCost, ratio
@@ -85,7 +86,7 @@ class CostReport:
             "ratios": self.ratios,
         }
 
-    def save(self, path) -> pathlib.Path:
+    def save(self, path: PathLike) -> pathlib.Path:
         """Writes the report as JSON, whole or not at all.
 
         Args:

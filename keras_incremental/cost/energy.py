@@ -32,3 +32,4 @@ class EnergyConstants:
 
 
 HOROWITZ_45NM = EnergyConstants()
+"""The energy of operations at 45 nm (Horowitz, ISSCC 2014)."""

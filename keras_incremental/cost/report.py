@@ -29,7 +29,7 @@ NEXT_BRANCH = "next branch"
 
 
 def report(
-    model,
+    model: keras.Model,
     *,
     batch_size: int = 32,
     constants: EnergyConstants = HOROWITZ_45NM,

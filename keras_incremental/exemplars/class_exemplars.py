@@ -1,5 +1,7 @@
 """Exemplars as a storage keeps them, and as training reads them."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -15,7 +17,9 @@ class ClassExemplars:
         rows: One entry for each image, as the storage encoded it.
     """
 
-    def __init__(self, storage, image_spec: tf.TensorSpec, rows: np.ndarray):
+    def __init__(
+        self, storage: Any, image_spec: tf.TensorSpec, rows: np.ndarray
+    ):
         self.storage, self.image_spec, self.rows = storage, image_spec, rows
 
     def __len__(self):
@@ -42,7 +46,7 @@ class ClassExemplars:
         labels = np.zeros(len(self), np.int64)
         return self.storage.samples(self.rows, self.image_spec, labels)
 
-    def moved_to(self, storage) -> "ClassExemplars":
+    def moved_to(self, storage: Any) -> "ClassExemplars":
         """Returns the same images in another storage."""
         rows = storage.encode(self.decoded())
         return ClassExemplars(storage, self.image_spec, rows)
@@ -52,7 +56,7 @@ class ClassExemplars:
         return self.storage.to_arrays(self.rows, self.image_spec)
 
     @classmethod
-    def from_arrays(cls, storage, arrays: dict) -> "ClassExemplars":
+    def from_arrays(cls, storage: Any, arrays: dict) -> "ClassExemplars":
         """Makes exemplars from what `to_arrays` returned."""
         images = arrays["images"]
         spec = tf.TensorSpec(images.shape[1:], images.dtype)

@@ -3,16 +3,14 @@
 import numbers
 from collections.abc import Iterable, Mapping
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental._types import Images, Labels, PathLike
 from keras_incremental.exemplars import folder_format
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
-from keras_incremental.exemplars.ranking import (
-    Extract,
-    Selection,
-    rank_classes,
-)
+from keras_incremental.exemplars.ranking import Extract, Selection, rank_classes
 from keras_incremental.exemplars.selection import herding_order
 from keras_incremental.exemplars.storages import RawStorage, Storage
 from keras_incremental.labels import as_label, carried_names, distinct_in_order
@@ -114,9 +112,8 @@ class ExemplarMemory:
     @property
     def image_spec(self) -> tf.TensorSpec | None:
         """Shape and dtype of an exemplar; `None` while there is none."""
-        for label in self.labels_with_exemplars():
-            return self._images[label].image_spec
-        return None
+        labels = self.labels_with_exemplars()
+        return self._images[labels[0]].image_spec if labels else None
 
     @property
     def pixels(self) -> Pixels | None:
@@ -146,7 +143,7 @@ class ExemplarMemory:
         present = set(self.labels_with_exemplars())
         return [label for label in labels if label not in present]
 
-    def images(self, label) -> np.ndarray:
+    def images(self, label: int | str) -> np.ndarray:
         """Returns a class' exemplars, `(count, h, w, c)`, best first.
 
         Raises:
@@ -182,8 +179,7 @@ class ExemplarMemory:
 
     def quota_per_class(self) -> int:
         """Returns how many images a class may keep now, 0 while empty."""
-        present = self.labels_with_exemplars()
-        return min(self.quotas(len(present)), default=0)
+        return min(self.quotas(len(self.labels_with_exemplars())), default=0)
 
     def samples(self) -> Samples:
         """Returns all exemplars, class by class in order of arrival.
@@ -236,7 +232,9 @@ class ExemplarMemory:
             label: merged[label].head(counts.get(label, 0)) for label in classes
         }
 
-    def add_from(self, model, images, labels=None) -> None:
+    def add_from(
+        self, model: keras.Model, images: Images, labels: Labels | None = None
+    ) -> None:
         """Chooses exemplars from old data of the classes a model knows.
 
         For a model that was trained elsewhere, as often as there is data: each
@@ -316,10 +314,7 @@ class ExemplarMemory:
         """
         self.storage.check(spec)
         mine = self.image_spec
-        if mine is not None and not (
-            mine.shape.is_compatible_with(spec.shape)
-            and mine.dtype == spec.dtype
-        ):
+        if mine is not None and not mine.is_compatible_with(spec):
             raise ValueError(
                 f"The new images are {spec.dtype.name} {tuple(spec.shape)}, "
                 f"the memory's exemplars {mine.dtype.name} "
@@ -341,7 +336,7 @@ class ExemplarMemory:
                 f"capacity={self.capacity}, per_class={self.per_class} allow."
             )
 
-    def save(self, directory) -> None:
+    def save(self, directory: PathLike) -> None:
         """Writes the memory into one file of a folder, whole or not at all.
 
         Args:
@@ -355,7 +350,12 @@ class ExemplarMemory:
         folder_format.write(directory, self)
 
     @classmethod
-    def load(cls, directory, selection=None, storage=None) -> "ExemplarMemory":
+    def load(
+        cls,
+        directory: PathLike,
+        selection: Selection | None = None,
+        storage: Storage | None = None,
+    ) -> "ExemplarMemory":
         """Reads a memory written by `save`; no code in it is executed.
 
         Args:

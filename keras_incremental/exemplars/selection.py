@@ -7,6 +7,7 @@ signature as `ExemplarMemory(selection=...)`.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 def unit_rows(features: np.ndarray) -> np.ndarray:
@@ -19,7 +20,7 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
     return features / np.where(norms == 0, 1, norms)
 
 
-def herding_order(features, count, seed=0):
+def herding_order(features: ArrayLike, count: int, seed: int = 0) -> np.ndarray:
     """Ranks samples so that each prefix' mean is close to the class mean.
 
     `p_k = argmin_i || m - (f_i + sum_{j<k} f_{p_j}) / k ||`, f of unit
@@ -55,7 +56,7 @@ def herding_order(features, count, seed=0):
     return np.array(order, int)
 
 
-def random_order(features, count, seed=0):
+def random_order(features: ArrayLike, count: int, seed: int = 0) -> np.ndarray:
     """Ranks samples at random, by `seed`.
 
     Args:
@@ -73,7 +74,9 @@ def random_order(features, count, seed=0):
     return np.random.default_rng(seed).permutation(samples)[:count]
 
 
-def nearest_to_mean_order(features, count, seed=0):
+def nearest_to_mean_order(
+    features: ArrayLike, count: int, seed: int = 0
+) -> np.ndarray:
     """Ranks samples by the distance of their unit features to their mean.
 
     Args:

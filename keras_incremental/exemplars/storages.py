@@ -48,7 +48,7 @@ class Storage(abc.ABC):
         """Returns an array of what is stored, one row for each image."""
 
     @abc.abstractmethod
-    def decode(self, rows: np.ndarray, image_spec) -> np.ndarray:
+    def decode(self, rows: np.ndarray, image_spec: tf.TensorSpec) -> np.ndarray:
         """Returns the images `(count, h, w, c)` of rows."""
 
     def nbytes(self, rows: np.ndarray, image_spec: tf.TensorSpec) -> int:
@@ -56,7 +56,7 @@ class Storage(abc.ABC):
         pixels = image_spec.shape.num_elements()
         return len(rows) * pixels * image_spec.dtype.size
 
-    def to_arrays(self, rows: np.ndarray, image_spec) -> dict:
+    def to_arrays(self, rows: np.ndarray, image_spec: tf.TensorSpec) -> dict:
         """Returns arrays by name from which `from_arrays` makes the rows.
 
         `images` is one of them, with the shape and dtype of an image.
@@ -67,7 +67,9 @@ class Storage(abc.ABC):
         """Returns the rows of what `to_arrays` returned."""
         return self.encode(arrays["images"])
 
-    def samples(self, rows: np.ndarray, image_spec, labels) -> Samples:
+    def samples(
+        self, rows: np.ndarray, image_spec: tf.TensorSpec, labels: np.ndarray
+    ) -> Samples:
         """Returns rows as samples for training."""
         return StoredSamples(self, image_spec, rows, labels)
 

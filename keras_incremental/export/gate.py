@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Gate:
                 "max_old_accuracy_drop or min_new_accuracy."
             )
 
-    def refusal(self, report) -> str | None:
+    def refusal(self, report: Any) -> str | None:
         """Returns why a model must not be published, or `None` if it may.
 
         Args:

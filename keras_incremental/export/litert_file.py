@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_incremental._types import PathLike
 from keras_incremental.exemplars import ExemplarMemory
 from keras_incremental.files import as_path
 from keras_incremental.models import IncrementalClassifier
@@ -10,7 +11,12 @@ from keras_incremental.models import IncrementalClassifier
 _REPRESENTATIVE = 200
 
 
-def litert(model, path, quantize=None, memory=None) -> None:
+def litert(
+    model: IncrementalClassifier,
+    path: PathLike,
+    quantize: str | None = None,
+    memory: ExemplarMemory | None = None,
+) -> None:
     """Writes a model as a LiteRT file, for phones and small devices.
 
     What it takes and returns is the same with and without `quantize`: raw

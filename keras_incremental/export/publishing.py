@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import pathlib
 import warnings
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
+from keras_incremental._types import PathLike
 from keras_incremental.export import saved_model, version_folders
 from keras_incremental.export.signatures import signatures
 from keras_incremental.models import (
@@ -14,14 +17,21 @@ from keras_incremental.models import (
     in_float32,
     not_finite,
 )
+from keras_incremental.progress import told_if_long
 from keras_incremental.scenarios.image_files import as_size
 
 KEEP = 5
 
 
 def publish(
-    model, base, keep=KEEP, image_size=None, as_float32=True, report=None
-):
+    model: keras.Model,
+    base: PathLike,
+    keep: int | None = KEEP,
+    image_size: tuple[int, int] | None = None,
+    as_float32: bool = True,
+    report: Mapping | None = None,
+    verbose: int = 1,
+) -> pathlib.Path:
     """Writes a model as `base/<next version>/` for TensorFlow Serving.
 
     The version is written under a name that a server ignores, flushed to
@@ -66,6 +76,7 @@ def publish(
             are float32 in any case.
         report: what to tell of the version, JSON types, such as
             `TaskReport.to_json()`; it is written to `assets.extra/report.json`.
+        verbose: 0 is silent, else a line is written if it takes long.
 
     Returns:
         `pathlib.Path` of the version's folder.
@@ -82,7 +93,8 @@ def publish(
     >>> import keras_incremental as ki
     >>> model = ki.IncrementalClassifier(ki.backbones.small((8, 8, 1)))
     >>> model.add_classes([40, 7], ["forty", "seven"])
-    >>> version = publish(model, tempfile.mkdtemp() + "/my_model")
+    >>> folder = tempfile.mkdtemp() + "/my_model"
+    >>> version = publish(model, folder, verbose=0)
     >>> version.name, sorted(path.name for path in version.iterdir())
     ('1', ['assets', 'assets.extra', 'fingerprint.pb', 'saved_model.pb',
            'variables'])
@@ -99,22 +111,23 @@ def publish(
     )
     if as_float32:
         model = in_float32(model)
-    functions, names = signatures(model, shape), model.class_names
-    try:
-        version = version_folders.add(
-            base,
-            lambda folder: saved_model.write(
-                functions, names, shape, folder, fingerprint, report
-            ),
-        )
-    except (OSError, tf.errors.OpError) as error:
-        raise _as_os_error(error, base) from error
+    with told_if_long("publishing", verbose):
+        functions, names = signatures(model, shape), model.class_names
+        try:
+            version = version_folders.add(
+                base,
+                lambda folder: saved_model.write(
+                    functions, names, shape, folder, fingerprint, report
+                ),
+            )
+        except (OSError, tf.errors.OpError) as error:
+            raise _as_os_error(error, base) from error
     if keep is not None:
         _prune(base, keep, version)
     return version
 
 
-def published_version(model, base):
+def published_version(model: keras.Model, base: PathLike) -> pathlib.Path:
     """Returns the newest version in a folder that holds just this model.
 
     Args:
@@ -152,7 +165,12 @@ def fingerprint_of(model):
     return content.hexdigest()
 
 
-def check_publication(base, class_names, input_shape, image_size=None):
+def check_publication(
+    base: PathLike,
+    class_names: Sequence[str],
+    input_shape: tuple,
+    image_size: tuple[int, int] | None = None,
+) -> None:
     """Refuses what `publish` would refuse, before there is a model to publish.
 
     Args:

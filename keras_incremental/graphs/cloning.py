@@ -3,6 +3,7 @@
 import collections
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -87,7 +88,9 @@ def check_cloneable(network: keras.Model) -> None:
         cloned_layer(layer)
 
 
-def cloned_layer(layer, **changes):
+def cloned_layer(
+    layer: keras.layers.Layer, **changes: Any
+) -> keras.layers.Layer:
     """Returns a layer of the same configuration, without weights.
 
     Args:

@@ -2,10 +2,12 @@
 
 import numbers
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -48,13 +50,14 @@ class ExpandableDense(keras.layers.Layer):
 
     def __init__(
         self,
-        heads=(),
-        capacity=128,
-        blocks=1,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        **kwargs,
+        heads: Iterable[int] = (),
+        capacity: int = 128,
+        blocks: int = 1,
+        kernel_initializer: str
+        | keras.initializers.Initializer = "glorot_uniform",
+        bias_initializer: str | keras.initializers.Initializer = "zeros",
+        kernel_regularizer: str | keras.regularizers.Regularizer | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         _check_positive("capacity", capacity)
@@ -185,7 +188,9 @@ class ExpandableDense(keras.layers.Layer):
             self._biases, columns
         )
 
-    def set_head_weights(self, index: int, kernel, bias) -> None:
+    def set_head_weights(
+        self, index: int, kernel: ArrayLike, bias: ArrayLike
+    ) -> None:
         """Assigns what `head_weights` returns.
 
         Raises:
@@ -310,13 +315,7 @@ class ExpandableDense(keras.layers.Layer):
         """Returns the regularizer of the next block, or `None`."""
         if self.kernel_regularizer is None:
             return None
-        first = sum(block.shape[-1] for block in self._kernels)
-
-        def penalty(kernel):
-            used = keras.ops.maximum(self._columns() - first, 0)
-            return self.kernel_regularizer(kernel[:, :used])
-
-        return penalty
+        return _BlockPenalty(self, sum(k.shape[-1] for k in self._kernels))
 
     def _initialize_head(self, index: int, head: slice, seed=None) -> None:
         size = head.stop - head.start
@@ -348,6 +347,20 @@ class ExpandableDense(keras.layers.Layer):
                 ]
                 block.assign(array)
             first += width
+
+
+class _BlockPenalty(keras.regularizers.Regularizer):
+    """Regularizes the columns of a block of kernels that are in use.
+
+    A class, because older versions of Keras take no plain function.
+    """
+
+    def __init__(self, layer: ExpandableDense, first: int):
+        self._layer, self._first = layer, first
+
+    def __call__(self, kernel):
+        used = keras.ops.maximum(self._layer._columns() - self._first, 0)
+        return self._layer.kernel_regularizer(kernel[:, :used])
 
 
 def _for_head(initializer, index: int, seed: int | None = None):

@@ -8,7 +8,7 @@ al., ECCV 2018, Eq. 1). The train step adds the two terms given here.
 import tensorflow as tf
 
 
-def classification_loss(units, logits):
+def classification_loss(units: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Returns the softmax cross-entropy over all classes, per example.
 
     `L_C = -log softmax(z)_y`, temperature 1, over every class seen so far.
@@ -30,7 +30,9 @@ def classification_loss(units, logits):
     )
 
 
-def head_log_softmax(logits, head_of_unit, num_heads):
+def head_log_softmax(
+    logits: tf.Tensor, head_of_unit: tf.Tensor, num_heads: int | tf.Tensor
+) -> tf.Tensor:
     """Returns the log-softmax of each unit among the units of its own head.
 
     One segment-wise pass serves any number of heads, so the graph does not
@@ -57,8 +59,12 @@ def head_log_softmax(logits, head_of_unit, num_heads):
 
 
 def distillation_loss(
-    logits, teacher_logits, head_of_unit, distilled_units, temperature=2.0
-):
+    logits: tf.Tensor,
+    teacher_logits: tf.Tensor,
+    head_of_unit: tf.Tensor,
+    distilled_units: int | tf.Tensor,
+    temperature: float | tf.Tensor = 2.0,
+) -> tf.Tensor:
     """Returns the distillation terms of the distilled heads, summed.
 
     `sum_f L_Df`, `L_Df = -sum_{j in f} p_j log q_j`, with `p` and `q` the

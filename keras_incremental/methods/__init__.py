@@ -23,7 +23,6 @@ from keras_incremental.methods.separated_softmax import SeparatedSoftmax
 from keras_incremental.methods.task_step import TaskStep
 from keras_incremental.methods.weight_aligning import WeightAligning
 
-# The names of methods on a command line; each with its defaults.
 BY_NAME = {
     "eeil": EEIL(),
     "finetune": FineTune(),
@@ -39,6 +38,7 @@ BY_NAME = {
     "analytic": Analytic(),
     "branched_rehearsal": BranchedRehearsal(),
 }
+"""The names of methods on a command line, each with its defaults."""
 
 __all__ = [
     "BY_NAME",

@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 
+from keras_incremental.closed_form import ByImages, Sums
 from keras_incremental.graphs import check_cloneable, clone_network
 from keras_incremental.methods.eeil import EEIL, check_count
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
@@ -22,6 +23,7 @@ from keras_incremental.objectives import (
     Objective,
     OldClassifier,
 )
+from keras_incremental.score_rules import BesideClosedForm, ClosedForm
 
 _FEW_CLASSES = 10
 _logger = logging.getLogger(__name__)
@@ -67,13 +69,18 @@ class BranchedRehearsal(EEIL):
         align: whether the new classes' weights are aligned at the end, as by
             `WeightAligning`.
         auxiliary_weight: of the auxiliary loss.
-        free_tasks: so many tasks, 1 or more, train the whole network.
+        free_tasks: so many tasks train the whole network, but for a trunk that
+            is frozen from the start. With 0 the first task adds a branch as
+            well, and the base stays as it was: for a pretrained one.
         train_trunk: whether the trunk is trained with every branch.
         clone_base: whether a branch is a clone of the base's own layers, not
             of the newest branch's. That is better where they are pretrained.
-        copies: variants of each image whose frozen outputs are cached; 0 runs
-            trunk and old branches on every augmented batch. It matters only
-            with an on-line augmentation and a frozen trunk.
+        most_branches: after so many the newest one goes on learning, with the
+            network before the task as teacher; `None` adds one in each task.
+        closed_form_weight: above 0, a closed form of the base's own features
+            decides as well, with this weight (`BesideClosedForm`; 1 is a good
+            one). Its sums over all images are kept; no image is. With
+            `free_tasks=0` alone, since these features must never change.
 
     Raises:
         ValueError: for a value out of range.
@@ -91,22 +98,37 @@ class BranchedRehearsal(EEIL):
     free_tasks: int = 1
     train_trunk: bool = False
     clone_base: bool = False
-    copies: int = 0
+    most_branches: int | None = None
+    closed_form_weight: float = 0.0
     needs_branch_point = True
 
     def __post_init__(self):
         super().__post_init__()
-        check_count("free_tasks", self.free_tasks, 1)
-        check_count("copies", self.copies, 0)
-        if self.auxiliary_weight < 0:
+        check_count("free_tasks", self.free_tasks, 0)
+        if self.most_branches is not None:
+            check_count("most_branches", self.most_branches, 1)
+        for name in ("auxiliary_weight", "closed_form_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"{name}={getattr(self, name)}; expected 0 or more."
+                )
+        if self.closed_form_weight and (self.free_tasks or self.train_trunk):
             raise ValueError(
-                f"auxiliary_weight={self.auxiliary_weight}; expected 0 or more."
+                f"closed_form_weight={self.closed_form_weight} needs a base "
+                "that is never trained: free_tasks=0 and train_trunk=False."
             )
 
     def check(self, model, memory):
         super().check(model, memory)
         network = self._branching(model.network)
         check_cloneable(network.tail)
+        has_sums = isinstance(model.score_rule, BesideClosedForm)
+        if self.closed_form_weight and model.num_classes and not has_sums:
+            raise ValueError(
+                f"closed_form_weight={self.closed_form_weight}, and there are "
+                f"no sums of the {model.num_classes} classes that the model "
+                "knows. Pass it from the first task on, or leave it out."
+            )
         if self.train_trunk and network.branch_at == 0.0:
             raise ValueError(
                 "train_trunk=True, and the model has branch_at=0: no layer "
@@ -116,8 +138,10 @@ class BranchedRehearsal(EEIL):
 
     def grow(self, task: TaskStep) -> None:
         model, new = task.model, len(task.new_labels)
-        if new and len(model.heads) >= self.free_tasks:
-            if isinstance(model.network, SingleNetwork):
+        branches = len(getattr(model.network, "branches", ()))
+        has_room = self.most_branches is None or branches < self.most_branches
+        if new and has_room and len(model.heads) >= self.free_tasks:
+            if isinstance(model.network, SingleNetwork) and self.free_tasks:
                 self._warn_of_small_base(task)
             network = self._branching(model.network)
             source = network.networks[0 if self.clone_base else -1]
@@ -134,7 +158,6 @@ class BranchedRehearsal(EEIL):
                 dataclasses.replace(
                     phase,
                     objective=self._on_branches(task, phase.objective, index),
-                    copies=self.copies,
                 )
                 for index, phase in enumerate(phases)
             ]
@@ -154,6 +177,24 @@ class BranchedRehearsal(EEIL):
                 model.follow_network()
                 # The new optimizer is saved with the model.
                 model.optimizer.build(model.trainable_variables)
+
+        if self.closed_form_weight:
+            model.score_rule = self._beside_closed_form(task)
+
+    def _beside_closed_form(self, task: TaskStep) -> BesideClosedForm:
+        """Returns the rule with the sums of the task's images."""
+        model, rule = task.model, task.model.score_rule
+        dim = model.network.tail.output_shape[-1]
+        if isinstance(rule, BesideClosedForm):
+            old = rule.closed_form
+        else:
+            old = ClosedForm(ByImages(), dim, Sums.none(dim, by_class=False))
+        found = old.plus(
+            task.features(task.samples)[:, :dim],
+            model.classes.to_units(task.samples.labels),
+            model.num_classes,
+        )
+        return BesideClosedForm(found, self.closed_form_weight)
 
     def _branching(self, network: Network) -> OneHeadNetwork:
         kind = TrainedTrunkNetwork if self.train_trunk else OneHeadNetwork
@@ -192,7 +233,8 @@ class BranchedRehearsal(EEIL):
 
 def _old_classifier(network: OneHeadNetwork) -> tuple[np.ndarray, np.ndarray]:
     """Returns kernel and bias of the old heads on the old features."""
-    heads = [network.head_weights(i) for i in range(len(network.heads) - 1)]
-    kernels, biases = zip(*heads, strict=True)
     features = network.feature_dim - network.networks[-1].output_shape[-1]
+    heads = [(np.zeros((network.feature_dim, 0)), np.zeros(0))]
+    heads += map(network.head_weights, range(len(network.heads) - 1))
+    kernels, biases = zip(*heads, strict=True)
     return np.concatenate(kernels, 1)[:features], np.concatenate(biases)

@@ -9,6 +9,7 @@ from keras_incremental.methods.method import Method
 from keras_incremental.methods.phase import Phase, no_noise
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
 from keras_incremental.methods.task_step import TaskStep
+from keras_incremental.methods.warm_start import warm_start
 from keras_incremental.objectives import (
     CrossDistilled,
     CrossEntropy,
@@ -65,6 +66,11 @@ class EEIL(Method):
             batches and small networks the noise outweighs the gradient.
         classification: the objective beside the distillation, with one term;
             `CrossEntropy()` is the paper's.
+        warm_start: whether a new head starts from a closed form of the features
+            instead of at random.
+        copies: variants of each image whose frozen outputs are cached; 0 runs
+            the frozen layers on every augmented batch. It matters only with an
+            on-line augmentation and a network that is frozen in part.
 
     Raises:
         ValueError: for a value out of range.
@@ -83,10 +89,13 @@ class EEIL(Method):
     finetune_learning_rate: float = 0.1
     gradient_noise: GradientNoise | None = None
     classification: Objective = CrossEntropy()
+    warm_start: bool = False
+    copies: int = 0
     needs_memory = True
 
     def __post_init__(self):
         check_count("finetune_epochs", self.finetune_epochs, 0)
+        check_count("copies", self.copies, 0)
         if self.first_epochs is not None:
             check_count("first_epochs", self.first_epochs, 1)
         if self.temperature <= 0 or self.finetune_learning_rate <= 0:
@@ -100,6 +109,11 @@ class EEIL(Method):
         if self.distillation:  # the teacher is a clone
             check_cloneable(model.backbone)
 
+    def grow(self, task: TaskStep) -> None:
+        super().grow(task)
+        if self.warm_start:
+            warm_start(task)
+
     def phases(self, task: TaskStep) -> list[Phase]:
         phases = [
             Phase(
@@ -109,6 +123,7 @@ class EEIL(Method):
                 objective=self._objective(task.known_classes),
                 learning_rate_factor=self.learning_rate_factor,
                 noise_stddev=self._noise(task, epochs_before=0),
+                copies=self.copies,
             )
         ]
         if not task.known_classes:
@@ -141,6 +156,7 @@ class EEIL(Method):
             noise_stddev=self._noise(task, epochs_before=task.epochs),
             weighted=False,
             augmented=self.finetune_augmented,
+            copies=self.copies,
         )
 
     def _objective(self, distilled_units: int) -> Objective:

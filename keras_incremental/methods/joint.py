@@ -26,6 +26,7 @@ class Joint(Method):
             layers aside; otherwise the network goes on from its present ones.
         learning_rate_factor: epoch -> factor on the compiled learning rate;
             the same default as `EEIL`.
+        copies: as for `EEIL`.
 
     Raises:
         ValueError: from scratch, where the data of known classes is gone.
@@ -36,6 +37,7 @@ class Joint(Method):
 
     from_scratch: bool = False
     learning_rate_factor: Callable[[int], float] = StepDecay()
+    copies: int = 0
     keeps_all_data = True
 
     def check(self, model, memory):
@@ -73,5 +75,6 @@ class Joint(Method):
                 epochs=task.epochs,
                 sources=lambda: [*task.past, task.samples],
                 learning_rate_factor=self.learning_rate_factor,
+                copies=self.copies,
             )
         ]

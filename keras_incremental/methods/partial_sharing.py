@@ -5,6 +5,7 @@ import logging
 import numbers
 from collections.abc import Callable
 
+import keras
 import numpy as np
 
 from keras_incremental.graphs import check_cloneable, clone_network
@@ -14,6 +15,7 @@ from keras_incremental.methods.phase import Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.similarity import similarities
 from keras_incremental.methods.task_step import TaskStep
+from keras_incremental.methods.warm_start import warm_start
 from keras_incremental.networks import BranchedNetwork
 from keras_incremental.score_rules import AffinePerHead
 
@@ -45,7 +47,10 @@ class PartialSharing(Method):
        costs `k` forward passes in all and `k` times the room.
     3. **Calibration**, after the memory has taken in the new classes: one
        scale and one bias for each branch, by cross-entropy over all classes on
-       the exemplars. Without a memory there is none.
+       the exemplars. Without a memory there is none, but for
+       `standardize=True`: then mean and deviation of a branch's logits, on the
+       data that it has been trained on, are brought to 0 and 1, which takes no
+       old image.
 
     Source: Sarwar, Ankit and Roy, IEEE Access 8, 2020 (arXiv:1712.02719). The
     similarity, the initialisation of thin branches and the calibration are our
@@ -58,6 +63,10 @@ class PartialSharing(Method):
         copies: variants of each image whose trunk outputs are cached, or 0; it
             matters only with an on-line augmentation.
         calibrate: whether there is a calibration, where there is a memory.
+        standardize: whether the calibration is by mean and deviation, not by
+            exemplars. The base has to be trained with it as well.
+        warm_start: whether a new head starts from a closed form of the features
+            instead of at random.
         learning_rate_factor: epoch -> factor on the compiled learning rate;
             the same default as `EEIL`.
 
@@ -71,6 +80,8 @@ class PartialSharing(Method):
     width: float = 1.0
     copies: int = 0
     calibrate: bool = True
+    standardize: bool = False
+    warm_start: bool = False
     learning_rate_factor: Callable[[int], float] = StepDecay()
     needs_branch_point = True
 
@@ -93,10 +104,15 @@ class PartialSharing(Method):
             clone_network(network.tail, self.width)
 
     def grow(self, task: TaskStep) -> None:
-        model = task.model
-        if not task.known_classes:
+        if task.known_classes:
+            self._add_branch(task)
+        else:
             super().grow(task)
-            return
+        if self.warm_start:
+            warm_start(task)
+
+    def _add_branch(self, task: TaskStep) -> None:
+        model = task.model
         known = set(task.samples.labels.tolist()) - set(task.new_labels)
         if known:
             raise ValueError(
@@ -129,8 +145,9 @@ class PartialSharing(Method):
         ]
 
     def finish(self, task: TaskStep) -> None:
-        if task.known_classes:
-            task.details["calibrated"] = self._calibrate(task)
+        calibrate = _standardize if self.standardize else self._calibrate
+        if task.known_classes or self.standardize:
+            task.details["calibrated"] = calibrate(task)
 
     def _clone_source(self, network: BranchedNetwork, task: TaskStep) -> int:
         """Returns the most similar part: 0 for the base, 1 for branch 1, ..."""
@@ -173,6 +190,29 @@ class PartialSharing(Method):
         scales, biases = fit_calibration(logits, units, parts)
         model.score_rule = AffinePerHead(sizes, scales, biases)
         return True
+
+
+def _standardize(task: TaskStep) -> bool:
+    """Sets scale and bias of the newest part; returns whether it did."""
+    model = task.model
+    kernel, bias = model.network.head_weights(-1)
+    logits = task.features(task.samples) @ kernel + bias
+    sizes = [head.stop - head.start for head in model.heads]
+    rule = model.score_rule if task.known_classes else AffinePerHead(sizes)
+    if not isinstance(rule, AffinePerHead) or rule.head_sizes != sizes:
+        _logger.warning(
+            "Calibration is left out: the base was not trained by "
+            "PartialSharing(standardize=True), so that mean and deviation of "
+            "its logits are not known."
+        )
+        return False
+    scale = 1 / logits.std()
+    old = map(keras.ops.convert_to_numpy, (rule.scales, rule.biases))
+    scales, biases = (values[:-1] for values in old)
+    model.score_rule = AffinePerHead(
+        sizes, [*scales, scale], [*biases, -scale * logits.mean()]
+    )
+    return True
 
 
 def _as_wide(network, other) -> bool:

@@ -7,6 +7,7 @@ from keras_incremental.methods.method import Method
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.task_step import TaskStep
+from keras_incremental.methods.warm_start import warm_start
 from keras_incremental.methods.weight_aligning import align_newest
 from keras_incremental.objectives import (
     BalancedSoftmax,
@@ -32,6 +33,9 @@ class Replay(Method):
         align: whether the new classes' weights are aligned at the end, as by
             `WeightAligning`.
         learning_rate_factor: epoch -> factor on the compiled learning rate.
+        warm_start: whether a new head starts from a closed form of the features
+            instead of at random.
+        copies: as for `EEIL`.
 
     >>> Replay().align
     False
@@ -43,7 +47,14 @@ class Replay(Method):
     )
     align: bool = False
     learning_rate_factor: Callable[[int], float] = StepDecay()
+    warm_start: bool = False
+    copies: int = 0
     needs_memory = True
+
+    def grow(self, task: TaskStep) -> None:
+        super().grow(task)
+        if self.warm_start:
+            warm_start(task)
 
     def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
         old, network = task.known_classes, task.model.network
@@ -55,6 +66,7 @@ class Replay(Method):
                 old, self.temperature, self.classification
             ),
             learning_rate_factor=self.learning_rate_factor,
+            copies=self.copies,
         )
         if not (self.align and old and task.new_labels):
             return [training]

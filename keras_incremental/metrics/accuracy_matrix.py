@@ -1,5 +1,7 @@
 """Accuracy of every task after every task."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_incremental.metrics.incremental import check_fractions
@@ -25,7 +27,7 @@ class AccuracyMatrix:
     def __init__(self):
         self._rows = []
 
-    def record(self, per_task_accuracy):
+    def record(self, per_task_accuracy: Sequence[float]) -> None:
         """Appends the row of the task just learned.
 
         Args:
@@ -48,7 +50,7 @@ class AccuracyMatrix:
         self._rows.append(row)
 
     @property
-    def values(self):
+    def values(self) -> np.ndarray:
         """Float64 array `(tasks, tasks)`, NaN above the diagonal; a copy."""
         tasks = len(self._rows)
         values = np.full((tasks, tasks), np.nan)
@@ -56,7 +58,7 @@ class AccuracyMatrix:
             values[task, : task + 1] = row
         return values
 
-    def to_list(self):
+    def to_list(self) -> list[list[float | None]]:
         """Nested lists for JSON, `None` above the diagonal."""
         tasks = len(self._rows)
         return [

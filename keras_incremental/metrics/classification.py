@@ -5,9 +5,10 @@ A class is named by its *unit*, the index of its logit: an integer in
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def accuracy(predictions, units):
+def accuracy(predictions: ArrayLike, units: ArrayLike) -> float:
     """Share of the samples whose predicted unit is the true one.
 
     `mean_n [predictions_n == units_n]`, over all samples of all classes: with
@@ -33,7 +34,9 @@ def accuracy(predictions, units):
     return float(np.mean(predictions == units))
 
 
-def per_task_accuracy(predictions, units, task_of_unit):
+def per_task_accuracy(
+    predictions: ArrayLike, units: ArrayLike, task_of_unit: ArrayLike
+) -> np.ndarray:
     """Accuracy on the samples of each task, all classes seen competing.
 
     Args:
@@ -64,7 +67,9 @@ def per_task_accuracy(predictions, units, task_of_unit):
     return np.where(samples > 0, hits / np.maximum(samples, 1), np.nan)
 
 
-def task_aware_predictions(logits, units, task_of_unit):
+def task_aware_predictions(
+    logits: ArrayLike, units: ArrayLike, task_of_unit: ArrayLike
+) -> np.ndarray:
     """The best unit among those of the sample's own task.
 
     Their accuracy is the task-aware accuracy ("task-incremental" in other
@@ -100,7 +105,7 @@ def task_aware_predictions(logits, units, task_of_unit):
     return np.where(competes, logits, -np.inf).argmax(axis=1)
 
 
-def top_k_accuracy(logits, units, k=5):
+def top_k_accuracy(logits: ArrayLike, units: ArrayLike, k: int = 5) -> float:
     """Share of the samples whose true unit is among the `k` best.
 
     `mean_n [#{c : not logits_nc < logits_n,units_n} <= k]`. Ties are broken
@@ -139,7 +144,9 @@ def top_k_accuracy(logits, units, k=5):
     return float(np.mean(rank <= k))
 
 
-def confusion_matrix(units, predictions, num_classes):
+def confusion_matrix(
+    units: ArrayLike, predictions: ArrayLike, num_classes: int
+) -> np.ndarray:
     """Counts of samples by true unit (rows) and predicted unit (columns).
 
     Args:

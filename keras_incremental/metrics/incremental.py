@@ -1,9 +1,10 @@
 """One number for a whole sequence of tasks."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def average_incremental_accuracy(accuracies):
+def average_incremental_accuracy(accuracies: ArrayLike) -> float:
     """Mean of the accuracy after each task, the first included.
 
     `A = mean_t a_t`, `t = 0..T-1`, where `a_t` is the accuracy over the test
@@ -27,7 +28,7 @@ def average_incremental_accuracy(accuracies):
     return float(np.mean(_checked_accuracies(accuracies)))
 
 
-def average_incremental_accuracy_after_first(accuracies):
+def average_incremental_accuracy_after_first(accuracies: ArrayLike) -> float:
     """Mean of the accuracy after each task, without the first.
 
     `A = mean_t a_t`, `t = 1..T-1`, as the tables of EEIL (Castro et al. 2018,
@@ -51,7 +52,7 @@ def average_incremental_accuracy_after_first(accuracies):
     return float(np.mean(later)) if len(later) else float("nan")
 
 
-def forgetting(accuracy_matrix):
+def forgetting(accuracy_matrix: ArrayLike) -> float:
     """Mean over the old tasks of best earlier minus final accuracy.
 
     `F = mean_i (max_{t < T-1} R[t, i] - R[T-1, i])`, `i = 0..T-2`. Chaudhry
@@ -82,7 +83,7 @@ def forgetting(accuracy_matrix):
     return float(np.mean(np.nanmax(earlier, axis=0) - final))
 
 
-def backward_transfer(accuracy_matrix):
+def backward_transfer(accuracy_matrix: ArrayLike) -> float:
     """Mean over the old tasks of final minus first accuracy.
 
     `B = mean_i (R[T-1, i] - R[i, i])`, `i = 0..T-2`. Lopez-Paz and Ranzato

@@ -1,9 +1,11 @@
 """A Keras model that learns new classes from `fit` to `fit`."""
 
 import copy
+from collections.abc import Sequence
 
 import keras
 
+from keras_incremental._types import Labels, PathLike
 from keras_incremental.backbones import as_feature_extractor
 from keras_incremental.files import as_path, replacing
 from keras_incremental.labels import ClassIndex
@@ -11,7 +13,11 @@ from keras_incremental.models.adoption import class_index, split_classifier
 from keras_incremental.models.copies import copy_state
 from keras_incremental.models.exportable_model import ExportableModel
 from keras_incremental.models.optimizer_start import fresh_optimizer
-from keras_incremental.networks import Network, SingleNetwork
+from keras_incremental.networks import (
+    FrozenTrunkNetwork,
+    Network,
+    SingleNetwork,
+)
 from keras_incremental.score_rules import ScoreRule
 
 
@@ -35,6 +41,10 @@ class IncrementalClassifier(ExportableModel):
             the fraction of the weight layers to share at least, 0 to 1;
             `keras_incremental.sharing.cut_points(backbone)` lists the legal
             places.
+        freeze_trunk: whether the layers up to `branch_at` are frozen from the
+            first task on, as it suits pretrained ones. Their outputs are
+            cached, so that an epoch of any method costs the layers behind them
+            alone; see `copies` of the methods.
         name: as in `keras.Model`.
 
     Raises:
@@ -48,9 +58,17 @@ class IncrementalClassifier(ExportableModel):
     (['forty', 'seven'], (1, 2))
     """
 
-    def __init__(self, backbone, capacity=128, branch_at=None, name=None):
+    def __init__(
+        self,
+        backbone: keras.Model,
+        capacity: int = 128,
+        branch_at: str | float | None = None,
+        freeze_trunk: bool = False,
+        name: str | None = None,
+    ):
         backbone = as_feature_extractor(backbone)
-        network = SingleNetwork(
+        kind = FrozenTrunkNetwork if freeze_trunk else SingleNetwork
+        network = kind(
             backbone, branch_at=branch_at, capacity=capacity, name="network"
         )
         rule = ScoreRule(name="score_rule")
@@ -59,12 +77,13 @@ class IncrementalClassifier(ExportableModel):
     @classmethod
     def from_classifier(
         cls,
-        trained,
-        class_names,
-        labels=None,
-        capacity=128,
-        branch_at=None,
-        name=None,
+        trained: keras.Model,
+        class_names: Sequence[str],
+        labels: Sequence | None = None,
+        capacity: int = 128,
+        branch_at: str | float | None = None,
+        freeze_trunk: bool = False,
+        name: str | None = None,
     ) -> "IncrementalClassifier":
         """Returns a model that goes on from a trained Keras classifier.
 
@@ -74,11 +93,10 @@ class IncrementalClassifier(ExportableModel):
         is frozen too. Compile the model before `fit`.
 
         Pass any old data that remains to `ExemplarMemory.add_from`. If there is
-        none, start with an empty memory: `EEIL` then distils the old
-        classes on the new images alone. That helps the model to tell the old
-        classes from one another, but nothing teaches it to tell old from new:
-        expect most images of old classes to be taken for new ones, until the
-        memory gets a few exemplars of each.
+        none, start with an empty memory: `EEIL` then distils the old classes
+        on the new images alone. That helps to tell the old classes from one
+        another, not from new ones: expect most images of old classes to be
+        taken for new ones, until the memory gets a few exemplars of each.
 
         Args:
             trained: a built Functional or Sequential classifier, with logits
@@ -87,7 +105,7 @@ class IncrementalClassifier(ExportableModel):
             class_names: the names of its classes, in the order of its outputs.
             labels: their labels; by default 0, 1, ...
             capacity: as for the class; doubled until the classes have room.
-            branch_at: as for the class.
+            branch_at, freeze_trunk: as for the class.
             name: as in `keras.Model`.
 
         Raises:
@@ -109,7 +127,8 @@ class IncrementalClassifier(ExportableModel):
         """
         classes = class_index(class_names, labels)
         backbone, head = split_classifier(trained, len(classes), capacity)
-        network = SingleNetwork(backbone, head, branch_at, name="network")
+        kind = FrozenTrunkNetwork if freeze_trunk else SingleNetwork
+        network = kind(backbone, head, branch_at, name="network")
         rule = ScoreRule(name="score_rule")
         return cls._of_parts(network, rule, classes, name)
 
@@ -119,7 +138,12 @@ class IncrementalClassifier(ExportableModel):
         ExportableModel.__init__(model, network, score_rule, classes, name)
         return model
 
-    def add_classes(self, labels, names=None, seed: int | None = None) -> None:
+    def add_classes(
+        self,
+        labels: Labels,
+        names: Sequence[str] | None = None,
+        seed: int | None = None,
+    ) -> None:
         """Adds a head for new classes, untrained; nothing else changes.
 
         An `IncrementalCallback` does this by itself. Classes added here count
@@ -153,7 +177,7 @@ class IncrementalClassifier(ExportableModel):
         self._classes.truncate(self.network.units)
         self.score_rule = ScoreRule()
 
-    def forget_classes(self, labels) -> None:
+    def forget_classes(self, labels: Labels) -> None:
         """Takes classes out, as if the model had never seen their images.
 
         The sums of a closed form are sums over classes, so those of a class can
@@ -195,7 +219,7 @@ class IncrementalClassifier(ExportableModel):
         """The layer where the backbone is cut, 0.0, 1.0, or `None`."""
         return self.network.base().branch_at
 
-    def with_branch_at(self, branch_at) -> "IncrementalClassifier":
+    def with_branch_at(self, branch_at: str | float) -> "IncrementalClassifier":
         """Returns a copy of the model that is cut at another place.
 
         Args:
@@ -276,7 +300,13 @@ class IncrementalClassifier(ExportableModel):
         self.network.finalize_state()
         self.reset_inference()
 
-    def save(self, filepath, overwrite=True, zipped=None, **options):
+    def save(
+        self,
+        filepath: PathLike,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **options: object,
+    ) -> None:
         """As Keras' `save`, but a file is there as a whole or not at all.
 
         It is written beside `filepath`, flushed to disk and renamed: on an
@@ -320,7 +350,9 @@ class IncrementalClassifier(ExportableModel):
         with replacing(path) as temporary:
             super().save(temporary, **options)
 
-    def load_weights(self, filepath, skip_mismatch=False, **options):
+    def load_weights(
+        self, filepath: PathLike, skip_mismatch: bool = False, **options: object
+    ) -> None:
         """As Keras' `load_weights`, of a model of the same classes.
 
         Raises:

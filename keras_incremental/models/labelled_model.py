@@ -1,7 +1,8 @@
 """The user's labels outside, units inside: `fit` and all that takes data."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -80,8 +81,13 @@ class LabelledModel(TrainingModel):
     # Inference.
 
     def predict(
-        self, x, batch_size=None, verbose="auto", steps=None, callbacks=None
-    ):
+        self,
+        x: Any,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        steps: int | None = None,
+        callbacks: Sequence | keras.callbacks.Callback | None = None,
+    ) -> np.ndarray:
         """As Keras' `predict`: logits `(samples, num_classes)`.
 
         They are float32 in mixed precision too.
@@ -89,7 +95,13 @@ class LabelledModel(TrainingModel):
         self._check_taught("predict")
         return super().predict(x, batch_size, verbose, steps, callbacks)
 
-    def classify(self, x, top_k=None, batch_size=None, verbose="auto"):
+    def classify(
+        self,
+        x: Any,
+        top_k: int | None = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+    ) -> Any:
         """Names what images show.
 
         Args:
@@ -142,14 +154,14 @@ class LabelledModel(TrainingModel):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        **options,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence | keras.callbacks.Callback | None = None,
+        **options: Any,
+    ) -> keras.callbacks.History:
         """As Keras' `fit`, on the user's labels.
 
         With a `keras_incremental.IncrementalCallback` among `callbacks` it
@@ -189,7 +201,7 @@ class LabelledModel(TrainingModel):
             x, y, batch_size, epochs, verbose, callbacks, **options
         )
 
-    def fit_units(self, *args, **kwargs):
+    def fit_units(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Keras' own `fit`, unchanged: `y` are units, not labels."""
         with self.distribute_strategy.scope(), _clear_label_errors():
             history = super().fit(*args, **kwargs)
@@ -198,16 +210,16 @@ class LabelledModel(TrainingModel):
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Sequence | keras.callbacks.Callback | None = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """As Keras' `evaluate`, on the user's labels.
 
         Raises:
@@ -273,7 +285,8 @@ def _let_accuracy_rise(callbacks: Iterable) -> None:
     Keras finds that out by itself only for metrics passed to `compile`.
     """
     for item in callbacks:
-        monitors = isinstance(item, _MONITORING) and item.mode == "auto"
+        mode = getattr(item, "mode", None)  # older Keras has found it out
+        monitors = isinstance(item, _MONITORING) and mode == "auto"
         if monitors and item.monitor in ("accuracy", "val_accuracy"):
             item.mode = "max"
 

@@ -1,5 +1,7 @@
 """A network and a score rule: what a classifier computes."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -64,7 +66,9 @@ class NetworkModel(DistributedModel):
         logits, features = self.network(inputs, training=training)
         return self.score_rule(features, logits)
 
-    def extract_features(self, images, batch_size: int = 256) -> np.ndarray:
+    def extract_features(
+        self, images: Any, batch_size: int = 256
+    ) -> np.ndarray:
         """Returns the network's features, in inference mode.
 
         Args:
@@ -82,7 +86,7 @@ class NetworkModel(DistributedModel):
             return np.zeros((0, self.network.feature_dim), np.float32)
         return features
 
-    def logits_and_scores(self, images, batch_size: int = 256) -> tuple:
+    def logits_and_scores(self, images: Any, batch_size: int = 256) -> tuple:
         """Returns logits and scores of images, in inference mode.
 
         The logits are the network's, before the score rule.

@@ -1,6 +1,7 @@
 """A network, an objective and a score rule, with the train step."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,7 +39,7 @@ class TrainingModel(NetworkModel):
         network.activate()
         self.follow_network()
 
-    def compile(self, *args, **kwargs):
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """As Keras' `compile`; without a loss it is the objective's.
 
         Raises:

@@ -6,6 +6,9 @@ and a time to grow; everything else works with `Network` alone.
 
 from keras_incremental.networks.branched_network import BranchedNetwork
 from keras_incremental.networks.branching import BranchingNetwork
+from keras_incremental.networks.frozen_trunk_network import (
+    FrozenTrunkNetwork,
+)
 from keras_incremental.networks.network import Network, Traced, traced
 from keras_incremental.networks.one_head_network import OneHeadNetwork
 from keras_incremental.networks.single_network import SingleNetwork
@@ -17,6 +20,7 @@ from keras_incremental.networks.trained_trunk_network import (
 __all__ = [
     "BranchedNetwork",
     "BranchingNetwork",
+    "FrozenTrunkNetwork",
     "Network",
     "OneHeadNetwork",
     "SingleNetwork",

@@ -1,5 +1,8 @@
 """Branches, each with a head on its own features: partial network sharing."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -45,7 +48,9 @@ class BranchedNetwork(BranchingNetwork):
     TensorShape([5, 2])
     """
 
-    def __init__(self, base, branches=(), **kwargs):
+    def __init__(
+        self, base: SingleNetwork, branches: Iterable = (), **kwargs: Any
+    ):
         super().__init__(base, **kwargs)
         self.branches = list(branches)
         self.built = True
@@ -75,7 +80,9 @@ class BranchedNetwork(BranchingNetwork):
         """Number of classes of the base and of each branch."""
         return [self._base.units, *(branch.units for branch in self.branches)]
 
-    def with_branch(self, network=None):
+    def with_branch(
+        self, network: keras.Model | None = None
+    ) -> "BranchedNetwork":
         """Adds a branch to this network, and returns it."""
         network = clone_network(self.tail) if network is None else network
         newest = self.branches[-1] if self.branches else None
@@ -139,7 +146,7 @@ class BranchedNetwork(BranchingNetwork):
         logits = tf.concat([logits for logits, _ in parts], axis=-1)
         return logits, parts[-1][1]
 
-    def part_logits(self, frozen) -> list[tf.Tensor]:
+    def part_logits(self, frozen: Any) -> list[tf.Tensor]:
         """Returns the logits of the base and of each branch.
 
         Old ones give the same bits for ever. Outside of a graph each part runs
@@ -150,7 +157,7 @@ class BranchedNetwork(BranchingNetwork):
         """
         return [logits for logits, _ in self.part_outputs(frozen)]
 
-    def part_outputs(self, frozen) -> list[tuple]:
+    def part_outputs(self, frozen: Any) -> list[tuple]:
         """Returns logits and features of the base and of each branch."""
         features = self._traced_tail.call(frozen)
         parts = [branch.inference(frozen) for branch in self.branches]

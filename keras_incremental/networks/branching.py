@@ -1,12 +1,13 @@
 """What networks that add branches to a frozen base have in common."""
 
 import abc
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Network, Traced
+from keras_incremental.networks.network import Network, Traced, inference_of
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import set_trainable
 
@@ -24,7 +25,7 @@ class BranchingNetwork(Network):
 
     has_frozen_part = True
 
-    def __init__(self, base: SingleNetwork, **kwargs):
+    def __init__(self, base: SingleNetwork, **kwargs: Any):
         super().__init__(**kwargs)
         if base.branch_at is None:
             raise ValueError(
@@ -105,7 +106,7 @@ class BranchingNetwork(Network):
     def branch_heads(self) -> list[ExpandableDense]:
         """A layer as large as what each branch adds to the heads."""
 
-    def trunk_outputs(self, images):
+    def trunk_outputs(self, images: tf.Tensor) -> Any:
         """Returns what the trunk makes of images, in inference mode."""
         if self._base.branch_at == 0.0:
             return images
@@ -139,13 +140,8 @@ class BranchingNetwork(Network):
         self._trace_base()
 
     def _trace_base(self) -> None:
-        trunk, tail = self.trunk, self.tail
-        self._traced_trunk = Traced(
-            lambda images: tf.stop_gradient(trunk(images, training=False))
-        )
-        self._traced_tail = Traced(
-            lambda outputs: tf.stop_gradient(tail(outputs, training=False))
-        )
+        self._traced_trunk = Traced(inference_of(self.trunk))
+        self._traced_tail = Traced(inference_of(self.tail))
 
     def get_config(self):
         return {

@@ -2,10 +2,12 @@
 
 import abc
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from keras_incremental.layers import ExpandableDense
 
@@ -23,8 +25,8 @@ class Network(keras.layers.Layer):
 
     Growth never changes the logits of the classes that are there.
 
-    Kinds: `SingleNetwork`, `BranchedNetwork`, `OneHeadNetwork` and
-    `TrainedTrunkNetwork`.
+    Kinds: `SingleNetwork`, `FrozenTrunkNetwork`, `BranchedNetwork`,
+    `OneHeadNetwork` and `TrainedTrunkNetwork`.
 
     Attributes:
         has_frozen_part: whether there is something to cache: whether `frozen`
@@ -33,7 +35,7 @@ class Network(keras.layers.Layer):
 
     has_frozen_part = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         # What the parts compute in is their own affair.
         super().__init__(autocast=False, **kwargs)
         self.supports_jit = False
@@ -112,7 +114,9 @@ class Network(keras.layers.Layer):
         layer, index = _place_of_head(self.head_layers(), index)
         return layer.head_weights(index)
 
-    def set_head_weights(self, index: int, kernel, bias) -> None:
+    def set_head_weights(
+        self, index: int, kernel: ArrayLike, bias: ArrayLike
+    ) -> None:
         """Assigns what `head_weights` returns.
 
         Raises:
@@ -123,7 +127,7 @@ class Network(keras.layers.Layer):
 
     # Computing.
 
-    def frozen(self, images):
+    def frozen(self, images: tf.Tensor) -> Any:
         """Returns what the frozen part makes of a batch of images.
 
         Returns:
@@ -132,7 +136,9 @@ class Network(keras.layers.Layer):
         return images
 
     @abc.abstractmethod
-    def trained(self, frozen, training: bool = False):
+    def trained(
+        self, frozen: Any, training: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns logits and features of the part that is trained.
 
         Args:
@@ -144,7 +150,7 @@ class Network(keras.layers.Layer):
             `(batch, trained units)` logits, `(batch, dim)` features.
         """
 
-    def outputs(self, frozen):
+    def outputs(self, frozen: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns all logits, in inference mode, and the features.
 
         Args:
@@ -155,7 +161,7 @@ class Network(keras.layers.Layer):
         """
         return self.trained(frozen, training=False)
 
-    def features(self, frozen):
+    def features(self, frozen: Any) -> tf.Tensor:
         """Returns the features `(batch, dim)` in inference mode."""
         return self.outputs(frozen)[1]
 
@@ -250,6 +256,11 @@ def _of_any_size(value):
     return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
 
 
+def inference_of(network: keras.Model) -> Callable:
+    """Returns a function of a network in inference mode, without gradient."""
+    return lambda inputs: tf.stop_gradient(network(inputs, training=False))
+
+
 class Traced:
     """Functions traced once, behind a plain object.
 
@@ -269,7 +280,7 @@ class Traced:
     [6]
     """
 
-    def __init__(self, *functions):
+    def __init__(self, *functions: Callable):
         self.calls = [*map(traced, functions)]
 
     @property

@@ -1,5 +1,8 @@
 """Branches with one head on the features of all of them."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -12,7 +15,11 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
-from keras_incremental.networks.network import Traced
+from keras_incremental.networks.network import (
+    Network,
+    Traced,
+    inference_of,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -49,7 +56,14 @@ class OneHeadNetwork(BranchingNetwork):
     (TensorShape([1, 5]), TensorShape([1, 4]))
     """
 
-    def __init__(self, base, branches=(), head=None, auxiliary=(), **kwargs):
+    def __init__(
+        self,
+        base: Network,
+        branches: Iterable = (),
+        head: ExpandableDense | None = None,
+        auxiliary: Iterable = (),
+        **kwargs: Any,
+    ):
         super().__init__(base, **kwargs)
         self.branches, self.auxiliary = list(branches), list(auxiliary)
         self.head = head or base.head.widened(self.feature_dim)
@@ -104,7 +118,7 @@ class OneHeadNetwork(BranchingNetwork):
         self.head.truncate(num_heads)
         return self
 
-    def frozen(self, images):
+    def frozen(self, images: tf.Tensor) -> Any:
         """Returns the trunk's outputs and the features of old branches."""
         outputs = self.trunk_outputs(images)
         parts = [self._traced_tail.call(outputs)]
@@ -165,8 +179,4 @@ class OneHeadNetwork(BranchingNetwork):
 
     def _trace_branches(self) -> None:
         """Makes a function for each branch, traced once."""
-        self._traced = Traced(*map(_inference, self.branches))
-
-
-def _inference(network: keras.Model):
-    return lambda outputs: tf.stop_gradient(network(outputs, training=False))
+        self._traced = Traced(*map(inference_of, self.branches))

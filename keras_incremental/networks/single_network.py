@@ -2,8 +2,10 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import keras
+import tensorflow as tf
 
 from keras_incremental.graphs import (
     Graph,
@@ -48,7 +50,12 @@ class SingleNetwork(Network):
     """
 
     def __init__(
-        self, backbone, head=None, branch_at=None, capacity=128, **kwargs
+        self,
+        backbone: keras.Model,
+        head: ExpandableDense | None = None,
+        branch_at: str | float | None = None,
+        capacity: int = 128,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.backbone = backbone
@@ -98,7 +105,7 @@ class SingleNetwork(Network):
         self.head.truncate(num_heads)
         return self
 
-    def inference(self, images):
+    def inference(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns logits and features, by a function that is traced once."""
         # A head that has grown has other variables: traced anew.
         return self._traced.call(images, self.head.allocated)
@@ -151,12 +158,12 @@ class SingleNetwork(Network):
             self.backbone, clone_function=cloned_layer
         )
         head = ExpandableDense.from_config(self.head.get_config())
-        twin = SingleNetwork(backbone, head, self.branch_at)
+        twin = type(self)(backbone, head, self.branch_at)
         twin._copy_values(self)
         return twin
 
     def copy_from(self, other):
-        if not isinstance(other, SingleNetwork) or not self.is_like(other):
+        if type(other) is not type(self) or not self.is_like(other):
             return False
         self._copy_values(other)
         return True

@@ -1,12 +1,20 @@
 """The picture of final accuracy against what a method stores."""
 
+import pathlib
+from collections.abc import Mapping, Sequence
+
 from matplotlib import figure
 
+from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
 from keras_incremental.reports.summary import describe, percent, summarize
 
 
-def bytes_figure(runs, title=None, bounds=()):
+def bytes_figure(
+    runs: Mapping[str, Mapping | Sequence[Mapping]],
+    title: str | None = None,
+    bounds: Sequence[str] = (),
+) -> figure.Figure:
     """Returns a figure of final accuracy against bytes, a point a method.
 
     Beside it is a table of both, the best method first. The axis is that of
@@ -45,7 +53,12 @@ def bytes_figure(runs, title=None, bounds=()):
     return picture
 
 
-def plot_bytes(runs, path, title=None, bounds=()):
+def plot_bytes(
+    runs: Mapping[str, Mapping | Sequence[Mapping]],
+    path: PathLike,
+    title: str | None = None,
+    bounds: Sequence[str] = (),
+) -> pathlib.Path:
     """Writes the picture of `bytes_figure`, whole or not at all.
 
     Args:

@@ -1,8 +1,12 @@
 """The picture of accuracy over the classes seen."""
 
+import pathlib
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from matplotlib import figure
 
+from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
 from keras_incremental.reports.summary import describe, percent, spread
 
@@ -10,7 +14,11 @@ _MAX_TICKS = 12
 _MAX_VALUES = 12
 
 
-def accuracy_figure(runs, title=None, bounds=()):
+def accuracy_figure(
+    runs: Mapping[str, Mapping | Sequence[Mapping]],
+    title: str | None = None,
+    bounds: Sequence[str] = (),
+) -> figure.Figure:
     """Returns a figure with one accuracy curve for each run, or method.
 
     A run's curve is the accuracy over all classes seen after each task,
@@ -76,7 +84,12 @@ def accuracy_figure(runs, title=None, bounds=()):
     return picture
 
 
-def plot_accuracy(runs, path, title=None, bounds=()):
+def plot_accuracy(
+    runs: Mapping[str, Mapping | Sequence[Mapping]],
+    path: PathLike,
+    title: str | None = None,
+    bounds: Sequence[str] = (),
+) -> pathlib.Path:
     """Writes the picture of `accuracy_figure`, whole or not at all.
 
     Args:

@@ -1,7 +1,11 @@
 """The picture of what one task did to the accuracy of each class."""
 
+import pathlib
+from typing import Any
+
 from matplotlib import figure, lines, ticker
 
+from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
 
 _MOST = 15
@@ -9,7 +13,7 @@ _MAX_NAME_LENGTH = 24
 _BEFORE, _LOST, _KEPT, _NEW = "0.55", "#D55E00", "#0072B2", "#009E73"
 
 
-def before_after_figure(report, title=None):
+def before_after_figure(report: Any, title: str | None = None) -> figure.Figure:
     """Returns a figure of the accuracy of each class before and after a task.
 
     Old classes come first, those on top that lost the most, then new classes,
@@ -66,7 +70,9 @@ def before_after_figure(report, title=None):
     return picture
 
 
-def plot_before_after(report, path, title=None):
+def plot_before_after(
+    report: Any, path: PathLike, title: str | None = None
+) -> pathlib.Path:
     """Writes the picture of `before_after_figure`, whole or not at all.
 
     Args:

@@ -1,9 +1,14 @@
 """The picture of which classes are taken for which."""
 
+import pathlib
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
 from matplotlib import colors, figure, ticker
+from numpy.typing import ArrayLike
 
+from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
 
 _MAX_CLASSES_WITH_NUMBERS = 20
@@ -12,7 +17,12 @@ _MAX_NAME_LENGTH = 24
 _ROOT_TICKS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
-def confusion_figure(matrix, class_names, task_boundaries=(), title=None):
+def confusion_figure(
+    matrix: ArrayLike,
+    class_names: Sequence[str],
+    task_boundaries: Sequence[int] = (),
+    title: str | None = None,
+) -> figure.Figure:
     """Returns a figure of the row-normalised confusion matrix.
 
     A cell is the share of its row's (the true class') samples; a row without
@@ -75,7 +85,13 @@ def confusion_figure(matrix, class_names, task_boundaries=(), title=None):
     return picture
 
 
-def plot_confusion(matrix, class_names, path, task_boundaries=(), title=None):
+def plot_confusion(
+    matrix: ArrayLike,
+    class_names: Sequence[str],
+    path: PathLike,
+    task_boundaries: Sequence[int] = (),
+    title: str | None = None,
+) -> pathlib.Path:
     """Writes the picture of `confusion_figure`, whole or not at all.
 
     Args:

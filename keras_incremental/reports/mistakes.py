@@ -1,10 +1,14 @@
 """The images that were decided most wrongly, as one picture."""
 
 import math
+import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import figure
+from numpy.typing import ArrayLike
 
+from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
 
 _COLUMNS = 6
@@ -12,7 +16,12 @@ _MOST = 24
 _MAX_NAME_LENGTH = 22
 
 
-def mistakes_figure(images, names, scores, class_names):
+def mistakes_figure(
+    images: ArrayLike,
+    names: Sequence[str],
+    scores: ArrayLike,
+    class_names: Sequence[str],
+) -> figure.Figure:
     """Returns a figure of the worst mistakes, those that look surest first.
 
     Args:
@@ -62,7 +71,13 @@ def mistakes_figure(images, names, scores, class_names):
     return picture
 
 
-def plot_mistakes(images, names, scores, class_names, path):
+def plot_mistakes(
+    images: ArrayLike,
+    names: Sequence[str],
+    scores: ArrayLike,
+    class_names: Sequence[str],
+    path: PathLike,
+) -> pathlib.Path:
     """Writes the picture of `mistakes_figure`, whole or not at all.
 
     Args:

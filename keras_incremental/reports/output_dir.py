@@ -1,7 +1,9 @@
 """The folder a run writes into."""
 
 import tempfile
+from typing import Any
 
+from keras_incremental._types import PathLike
 from keras_incremental.files import as_path, is_remote, make_folder
 
 ARTEFACTS = (
@@ -16,7 +18,7 @@ ARTEFACTS = (
 )
 
 
-def claim_output_dir(output_dir, resuming=False):
+def claim_output_dir(output_dir: PathLike, resuming: bool = False) -> Any:
     """Makes `output_dir`, or checks that it holds no other run's results.
 
     Call it before training: a mistyped or used folder is then an error at

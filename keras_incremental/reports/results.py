@@ -6,13 +6,16 @@ import json
 import math
 import pathlib
 import re
+from collections.abc import Mapping
 
 import numpy as np
 
+from keras_incremental._types import PathLike
 from keras_incremental.archives import parsed
 from keras_incremental.files import atomic_write
 
 FILE_NAME = "results.json"
+"""The name of the file of results in an output folder."""
 # It differs with the times, so its name ends as theirs do.
 CHECKSUM = "sha256_with_seconds"
 
@@ -32,7 +35,7 @@ _REQUIRED_KEYS = {
 _REQUIRED_TASK_KEYS = {"seen_classes": int, "accuracy": _NUMBER}
 
 
-def with_checksum(results):
+def with_checksum(results: Mapping) -> dict:
     """Returns results with a checksum, which `read_results` looks at.
 
     It is a SHA-256 of all that `write_results` writes of them, so two runs that
@@ -65,7 +68,7 @@ def _checksum(content):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_results(results, output_dir):
+def write_results(results: Mapping, output_dir: PathLike) -> pathlib.Path:
     """Writes `results` to `output_dir/results.json`, whole or not at all.
 
     Numbers that JSON does not have (NaN, infinity) become `null`. A line holds
@@ -100,7 +103,7 @@ def write_results(results, output_dir):
     return path
 
 
-def read_results(output_dir):
+def read_results(output_dir: PathLike) -> dict:
     """Reads what `write_results` wrote.
 
     Args:

@@ -1,6 +1,7 @@
 """Runs of several methods and seeds in one table."""
 
 import statistics
+from collections.abc import Mapping, Sequence
 
 # What a table has of each method: its heading, and its key in the results.
 ACCURACIES = {
@@ -12,7 +13,7 @@ ACCURACIES = {
 _BYTES_OF_A_PARAMETER = 4
 
 
-def spread(values):
+def spread(values: Sequence[float | None]) -> tuple[float | None, float | None]:
     """Returns mean and sample standard deviation of the seeds of a method.
 
     Args:
@@ -48,7 +49,7 @@ def percent(values):
     return f"{100 * mean:.1f}{after}"
 
 
-def describe(runs):
+def describe(runs: Sequence[Mapping]) -> str:
     """Returns data, tasks, memory and seeds of runs in words.
 
     Args:
@@ -79,7 +80,7 @@ def _range(counts):
     return " to ".join(dict.fromkeys(f"{n:,}" for n in (counts[0], counts[-1])))
 
 
-def summarize(runs):
+def summarize(runs: Mapping[str, Sequence[Mapping]]) -> list[dict]:
     """Returns a row of figures for each method, over its seeds.
 
     Args:
@@ -128,7 +129,7 @@ def _seconds(results):
     )
 
 
-def markdown(runs):
+def markdown(runs: Mapping[str, Sequence[Mapping]]) -> str:
     """Returns the table of `summarize` as Markdown, accuracies in %.
 
     Args:

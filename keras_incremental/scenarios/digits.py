@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def load_digits():
+def load_digits() -> tuple[np.ndarray, ...]:
     """Loads 1,797 handwritten digits of 8x8 pixels, split 75 to 25.
 
     Source: UCI Optical Recognition of Handwritten Digits, the copy inside

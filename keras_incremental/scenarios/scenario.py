@@ -2,9 +2,13 @@
 
 import operator
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
+from keras_incremental._types import PathLike
 from keras_incremental.labels import label_names
 from keras_incremental.scenarios import (
     array_source,
@@ -55,7 +59,15 @@ class ClassIncrementalScenario:
     [([7, 40], 4), ([3], 2)]
     """
 
-    def __init__(self, train, test, class_schedule, *, name, class_names):
+    def __init__(
+        self,
+        train: Any,
+        test: Any,
+        class_schedule: schedule.ClassSchedule,
+        *,
+        name: str,
+        class_names: Mapping | Sequence | None,
+    ):
         """Cuts two image sources into tasks.
 
         Args:
@@ -88,18 +100,20 @@ class ClassIncrementalScenario:
     @classmethod
     def from_arrays(
         cls,
-        x_train,
-        y_train,
-        x_test,
-        y_test,
-        classes_per_task,
+        x_train: ArrayLike,
+        y_train: ArrayLike,
+        x_test: ArrayLike,
+        y_test: ArrayLike,
+        classes_per_task: int | Sequence[int],
         *,
-        class_order=None,
-        seed=0,
-        samples_per_class=None,
-        class_names=None,
-    ):
+        class_order: Sequence | None = None,
+        seed: int = 0,
+        samples_per_class: int | None = None,
+        class_names: Mapping | Sequence | None = None,
+    ) -> "ClassIncrementalScenario":
         """Makes a scenario of arrays in memory.
+
+        Arguments that are not named here are those of the class.
 
         Args:
             x_train: `(images, height, width, channels)` training images of
@@ -108,8 +122,6 @@ class ClassIncrementalScenario:
                 any order and with gaps, or strings.
             x_test: test images, of the same shape and dtype.
             y_test: their labels: the same classes.
-            classes_per_task, class_order, seed, samples_per_class,
-            class_names: see the class.
 
         Returns:
             A `ClassIncrementalScenario` named `"arrays"`.
@@ -137,27 +149,29 @@ class ClassIncrementalScenario:
     @classmethod
     def from_directory(
         cls,
-        path,
-        image_size,
+        path: PathLike,
+        image_size: int | tuple[int, int],
         *,
-        classes_per_task,
-        test_fraction=0.2,
-        test_path=None,
-        channels=3,
-        on_error="raise",
-        class_order=None,
-        seed=0,
-        samples_per_class=None,
-        class_names=None,
-    ):
+        classes_per_task: int | Sequence[int],
+        test_fraction: float = 0.2,
+        test_path: PathLike | None = None,
+        channels: int = 3,
+        on_error: str = "raise",
+        class_order: Sequence | None = None,
+        seed: int = 0,
+        samples_per_class: int | None = None,
+        class_names: Mapping | Sequence | None = None,
+    ) -> "ClassIncrementalScenario":
         """Makes a scenario of a folder with one sub-folder a class.
 
         Labels are 0, 1, ... in sorted order of the folder names, which are
-        the class names. Images (JPEG, PNG, BMP, GIF, WebP) are decoded when
-        they are read, turned as their EXIF orientation says, resized until
-        `image_size` is covered, and cropped at the centre, as uint8; a
-        published model does the same. The order of the training images is
-        drawn by `seed`.
+        the class names. Images (JPEG, PNG, BMP, GIF; WebP from TensorFlow
+        2.20 on) are decoded when they are read, turned as their EXIF
+        orientation says, resized until `image_size` is covered, and cropped at
+        the centre, as uint8; a published model does the same. The order of the
+        training images is drawn by `seed`.
+
+        Arguments that are not named here are those of the class.
 
         Args:
             path: the folder.
@@ -170,8 +184,6 @@ class ClassIncrementalScenario:
                 names it, at the latest when it is read. `"skip"`: such files
                 are left out, counted and listed by a warning; every file is
                 decoded once for that, before anything else.
-            classes_per_task, class_order, seed, samples_per_class,
-            class_names: see the class.
 
         Returns:
             A `ClassIncrementalScenario` named like the folder.
@@ -199,20 +211,20 @@ class ClassIncrementalScenario:
     @classmethod
     def from_tfds(
         cls,
-        name,
-        data_dir=None,
+        name: str,
+        data_dir: PathLike | None = None,
         *,
-        classes_per_task,
-        download=True,
-        train_split="train",
-        test_split=None,
-        image_size=None,
-        cache_bytes=2**30,
-        class_order=None,
-        seed=0,
-        samples_per_class=None,
-        class_names=None,
-    ):
+        classes_per_task: int | Sequence[int],
+        download: bool = True,
+        train_split: str = "train",
+        test_split: str | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        cache_bytes: int = 2**30,
+        class_order: Sequence | None = None,
+        seed: int = 0,
+        samples_per_class: int | None = None,
+        class_names: Mapping | Sequence | None = None,
+    ) -> "ClassIncrementalScenario":
         """Makes a scenario of a TensorFlow Datasets (TFDS) data set.
 
         Data that is already prepared is used without asking the network. The
@@ -220,6 +232,8 @@ class ClassIncrementalScenario:
         fit into `cache_bytes` is loaded once (only the images in use);
         otherwise each pass reads the split's files and decodes the images of
         its classes.
+
+        Arguments that are not named here are those of the class.
 
         Args:
             name: TFDS name, for example `"cifar100"`.
@@ -232,8 +246,6 @@ class ClassIncrementalScenario:
                 is covered, cropped at the centre, same dtype. Needed where
                 images vary in size; `None` keeps them as they are.
             cache_bytes: largest split to keep decoded in memory, in bytes.
-            classes_per_task, class_order, seed, samples_per_class,
-            class_names: see the class.
 
         Returns:
             A `ClassIncrementalScenario` with the name of the data set.
@@ -261,7 +273,7 @@ class ClassIncrementalScenario:
         )
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes of all tasks."""
         return len(self.class_order)
 

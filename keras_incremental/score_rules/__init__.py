@@ -6,8 +6,15 @@ To add one, subclass `ScoreRule`, register it with `keras.saving`, and set
 """
 
 from keras_incremental.score_rules.affine_per_head import AffinePerHead
+from keras_incremental.score_rules.beside_closed_form import BesideClosedForm
 from keras_incremental.score_rules.closed_form import ClosedForm
 from keras_incremental.score_rules.nearest_mean import NearestMean
 from keras_incremental.score_rules.score_rule import ScoreRule
 
-__all__ = ["AffinePerHead", "ClosedForm", "NearestMean", "ScoreRule"]
+__all__ = [
+    "AffinePerHead",
+    "BesideClosedForm",
+    "ClosedForm",
+    "NearestMean",
+    "ScoreRule",
+]

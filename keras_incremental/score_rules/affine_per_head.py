@@ -1,7 +1,11 @@
 """One scale and one bias for each head."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_incremental.score_rules.score_rule import ScoreRule
 
@@ -36,7 +40,13 @@ class AffinePerHead(ScoreRule):
     [[1.0, 2.0, 7.0]]
     """
 
-    def __init__(self, heads, scales=None, biases=None, **kwargs):
+    def __init__(
+        self,
+        heads: Iterable[int],
+        scales: ArrayLike | None = None,
+        biases: ArrayLike | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.head_sizes = [int(units) for units in heads]
         scales = np.ones(len(heads)) if scales is None else np.array(scales)
@@ -60,7 +70,7 @@ class AffinePerHead(ScoreRule):
             biases, logits.dtype
         )
 
-    def grown(self, units):
+    def grown(self, units: int) -> "AffinePerHead":
         """Returns the rule with a scale of 1 and a bias of 0 for a new head."""
         return AffinePerHead(
             [*self.head_sizes, units],

@@ -1,5 +1,7 @@
 """A linear classifier of the features, solved from sums."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -42,7 +44,13 @@ class ClosedForm(ScoreRule):
     """
 
     def __init__(
-        self, solver, dim, sums=None, random_features=0, seed=0, **kwargs
+        self,
+        solver: Any,
+        dim: int,
+        sums: Any = None,
+        random_features: int = 0,
+        seed: int = 0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.solver, self.dim = solver, dim

@@ -1,7 +1,10 @@
 """The class whose mean feature is nearest."""
 
+from typing import Any
+
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from keras_incremental.score_rules.score_rule import ScoreRule
 
@@ -31,7 +34,12 @@ class NearestMean(ScoreRule):
     1
     """
 
-    def __init__(self, means=None, shape=None, **kwargs):
+    def __init__(
+        self,
+        means: ArrayLike | None = None,
+        shape: tuple[int, int] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         means = np.zeros(shape) if means is None else np.array(means, float)
         if means.ndim != 2 or not np.isfinite(means).all():

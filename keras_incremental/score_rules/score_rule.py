@@ -1,6 +1,10 @@
 """How a class is decided, from the features and logits of an image."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
+from numpy.typing import ArrayLike
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -25,11 +29,13 @@ class ScoreRule(keras.layers.Layer):
     TensorShape([1, 2])
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(autocast=False, **kwargs)
         self.supports_jit = False
 
-    def add_constant(self, name: str, values, dtype: str = "float32"):
+    def add_constant(
+        self, name: str, values: ArrayLike, dtype: str = "float32"
+    ) -> tf.Variable:
         """Returns a weight with these values, which is not trained.
 
         It is saved with the rule, and of that type in mixed precision too.

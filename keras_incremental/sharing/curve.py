@@ -8,6 +8,7 @@ import textwrap
 
 from matplotlib import ticker
 
+from keras_incremental._types import PathLike
 from keras_incremental.cost import CostReport
 from keras_incremental.cost.table import aligned
 from keras_incremental.files import atomic_write
@@ -153,14 +154,14 @@ class SharingCurve:
             ],
         }
 
-    def save(self, path) -> pathlib.Path:
+    def save(self, path: PathLike) -> pathlib.Path:
         """Writes `to_dict()` to a JSON file, whole or not at all."""
         path = pathlib.Path(path)
         with atomic_write(path) as file:
             file.write(json.dumps(self.to_dict(), indent=2).encode())
         return path
 
-    def plot(self, path) -> pathlib.Path:
+    def plot(self, path: PathLike) -> pathlib.Path:
         """Draws accuracy and cost over the share of layers.
 
         Args:

@@ -19,10 +19,19 @@ from keras_incremental.scenarios import Task
 from keras_incremental.sharing.curve import SharingCurve, SharingPoint
 
 DEFAULT_POINTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""The branch points that `search` tries, as fractions of the layers."""
 _BATCH = 256
 
 
-def fit_tasks(model, tasks, incremental, *, epochs, batch_size, verbose):
+def fit_tasks(
+    model: IncrementalClassifier,
+    tasks: Sequence,
+    incremental: IncrementalCallback,
+    *,
+    epochs: int,
+    batch_size: int,
+    verbose: int | str,
+) -> list:
     """Adds tasks to a model, one `fit` each; returns the callback's reports.
 
     Args:
@@ -54,7 +63,7 @@ def search(
     batch_size: int = 128,
     method: PartialSharing | None = None,
     memory: ExemplarMemory | None = None,
-    augment=None,
+    augment: Callable | None = None,
     seed: int = 0,
     verbose: int | str = "auto",
     train: Callable = fit_tasks,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from keras_incremental._types import PathLike
 from keras_incremental.trackers.tracker import Tracker
 
 
@@ -23,7 +24,7 @@ class TensorBoard(Tracker):
     >>> board.log(0, {"task/new_accuracy": 0.9})
     """
 
-    def __init__(self, log_dir, settings: Mapping | None = None):
+    def __init__(self, log_dir: PathLike, settings: Mapping | None = None):
         super().__init__(settings)
         self._writer = tf.summary.create_file_writer(os.fspath(log_dir))
 

@@ -1,6 +1,7 @@
 """Reports of tasks in Weights & Biases."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from keras_incremental.optional import imported
 from keras_incremental.trackers.tracker import Tracker
@@ -23,7 +24,7 @@ class WandB(Tracker):
         ValueError: If there is no run.
     """
 
-    def __init__(self, run=None, settings: Mapping | None = None):
+    def __init__(self, run: Any = None, settings: Mapping | None = None):
         super().__init__(settings)
         run = imported("wandb").run if run is None else run
         if run is None:

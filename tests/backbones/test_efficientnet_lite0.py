@@ -32,6 +32,16 @@ def network():
     return efficientnet_lite0(SHAPE)
 
 
+def test_images_are_enlarged_by_the_network_where_asked_to(network):
+    enlarging = efficientnet_lite0((8, 8, 3), enlarge=4)
+    enlarging.set_weights(network.get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), "uint8")
+    enlarged = keras.ops.image.resize(images.astype("float32"), (32, 32))
+    np.testing.assert_allclose(
+        enlarging(images), network(enlarged), rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))

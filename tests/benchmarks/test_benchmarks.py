@@ -4,6 +4,7 @@ What needs PyTorch is skipped where it is not installed, as in CI.
 """
 
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -230,6 +231,14 @@ def test_profiles_name_the_operations_of_a_step(tmp_path):
     assert "Conv2DBackpropFilter" in output
     shares = re.findall(r"convolutions: ([\d.]+)% at \d+ GFLOP/s", output)
     assert len(shares) == 3 and all(0 < float(s) < 100 for s in shares)
+
+
+@pytest.mark.slow
+def test_new_classes_become_a_version_and_old_ones_are_kept():
+    output = run("new_classes.py", "--turns=1", "--pixels=64", "--images=10")
+    (figures,) = map(json.loads, re.findall(r"\{.*\}", output))
+    assert figures["seconds"] > 0 and figures["new"] > 0.3
+    assert figures["old_after"] > figures["old_before"] - 0.2
 
 
 @pytest.mark.slow

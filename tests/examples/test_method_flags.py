@@ -222,6 +222,8 @@ def test_settings_are_the_flags_in_effect(parse, train):
         "finetune_learning_rate": 0.04,
         "gradient_noise": "code",
         "classification": "cross_entropy",
+        "warm_start": False,
+        "copies": 0,
     }
 
 

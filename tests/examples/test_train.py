@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+import keras
 import pytest
 import tensorflow as tf
 from absl import flags
@@ -185,7 +186,27 @@ def test_sharing_needs_no_memory(parse, train):
     assert experiment.incremental.method == ki.PartialSharing()
 
 
+def test_a_frozen_trunk_goes_with_any_method(parse, train):
+    parse(
+        "--method=joint",
+        "--branch_at=stage2",
+        "--freeze_trunk",
+        "--copies=2",
+        "--augment=crop_flip",
+        "--optimizer=adam",
+    )
+    experiment = train.make_experiment()
+    assert experiment.incremental.method == ki.Joint(copies=2)
+    assert experiment.model.network.has_frozen_part
+    assert isinstance(experiment.model.optimizer, keras.optimizers.Adam)
+
+
 CONTRADICTIONS = {
+    "nothing to freeze": (["--freeze_trunk"], "needs --branch_at"),
+    "a backbone that cannot enlarge": (
+        ["--backbone=small", "--enlarge=2"],
+        "belongs to --backbone=efficientnet_lite0",
+    ),
     "width of words": ([*SHARING, "--width=half"], "width.*half"),
     "copies in fractions": ([*SHARING, "--copies=1.5"], "copies.*1.5"),
     "two budgets": (
@@ -244,8 +265,8 @@ BAD_INPUT = {
         "--width belongs to --method=partial_sharing",
     ),
     "copies without sharing": (
-        ["--method=joint", "--copies=2"],
-        "--copies belongs to --method=partial_sharing",
+        ["--method=finetune", "--copies=2"],
+        "--copies belongs to --method=eeil",
     ),
     "fine-tuning without eeil": (
         ["--method=finetune", "--finetune_epochs=2"],

@@ -175,7 +175,8 @@ def test_files_are_prepared_as_for_training(probabilities_of, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # on its side
     photo.save(folder / "photo.jpg", exif=exif)
-    photo.save(folder / "photo.webp", exif=exif)
+    if int(tf.__version__.split(".")[1]) >= 20:  # decodes WebP
+        photo.save(folder / "photo.webp", exif=exif)
     photo.quantize(9).save(folder / "palette.gif", transparency=1)
     photo.quantize(9).save(folder / "palette.bmp")
 
@@ -202,7 +203,7 @@ def test_files_are_prepared_as_for_training(probabilities_of, tmp_path):
 
     found = served(image_bytes=tf.constant(files))["probabilities"].numpy()
     expected = probabilities_of(model, trained_on)
-    assert len(found) == len(expected) == 13
+    assert len(found) == len(expected) == len(files) >= 12
     np.testing.assert_allclose(
         np.sort(found, axis=0), np.sort(expected, axis=0), atol=1e-5
     )

@@ -249,6 +249,28 @@ def test_more_images_of_known_classes_add_no_branch(grown, blobs):
     assert len(model.heads) == 2
 
 
+def test_the_newest_branch_goes_on_where_there_are_enough(
+    grown, blobs, monkeypatch
+):
+    model, incremental = grown
+    incremental.method = ki.BranchedRehearsal(most_branches=1)
+    learn(model, incremental, blobs, TASKS[1:2], epochs=1)
+    (branch,) = model.network.branches
+    before = values(branch.trainable_variables)
+    tail = values(model.network.tail.variables)
+    found, use = [], model.use_objective
+    monkeypatch.setattr(
+        model, "use_objective", lambda o: (found.append(o), use(o))[1]
+    )
+    learn(model, incremental, blobs, TASKS[2:], epochs=1)
+    assert model.network.branches == [branch] and len(model.heads) == 3
+    assert found[0].needs_teacher and isinstance(found[0], CrossDistilled)
+    for mine, other in zip(before, branch.trainable_variables, strict=True):
+        assert (mine != other.numpy()).any()
+    for mine, other in zip(tail, model.network.tail.variables, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
 # When the trunk is frozen, and what branches are cloned from.
 
 
@@ -295,9 +317,11 @@ def test_a_branch_starts_as_the_newest_or_as_the_base(clone_base, grown, blobs):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"free_tasks": 0}, "free_tasks=0"),
+        ({"free_tasks": -1}, "free_tasks=-1"),
         ({"copies": -1}, "copies=-1"),
         ({"auxiliary_weight": -1.0}, "auxiliary_weight=-1"),
+        ({"most_branches": 0}, "most_branches=0"),
+        ({"closed_form_weight": -1.0}, "closed_form_weight=-1"),
     ],
 )
 def test_wrong_knobs_are_refused(options, match):

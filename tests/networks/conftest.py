@@ -37,13 +37,13 @@ def randomize():
 def make_base(randomize):
     """Returns a function that makes a network of two classes, cut at "cut"."""
 
-    def make(branch_at="cut", capacity=8, units=2):
+    def make(branch_at="cut", capacity=8, units=2, kind=SingleNetwork):
         x = inputs = keras.Input((4,))
         for index, width in enumerate((3, 2)):
             x = layers.Dense(width, use_bias=False, name=f"dense{index}")(x)
             x = layers.BatchNormalization(name=f"norm{index}")(x)
             x = layers.ReLU(name=("cut", "features")[index])(x)
-        base = SingleNetwork(
+        base = kind(
             randomize(keras.Model(inputs, x)),
             branch_at=branch_at,
             capacity=capacity,

@@ -9,6 +9,7 @@ import pytest
 from keras_incremental.networks import (
     BranchedNetwork,
     BranchingNetwork,
+    FrozenTrunkNetwork,
     Network,
     OneHeadNetwork,
     SingleNetwork,
@@ -16,8 +17,9 @@ from keras_incremental.networks import (
 )
 
 BRANCHING = [BranchedNetwork, OneHeadNetwork, TrainedTrunkNetwork]
-KINDS = [SingleNetwork, *BRANCHING]
-FROZEN_TRUNK = [BranchedNetwork, OneHeadNetwork]
+SINGLE = [SingleNetwork, FrozenTrunkNetwork]
+KINDS = [*SINGLE, *BRANCHING]
+FROZEN_TRUNK = [FrozenTrunkNetwork, BranchedNetwork, OneHeadNetwork]
 
 
 @pytest.fixture(params=KINDS)
@@ -28,7 +30,7 @@ def kind(request):
 @pytest.fixture
 def network(kind, make_base, learn):
     """A network of 2 + 3 classes that has learned them."""
-    base = make_base()
+    base = make_base(kind=kind if kind in SINGLE else SingleNetwork)
     learn(base)
     network = arrive(kind.on(base) if kind in BRANCHING else base, 3)
     network.activate()
@@ -207,7 +209,8 @@ def test_a_network_comes_back_from_base_and_structure(
     network, kind, make_base, x
 ):
     structure = json.loads(json.dumps(network.structure()))
-    again = kind.with_structure(make_base(units=0), structure)
+    base = make_base(units=0, kind=kind if kind in SINGLE else SingleNetwork)
+    again = kind.with_structure(base, structure)
     again.activate()
     assert type(again) is kind and again.heads == network.heads
     for mine, theirs in zip(
@@ -268,9 +271,7 @@ def test_a_network_of_another_kind_or_with_more_parts_is_not_followed(
     others = [make_base(), BranchedNetwork(make_base()).with_branch()]
     others.append(OneHeadNetwork(make_base()).with_branch().with_branch())
     for other in others:
-        if isinstance(other, SingleNetwork) and isinstance(
-            network, SingleNetwork
-        ):
+        if type(other) is type(network) is SingleNetwork:
             continue
         assert not twin.copy_from(other)
         assert_equal(values(twin), before)
@@ -290,9 +291,9 @@ def test_state_variables_are_all_variables_once(network):
 def test_the_newest_part_alone_is_trainable(network, kind):
     base = network.base()
     trainable = ids(network.trainable_variables)
-    if kind is SingleNetwork:
+    if kind in SINGLE:
         assert trainable == ids(base.trainable_variables)
-        assert len(trainable) == 2 * 3 + 2
+        assert len(trainable) == 3 * (1 + (kind is SingleNetwork)) + 2
         return
     trunk = ids(base.trainable_variables)
     if kind is TrainedTrunkNetwork:  # kernel, gamma and beta of the trunk
@@ -321,6 +322,21 @@ def test_a_users_frozen_layers_come_back_when_the_branches_go(kind, make_base):
     base.activate()
     assert [layer.trainable for layer in base.backbone.layers] == flags
     assert ids(base.trainable_variables) == before
+
+
+@pytest.mark.parametrize("kind", [BranchedNetwork, OneHeadNetwork])
+def test_a_trunk_stays_frozen_when_the_branches_go(kind, make_base):
+    network = arrive(kind.on(make_base(kind=FrozenTrunkNetwork)), 2)
+    again = kind.from_config(network.get_config()).shrink(1)
+    again.base().activate()
+    assert type(again.base()) is FrozenTrunkNetwork
+    assert not again.base().trunk.trainable_variables
+    assert len(again.base().trainable_variables) == 3 + 2
+
+
+def test_a_trunk_is_not_frozen_without_a_branch_point(make_base):
+    with pytest.raises(ValueError, match=r"branch_at=.*cut_points"):
+        make_base(branch_at=None, kind=FrozenTrunkNetwork)
 
 
 @pytest.mark.parametrize("kind", BRANCHING)

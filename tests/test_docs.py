@@ -1,0 +1,43 @@
+"""What the pages of docs/ show runs as it stands, each page by itself."""
+
+import pathlib
+import re
+
+import keras
+import numpy as np
+import pytest
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+SLOW = {"edge", "photos", "production", "start"}  # several functions traced
+PAGES = [
+    pytest.param(
+        page, id=page.stem, marks=pytest.mark.slow if page.stem in SLOW else []
+    )
+    for page in [DOCS / "extending.md", *sorted(DOCS.glob("howto/*.md"))]
+]
+
+
+def run(page):
+    """Runs the Python blocks of a page, one after the other."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.S)
+    assert blocks, f"{page} has no block of Python."
+    names = {}
+    for block in blocks:
+        exec(compile(block, str(page), "exec"), names)
+    return names
+
+
+def write_photos(folder):
+    random = np.random.default_rng(0)
+    for name in ("daisy", "rose", "tulip", "violet"):
+        (folder / name).mkdir(parents=True)
+        for index in range(4):
+            photo = random.uniform(0, 255, (40, 36, 3))
+            keras.utils.save_img(folder / name / f"{index}.jpg", photo)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "photos")
+    assert run(page)["model"].built
