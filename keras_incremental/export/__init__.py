@@ -3,7 +3,9 @@
     keras_incremental.export.publish(model, "serving/my_model")
 
 writes `serving/my_model/<next version>/` while a server goes on answering from
-the versions that are there. `docs/serving.md` has the server's side.
+the versions that are there. `docs/serving.md` has the server's side. `litert`
+writes a file for small devices, in float32 or int8; `docs/edge.md` has that and
+all other formats, which `model.export` writes.
 """
 
 from keras_incremental.export.gate import Gate
