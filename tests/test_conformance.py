@@ -13,6 +13,7 @@ from keras_incremental.closed_form import Ridge
 from keras_incremental.layers import FusedBatchNormalization
 from keras_incremental.networks import (
     BranchedNetwork,
+    FrozenTrunkNetwork,
     Network,
     OneHeadNetwork,
     SingleNetwork,
@@ -20,6 +21,7 @@ from keras_incremental.networks import (
 )
 from keras_incremental.score_rules import (
     AffinePerHead,
+    BesideClosedForm,
     ClosedForm,
     NearestMean,
     ScoreRule,
@@ -30,7 +32,7 @@ LOGITS = np.random.default_rng(1).normal(size=(4, 5)).astype("float32")
 MAPS = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
 
 
-def base():
+def base(kind=SingleNetwork):
     backbone = keras.Sequential(
         [
             keras.Input((6,)),
@@ -39,7 +41,7 @@ def base():
         ]
     )
     head = ki.ExpandableDense((2,), capacity=8)
-    return SingleNetwork(backbone, head, branch_at="trunk")
+    return kind(backbone, head, branch_at="trunk")
 
 
 def branched(kind):
@@ -59,6 +61,7 @@ def closed_form():
 PAIR = (VECTORS, LOGITS)
 LAYERS = {
     "AffinePerHead": (lambda: AffinePerHead([2, 3], [1, 2], [3, 4]), PAIR),
+    "BesideClosedForm": (lambda: BesideClosedForm(closed_form(), 0.5), PAIR),
     "BranchedNetwork": (lambda: branched(BranchedNetwork), VECTORS),
     "ClosedForm": (lambda: closed_form(), PAIR),
     "ExpandableDense": (
@@ -66,6 +69,7 @@ LAYERS = {
         VECTORS,
     ),
     "FusedBatchNormalization": (lambda: FusedBatchNormalization(), MAPS),
+    "FrozenTrunkNetwork": (lambda: base(FrozenTrunkNetwork), VECTORS),
     "NearestMean": (lambda: NearestMean(np.eye(5, 6) + 0.1), PAIR),
     "OneHeadNetwork": (lambda: branched(OneHeadNetwork), VECTORS),
     "ScoreRule": (lambda: ScoreRule(), PAIR),

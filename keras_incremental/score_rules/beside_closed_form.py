@@ -54,9 +54,12 @@ class BesideClosedForm(ScoreRule):
     def grown(self, units: int) -> "BesideClosedForm":
         """Returns the rule with the logits alone, and the sums kept."""
         old = self.closed_form
-        nothing = np.zeros((0, old.dim)), np.zeros(0, int)
+        nothing = np.zeros((0, old.sums.dim)), np.zeros(0, int)
         sums = old.sums.plus(*nothing, old.bias.shape[0] + units)
-        return BesideClosedForm(ClosedForm(old.solver, old.dim, sums), 0.0)
+        rule = ClosedForm(
+            old.solver, old.dim, sums, old.random_features, old.seed
+        )
+        return BesideClosedForm(rule, 0.0)
 
     def get_config(self):
         closed_form = keras.saving.serialize_keras_object(self.closed_form)

@@ -83,9 +83,8 @@ def values(variables):
     return [keras.ops.convert_to_numpy(v) for v in variables]
 
 
-@pytest.mark.parametrize("copies", [1, 3])
-def test_the_trunk_runs_once_for_each_copy_of_an_image(copies, lent, blobs):
-    model = lent(make_model)
+def test_the_trunk_runs_once_for_each_copy_of_an_image(lent, blobs):
+    model, copies = lent(make_model), 3
     trunk = values(model.network.trunk.variables)
     tail = values(model.network.tail.variables)
     method = ki.Replay(copies=copies)
@@ -102,7 +101,13 @@ def test_the_trunk_runs_once_for_each_copy_of_an_image(copies, lent, blobs):
 
 
 @pytest.mark.parametrize(
-    "method", [ki.EEIL(finetune_epochs=1, copies=2), ki.Joint(copies=2)]
+    "method",
+    [
+        pytest.param(
+            ki.EEIL(finetune_epochs=1, copies=2), marks=pytest.mark.slow
+        ),
+        ki.Joint(copies=2),
+    ],
 )
 def test_stages_and_past_data_are_cached_as_well(method, lent, blobs):
     def images(epochs):
