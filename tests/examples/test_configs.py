@@ -58,7 +58,8 @@ ONE_STAGE = {
     **dict.fromkeys(
         ("icarl", "hybrid1", "lwf_mc"), (70, 2.0, (49, 63), 0.2, 2e-5)
     ),
-    **dict.fromkeys(("wa", "bic"), (250, 0.1, (100, 150, 200), 0.1, 2e-4)),
+    "bic": (250, 0.1, (100, 150, 200), 0.1, 2e-4),
+    "wa": (250, 0.1, (100, 150, 200), 0.1, 1e-4),
     "ssil": (100, 0.1, (40, 80), 0.1, 1e-4),
     "replay": (70, 0.05, (35, 52), 0.1, 5e-4),
 }
@@ -188,7 +189,7 @@ def test_recipes_of_one_stage_are_those_of_the_papers(name, parse, train):
         "epochs": epochs,
         "learning_rate": rate,
         "weight_decay": decay,
-        "batch_size": 128,
+        "batch_size": 32 if name == "wa" else 128,
         "augment": "crop_flip",
         "memory": None if name == "lwf_mc" else 2000,
         "backbone": "resnet32_icarl" if name in ICARLS else "resnet32",
