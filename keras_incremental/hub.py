@@ -158,6 +158,11 @@ def load_pretrained(
     folder = pathlib.Path(folder_or_repo)
     if folder.is_dir():
         return load_model(folder / _MODEL)
+    if folder.is_absolute() or len(folder.parts) > 2:
+        raise FileNotFoundError(
+            f"There is no folder {str(folder)!r}. Pass one that "
+            'save_pretrained has written, or a repository, "name/model".'
+        )
     hub = imported("huggingface_hub", "hub")
     return load_model(
         hub.hf_hub_download(

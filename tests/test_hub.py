@@ -166,6 +166,8 @@ def test_what_cannot_be_saved_is_refused_before_anything_is(tmp_path, model):
 def test_a_folder_without_a_model_is_an_error_that_names_it(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no model .*model\.keras"):
         hub.load_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no folder .*missing"):
+        hub.load_pretrained(tmp_path / "missing")
 
 
 def test_without_huggingface_hub_the_line_to_install_it_is_told(monkeypatch):

@@ -33,11 +33,10 @@ def test_model_memory_and_callback_say_what_they_know(lend_tiny):
     empty = "<ExemplarMemory: 0 exemplars of 0 classes, capacity=5, "
     assert repr(memory) == f"{empty}RawStorage()>"
     assert "per_class=3" in repr(ki.ExemplarMemory(per_class=3))
-    method = ki.WeightAligning()
-    step = ki.IncrementalCallback(memory, method)
+    step = ki.IncrementalCallback(memory, ki.WeightAligning(temperature=3.0))
     assert repr(step) == (
-        f"<IncrementalCallback: 0 tasks learned by {method} with "
-        f"{empty}RawStorage()>>"
+        "<IncrementalCallback: 0 tasks learned by "
+        f"WeightAligning(temperature=3.0) with {empty}RawStorage()>>"
     )
 
 

@@ -15,7 +15,7 @@ from keras_incremental.callbacks.fit_options import (
     check_options,
 )
 from keras_incremental.callbacks.publication import Publication
-from keras_incremental.callbacks.settings import data_of, settings_of
+from keras_incremental.callbacks.settings import call_of, data_of, settings_of
 from keras_incremental.callbacks.task_callback import tell_of_task
 from keras_incremental.distribution import (
     check_strategy,
@@ -160,7 +160,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
     def __repr__(self):
         return (
             f"<IncrementalCallback: {len(self.reports)} tasks learned by "
-            f"{self.method} with {self.memory}>"
+            f"{call_of(self.method)} with {self.memory}>"
         )
 
     @property

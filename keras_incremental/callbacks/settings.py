@@ -62,6 +62,24 @@ def digest_of(samples: Samples) -> str:
     return f"{spec.dtype.name} {tuple(spec.shape)}, CRC-32 {value:08x}"
 
 
+def call_of(method) -> str:
+    """Returns the call that makes a method, without what is as by default.
+
+    >>> from keras_incremental.methods import EEIL
+    >>> call_of(EEIL(temperature=3.0))
+    'EEIL(temperature=3.0)'
+    """
+    if not dataclasses.is_dataclass(method):
+        return repr(method)
+    values = {f: getattr(method, f.name) for f in dataclasses.fields(method)}
+    changed = [
+        f"{field.name}={value!r}"
+        for field, value in values.items()
+        if repr(value) != repr(field.default)
+    ]
+    return f"{type(method).__name__}({', '.join(changed)})"
+
+
 def settings_of(model, incremental) -> dict:
     """Returns what tells one run from another, as JSON types."""
     backbone, places = structure_of(model.backbone)
