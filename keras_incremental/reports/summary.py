@@ -53,7 +53,8 @@ def describe(runs: Sequence[Mapping]) -> str:
     """Returns data, tasks, memory and seeds of runs in words.
 
     Args:
-        runs: List of the results of runs, of all methods and seeds.
+        runs: List of the results of runs, of all methods and seeds. Exemplars
+            and seeds may be missing.
 
     Example:
 
@@ -64,8 +65,8 @@ def describe(runs: Sequence[Mapping]) -> str:
     last = [run["tasks"][-1] for run in runs]
     classes = _range(task["seen_classes"] for task in last)
     tasks = _range(len(run["tasks"]) for run in runs)
-    parts = [f"{classes} classes in {tasks} tasks"]
-    if memories := {task["exemplars"] for task in last} - {0}:
+    parts = [f"{classes} classes in {tasks} task{'s' * (tasks != '1')}"]
+    if memories := {task.get("exemplars", 0) for task in last} - {0}:
         parts.append(f"{_range(memories)} exemplars")
     seeds = {run.get("seed") for run in runs}
     if len(seeds) > 1:

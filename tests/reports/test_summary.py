@@ -93,3 +93,9 @@ def test_nothing_to_show_is_refused(groups):
     groups["ours"][0]["final_accuracy"] = None
     with pytest.raises(ValueError, match="no final accuracy"):
         reports.bytes_figure({"ours": groups["ours"]})
+
+
+def test_results_need_neither_exemplars_nor_seeds_to_be_described():
+    tasks = [{"seen_classes": 2, "accuracy": 0.9}]
+    run = {"dataset": "digits", "tasks": tasks}
+    assert reports.describe([run]) == "digits: 2 classes in 1 task"
