@@ -26,7 +26,8 @@ def main(base, name, times, start_file):
     while not pathlib.Path(start_file).exists():
         time.sleep(0.01)
     for _ in range(int(times)):
-        print(publish(model, base, keep=None).name, flush=True)
+        version = publish(model, base, keep=None, verbose=0)
+        print(version.name, flush=True)
 
 
 if __name__ == "__main__":
