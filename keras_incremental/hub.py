@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from keras_incremental._types import PathLike
 from keras_incremental._version import __version__
 from keras_incremental.callbacks import IncrementalCallback
+from keras_incremental.callbacks.settings import call_of
 from keras_incremental.files import atomic_write
 from keras_incremental.model_files import load_model
 from keras_incremental.models import IncrementalClassifier
@@ -217,5 +218,5 @@ def _card(model, name: str, incremental, metadata: Mapping) -> str:
         report = dataclasses.replace(
             incremental.reports[-1], published=None, not_published=None
         )
-        text += _TASK.format(method=incremental.method, report=report)
+        text += _TASK.format(method=call_of(incremental.method), report=report)
     return "\n".join(["---", *lines, "---", "", text])

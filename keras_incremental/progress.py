@@ -53,6 +53,7 @@ def with_progress(items, total, title, unit_name="batch", verbose=1):
     total = _length(items) if total is None else total
     bar = keras.utils.Progbar(total, interval=0.5, unit_name=unit_name)
     with told_if_long(title, verbose) as is_long:
+        done = 0
         for done, item in enumerate(items, start=1):
             yield item
             if is_long.is_set():

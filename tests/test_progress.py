@@ -45,6 +45,14 @@ def test_the_bar_of_a_generator_ends_its_line(timers, capsys):
     assert "3/" in (text := capsys.readouterr().out) and text[-1] == "\n"
 
 
+def test_long_work_on_nothing_ends(timers):
+    def nothing():
+        timers[0].fire()
+        yield from ()
+
+    assert list(progress.with_progress(nothing(), None, "spelling")) == []
+
+
 def test_nothing_is_said_if_that_was_asked_for(timers, capsys, monkeypatch):
     assert list(progress.with_progress("abc", 3, "x", verbose=0)) == [*"abc"]
     assert not timers

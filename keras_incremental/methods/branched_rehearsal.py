@@ -78,9 +78,9 @@ class BranchedRehearsal(EEIL):
         most_branches: after so many the newest one goes on learning, with the
             network before the task as teacher; `None` adds one in each task.
         closed_form_weight: above 0, a closed form of the base's own features
-            decides as well, with this weight (`BesideClosedForm`; 1 is a good
-            one). Its sums over all images are kept; no image is. With
-            `free_tasks=0` alone, since these features must never change.
+            decides as well, with this weight (`BesideClosedForm`). Its sums
+            over all images are kept; no image is. With `free_tasks=0` alone,
+            since these features must never change.
 
     Raises:
         ValueError: for a value out of range.

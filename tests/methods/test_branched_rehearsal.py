@@ -23,6 +23,7 @@ from keras_incremental.objectives import (
 
 MODES = pytest.mark.parametrize("train_trunk", [False, True])
 TASKS = ([3, 1], [0, 2], [4])
+Counting = keras.saving.get_registered_object("test_methods>Counting")
 
 
 def make_backbone():
@@ -366,21 +367,6 @@ def operations_of_a_step(branches):
 def test_a_step_at_the_fifth_task_costs_that_at_the_second():
     ratio = operations_of_a_step(branches=4) / operations_of_a_step(branches=1)
     assert 1.0 < ratio <= 1.1
-
-
-@keras.saving.register_keras_serializable(package="test")
-class Counting(keras.layers.Layer):
-    """Counts the images that run through it, in all its clones."""
-
-    images = 0
-
-    def call(self, inputs):
-        def note(rows):
-            Counting.images += len(rows)
-            return rows
-
-        outputs = tf.numpy_function(note, [inputs], inputs.dtype)
-        return tf.ensure_shape(outputs, inputs.shape)
 
 
 @pytest.mark.slow
