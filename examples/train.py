@@ -82,6 +82,11 @@ _ENLARGE = flags.DEFINE_integer(
     "exemplars stay as small as they are.",
     lower_bound=1,
 )
+_POOLED_LAYERS = flags.DEFINE_list(
+    "pooled_layers",
+    [],
+    "Inner layers of the network whose features are used beside the last ones.",
+)
 _EPOCHS = flags.DEFINE_integer("epochs", 40, "Of each task.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 128, "", lower_bound=1)
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 0.1, "Of the first epoch.")
@@ -203,10 +208,16 @@ def make_backbone(image_shape) -> keras.Model:
             if size <= largest
         )
     l2 = _WEIGHT_DECAY.value and keras.regularizers.L2(_WEIGHT_DECAY.value / 2)
-    return BACKBONES[name](
+    backbone = BACKBONES[name](
         input_shape=image_shape,
         kernel_regularizer=l2 or None,
         **({"enlarge": factor} if (factor := _ENLARGE.value) > 1 else {}),
+    )
+    layers = _POOLED_LAYERS.value
+    return (
+        ki.backbones.with_pooled_layers(backbone, layers)
+        if layers
+        else (backbone)
     )
 
 

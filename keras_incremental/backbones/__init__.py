@@ -24,6 +24,7 @@ from keras_incremental.backbones.cifar_resnet import (
 from keras_incremental.backbones.efficientnet import efficientnet_lite0
 from keras_incremental.backbones.feature_extractor import as_feature_extractor
 from keras_incremental.backbones.imagenet_resnet import resnet18
+from keras_incremental.backbones.pooled_layers import with_pooled_layers
 from keras_incremental.backbones.small_convnet import small
 from keras_incremental.backbones.synchronized import (
     with_synchronized_normalization,
@@ -37,5 +38,6 @@ __all__ = [
     "resnet32",
     "resnet56",
     "small",
+    "with_pooled_layers",
     "with_synchronized_normalization",
 ]

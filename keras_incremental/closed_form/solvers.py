@@ -80,27 +80,30 @@ class LDA(Solver):
     """Linear discriminant analysis: one covariance for all classes.
 
     `w_c = S^-1 m_c`, `b_c = -m_c' w_c / 2`, `S` the mean covariance within
-    classes `+ shrinkage * trace / dim * I`; all classes count as equally
-    frequent.
+    classes `+ prior_images / N * trace / dim * I`, `N` the images of all
+    classes: as if there had been `prior_images` before of which every feature
+    varied alike and on its own. So the fewer there are, the nearer it is to the
+    nearest mean. All classes count as equally frequent.
 
     Args:
-        shrinkage: above 0, as a part of the mean variance of a feature.
+        prior_images: above 0.
 
     >>> features = [[-1.0], [-3.0], [1.0], [3.0]]
     >>> sums = Sums.none(1).plus(features, np.array([0, 0, 1, 1]), 2)
-    >>> kernel, bias = LDA(shrinkage=1.0).solve(sums)
+    >>> kernel, bias = LDA(prior_images=4.0).solve(sums)
     >>> np.round(kernel, 2).tolist(), np.round(bias, 2).tolist()
     ([[-1.0, 1.0]], [-1.0, -1.0])
     """
 
-    shrinkage: float = 1.0
+    prior_images: float = 1000.0
 
     def __post_init__(self):
-        _check_above_0("shrinkage", self.shrinkage)
+        _check_above_0("prior_images", self.prior_images)
 
     def solve(self, sums):
-        covariance = sums.scatter() / sums.counts.sum()
-        covariance += _diagonal(covariance, self.shrinkage)
+        images = sums.counts.sum()
+        covariance = sums.scatter() / images
+        covariance += _diagonal(covariance, self.prior_images / images)
         means = sums.means()
         kernel = scipy.linalg.solve(covariance, means.T, assume_a="pos")
         return kernel, -np.sum(means.T * kernel, axis=0) / 2
