@@ -79,11 +79,13 @@ class Ridge(Solver):
 class LDA(Solver):
     """Linear discriminant analysis: one covariance for all classes.
 
-    `w_c = S^-1 m_c`, `b_c = -m_c' w_c / 2`, `S` the mean covariance within
-    classes `+ prior_images / N * trace / dim * I`, `N` the images of all
-    classes: as if there had been `prior_images` before of which every feature
-    varied alike and on its own. So the fewer there are, the nearer it is to the
-    nearest mean. All classes count as equally frequent.
+    `w_c = S^-1 (m_c - m)`, `b_c = -(m_c + m)' w_c / 2`, `m` the mean of the
+    classes' means `m_c`: the usual scores less one that all classes share, so
+    that they stay small. `S` is the mean covariance within classes
+    `+ prior_images / N * trace / dim * I`, `N` the images of all classes: as if
+    there had been `prior_images` before of which every feature varied alike and
+    on its own. So the fewer there are, the nearer it is to the nearest mean.
+    All classes count as equally frequent.
 
     Args:
         prior_images: above 0.
@@ -105,8 +107,11 @@ class LDA(Solver):
         covariance = sums.scatter() / images
         covariance += _diagonal(covariance, self.prior_images / images)
         means = sums.means()
-        kernel = scipy.linalg.solve(covariance, means.T, assume_a="pos")
-        return kernel, -np.sum(means.T * kernel, axis=0) / 2
+        centre = means.mean(axis=0)
+        kernel = scipy.linalg.solve(
+            covariance, (means - centre).T, assume_a="pos"
+        )
+        return kernel, -np.sum((means + centre).T * kernel, axis=0) / 2
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")

@@ -96,10 +96,14 @@ def test_lda_is_that_of_its_formula():
     spread = features - means[units]
     covariance = sum(np.outer(row, row) for row in spread) / 60
     covariance += 42 / 60 * np.trace(covariance) / DIM * np.eye(DIM)
+    shared = np.linalg.inv(covariance) @ means.mean(0)
     for unit, mean in enumerate(means):
         weights = np.linalg.inv(covariance) @ mean
-        np.testing.assert_allclose(kernel[:, unit], weights, atol=1e-10)
-        assert bias[unit] == pytest.approx(-mean @ weights / 2)
+        np.testing.assert_allclose(
+            kernel[:, unit], weights - shared, atol=1e-10
+        )
+        own = -mean @ weights / 2
+        assert bias[unit] == pytest.approx(own + means.mean(0) @ shared / 2)
 
 
 def test_nearest_mean_decides_for_the_nearest():
