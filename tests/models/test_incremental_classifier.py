@@ -227,9 +227,8 @@ def test_fit_before_compile_says_so(tiny_backbone, blobs):
 
 
 def test_keras_file_round_trip_keeps_everything_and_growth(
-    traced, blobs, tmp_path
+    model, blobs, tmp_path
 ):
-    model = traced
     x, y = blobs([40, 7, 300])
     model.add_classes([40, 7], ["forty", "seven"])
     model.add_classes([300])
