@@ -3,6 +3,7 @@
 One of them is run to its end by `test_train.py`.
 """
 
+import functools
 import pathlib
 
 import keras
@@ -13,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 import keras_incremental as ki
+from keras_incremental.scenarios.tfds_source import TfdsImages
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "examples" / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
@@ -103,8 +105,9 @@ def in_effect(train, names):
     return {name: (values([name]) | of_method)[name] for name in names}
 
 
-def mocked(classes, shape):
-    """Mocks TFDS by two plain PNG images of each class in each split."""
+@functools.cache
+def plain_images(classes, shape):
+    """Two plain PNG images of each class."""
 
     def example(index):
         grey = tf.cast(index % 256, "uint8")
@@ -113,9 +116,15 @@ def mocked(classes, shape):
             "label": index % classes,
         }
 
+    return tf.data.Dataset.range(2 * classes).map(example)
+
+
+def mocked(classes, shape):
+    """Mocks TFDS by the same images in each split."""
+
     def as_dataset(self, *args, **kwargs):
         del self, args, kwargs
-        return tf.data.Dataset.range(2 * classes).map(example)
+        return plain_images(classes, shape)
 
     return tfds.testing.mock_data(as_dataset_fn=as_dataset)
 
@@ -310,11 +319,27 @@ def network_of_stages(input_shape, kernel_regularizer=None, enlarge=1):
         keras.layers.Dense(
             4, kernel_regularizer=kernel_regularizer, name=f"stage{stage}"
         )
-        for stage in range(1, 8)
+        for stage in range(1, 7)
     ]
     return keras.Sequential(
         [keras.Input(input_shape), keras.layers.Flatten(), *dense]
     )
+
+
+@pytest.fixture(scope="module")
+def scanned_once():
+    """The labels of a split of mocked data are read for the first flagfile."""
+    scan, found = TfdsImages._scan, {}
+
+    def scan_once(images):
+        key = images._builder.name, images._split
+        if key not in found:
+            found[key] = scan(images)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TfdsImages, "_scan", scan_once)
+        yield
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_digits")])
@@ -328,6 +353,7 @@ def test_flagfile_on_digits_is_ready_to_run(name, parse, train):
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if not n.endswith("_digits")]
 )
+@pytest.mark.usefixtures("scanned_once")
 def test_flagfile_on_tfds_is_ready_to_run_on_mocked_data(
     name, parse, train, monkeypatch
 ):

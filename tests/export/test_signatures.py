@@ -231,12 +231,13 @@ def test_a_file_that_is_no_image_is_refused(grown_signatures):
         )
 
 
-def test_no_more_than_1000_classes_are_ranked(tiny_backbone, tmp_path):
-    model = ki.IncrementalClassifier(tiny_backbone)
+def test_no_more_than_1000_classes_are_ranked(tmp_path):
+    backbone = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    model = ki.IncrementalClassifier(backbone)
     model.add_classes(range(1200))
     served = tf.saved_model.load(str(publish(model, tmp_path)))
     outputs = served.signatures["serving_default"](
-        images=tf.random.stateless_uniform((2, 4, 4, 1), (1, 2)) * 255
+        images=tf.random.stateless_uniform((2, 6), (1, 2)) * 255
     )
     best = np.argsort(-outputs["probabilities"].numpy(), axis=1, kind="stable")
     assert outputs["probabilities"].shape == (2, 1200)
@@ -285,7 +286,7 @@ def test_inputs_that_are_no_pictures_have_the_raw_signature_alone(
 def test_a_version_holds_names_marker_and_no_optimizer(tmp_path):
     keras.utils.set_random_seed(0)
     model = ki.IncrementalClassifier(
-        keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten()])
+        keras.Sequential([keras.Input((16,)), keras.layers.Flatten()])
     )
     model.compile(optimizer="adam")
     model.add_classes([0, 1], ["zéro", "one/uno"])
