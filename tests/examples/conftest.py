@@ -82,7 +82,7 @@ def load():
     return loaded
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def coarse_pictures():
     """Pictures of few pixels are quick to write."""
     with mock.patch.object(ki.reports.plots, "DPI", 60):

@@ -1,4 +1,4 @@
-"""Models to publish, and processes that read what was published."""
+"""Models to publish, and what reads what was published."""
 
 import json
 import pathlib
@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental.export import publish
@@ -83,37 +84,34 @@ def branched_version(branched, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def read_alone(tmp_path_factory):
-    """Returns a function that runs signatures in a TensorFlow-only process.
+def run_version():
+    """Returns a function that runs signatures of a version in a session.
 
-    It takes folders of versions by name, and arrays by `name/signature/
-    anything`, and returns arrays by `name/signature/anything/output`.
+    As a server does it: tag `serve`, tensors by the names that the signatures
+    give. It takes arrays by `signature/anything`, and returns arrays by
+    `signature/anything/output`. That a process without Keras can do so is
+    what the tests of `model_server.py` show.
     """
+    return _run_version
 
-    def read(versions, inputs):
-        folder = tmp_path_factory.mktemp("alone")
-        np.savez(folder / "inputs.npz", **inputs)
-        run_script(
-            "read_alone.py",
-            folder / "inputs.npz",
-            folder / "outputs.npz",
-            *(f"{name}={version}" for name, version in versions.items()),
+
+def _run_version(folder, inputs):
+    results = {}
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.load(
+            session, ["serve"], str(folder)
         )
-        with np.load(folder / "outputs.npz") as outputs:
-            return dict(outputs)
-
-    return read
-
-
-def run_script(name, *args):
-    result = subprocess.run(
-        [sys.executable, HERE / name, *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+        for key, value in inputs.items():
+            signature = meta_graph.signature_def[key.split("/")[0]]
+            (feed,) = signature.inputs.values()
+            names = {k: v.name for k, v in signature.outputs.items()}
+            if value.dtype.kind == "S":
+                value = value.astype(object)
+            for name, output in session.run(names, {feed.name: value}).items():
+                if output.dtype == object:
+                    output = np.array(output.tolist())
+                results[f"{key}/{name}"] = output
+    return results
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a published version computes, read by TensorFlow alone."""
+"""What a published version computes."""
 
 import json
 
@@ -37,19 +37,21 @@ def inputs_of(images, files):
 
 
 @pytest.fixture(scope="module")
-def outputs(grown_version, branched_version, digit_images, read_alone):
+def outputs(grown_version, branched_version, digit_images, run_version):
     """Outputs of both versions, `name/signature/batch size/output`."""
     versions = {"grown": grown_version, "branched": branched_version}
-    inputs = inputs_of(digit_images, png_files(digit_images))
-    return read_alone(
-        versions,
-        {
-            f"{name}/{signature}/{size}": values[:size]
-            for name in versions
-            for signature, values in inputs.items()
-            for size in BATCH_SIZES
-        },
-    )
+    inputs = {
+        f"{signature}/{size}": values[:size]
+        for signature, values in inputs_of(
+            digit_images, png_files(digit_images)
+        ).items()
+        for size in BATCH_SIZES
+    }
+    return {
+        f"{name}/{key}": value
+        for name, version in versions.items()
+        for key, value in run_version(version, inputs).items()
+    }
 
 
 @pytest.fixture(scope="module")

@@ -286,13 +286,21 @@ def test_a_twin_follows_or_says_that_it_cannot(growing, learn, x):
         assert_equal(values(twin), before)
 
 
+@pytest.fixture(scope="module")
+def others(make_base):
+    """Networks without a branch, with one, and with two; tests read them."""
+    return [
+        make_base(),
+        BranchedNetwork(make_base()).with_branch(),
+        OneHeadNetwork(make_base()).with_branch().with_branch(),
+    ]
+
+
 def test_a_network_of_another_kind_or_with_more_parts_is_not_followed(
-    network, make_base
+    network, others
 ):
     twin = network.twin()
     before = values(twin)
-    others = [make_base(), BranchedNetwork(make_base()).with_branch()]
-    others.append(OneHeadNetwork(make_base()).with_branch().with_branch())
     for other in others:
         if type(other) is type(network) is SingleNetwork:
             continue

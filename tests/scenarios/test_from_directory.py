@@ -83,7 +83,7 @@ def test_split_of_a_class_is_untouched_by_a_new_class_folder(animals):
 
 
 def test_training_order_mixes_the_classes(tmp_path):
-    write_classes(tmp_path, {"a": 30, "b": 30})
+    write_classes(tmp_path, {"a": 12, "b": 12})
     task = FROM(tmp_path, 2, classes_per_task=2)[0]
     labels = [int(label) for _, label in task.train]
     assert labels != sorted(labels)
