@@ -8,7 +8,6 @@ import sys
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import keras_incremental as ki
 from keras_incremental.export import publish
@@ -81,37 +80,6 @@ def grown_version(grown, tmp_path_factory):
 def branched_version(branched, tmp_path_factory):
     """The folder of a published version of `branched`; tests only read it."""
     return publish(branched, tmp_path_factory.mktemp("branched"))
-
-
-@pytest.fixture(scope="session")
-def run_version():
-    """Returns a function that runs signatures of a version in a session.
-
-    As a server does it: tag `serve`, tensors by the names that the signatures
-    give. It takes arrays by `signature/anything`, and returns arrays by
-    `signature/anything/output`. That a process without Keras can do so is
-    what the tests of `model_server.py` show.
-    """
-    return _run_version
-
-
-def _run_version(folder, inputs):
-    results = {}
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        meta_graph = tf.compat.v1.saved_model.load(
-            session, ["serve"], str(folder)
-        )
-        for key, value in inputs.items():
-            signature = meta_graph.signature_def[key.split("/")[0]]
-            (feed,) = signature.inputs.values()
-            names = {k: v.name for k, v in signature.outputs.items()}
-            if value.dtype.kind == "S":
-                value = value.astype(object)
-            for name, output in session.run(names, {feed.name: value}).items():
-                if output.dtype == object:
-                    output = np.array(output.tolist())
-                results[f"{key}/{name}"] = output
-    return results
 
 
 @pytest.fixture(scope="module")
