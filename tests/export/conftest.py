@@ -124,6 +124,13 @@ def any_size():
 
 
 @pytest.fixture(scope="session")
+def any_size_version(any_size, tmp_path_factory):
+    """The folder of a published version of `any_size`; tests only read it."""
+    folder = tmp_path_factory.mktemp("any_size")
+    return publish(any_size, folder, image_size=(11, 9))
+
+
+@pytest.fixture(scope="session")
 def vectors():
     """A model of two classes whose inputs are vectors."""
     keras.utils.set_random_seed(6)
