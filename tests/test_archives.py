@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pathlib
+import shutil
 import tracemalloc
 import zipfile
 
@@ -277,12 +278,19 @@ def test_any_record_is_loaded_as_it_is_or_refused(tmp_path, field, value):
 # A model.
 
 
-@pytest.fixture(name="path")
-def _path(tiny_backbone, tmp_path):
-    model = ki.IncrementalClassifier(tiny_backbone, capacity=4)
+@pytest.fixture(scope="module")
+def saved(make_tiny_backbone, tmp_path_factory):
+    """The file of a model, for tests to copy."""
+    model = ki.IncrementalClassifier(make_tiny_backbone(), capacity=4)
     model.add_classes(["cat", "dog"])
-    model.save(tmp_path / "model.keras")
-    return tmp_path / "model.keras"
+    path = tmp_path_factory.mktemp("saved") / "model.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(name="path")
+def _path(saved, tmp_path):
+    return pathlib.Path(shutil.copy(saved, tmp_path))
 
 
 def with_config(path, change):

@@ -1,6 +1,7 @@
 """Every layer of the package: config, saving, precision, traces."""
 
 import copy
+import functools
 
 import keras
 import numpy as np
@@ -84,6 +85,13 @@ def _case(request):
     return LAYERS[request.param]
 
 
+@pytest.fixture(params=LAYERS)
+def model_and_x(request):
+    """A model of each layer, and what it takes."""
+    x = LAYERS[request.param][1]
+    return model_of(request.param), [*x] if isinstance(x, tuple) else x
+
+
 def inputs_of(x):
     return x if isinstance(x, tuple) else (x,)
 
@@ -94,15 +102,13 @@ def output(call, x):
     return found[0] if isinstance(found, tuple) else found
 
 
-def model_of(make, x):
+@functools.cache
+def model_of(name):
+    """Returns a model of the layer, for the tests that only read it."""
+    make, x = LAYERS[name]
     inputs = tuple(keras.Input(part.shape[1:]) for part in inputs_of(x))
     result = output(make(), inputs)
     return keras.Model(inputs[0] if len(inputs) == 1 else [*inputs], result)
-
-
-def array_of(x):
-    """Returns what a model of `model_of` takes."""
-    return [*x] if isinstance(x, tuple) else x
 
 
 def test_every_layer_of_the_package_is_in_this_file():
@@ -135,15 +141,15 @@ def test_config_round_trip(case):
         assert again.get_config() == config
 
 
-def test_keras_file_round_trip_without_custom_objects(case, tmp_path):
-    model, x = model_of(*case), array_of(case[1])
+def test_keras_file_round_trip_without_custom_objects(model_and_x, tmp_path):
+    model, x = model_and_x
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(again(x), model(x))
 
 
-def test_saved_model_round_trip(case, tmp_path):
-    model, x = model_of(*case), array_of(case[1])
+def test_saved_model_round_trip(model_and_x, tmp_path):
+    model, x = model_and_x
     model.export(str(tmp_path / "saved"), verbose=False)
     loaded = tf.saved_model.load(str(tmp_path / "saved"))
     # Another graph: float32, to rounding.

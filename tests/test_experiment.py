@@ -105,6 +105,14 @@ def run(experiment, output_dir):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def coarse():
+    """Pictures of few pixels, which nobody looks at, are quick to write."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ki.reports.plots, "DPI", 20)
+        yield
+
+
 @pytest.fixture(scope="module")
 def eeil(tmp_path_factory):
     """A run whose head doubles before the third task."""

@@ -195,7 +195,14 @@ def test_preprocessing_is_part_of_the_network(networks, name, expected):
     assert networks[name].layers[1] is rescaling
 
 
-@pytest.mark.parametrize("name", DISTINCT)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet20",
+        pytest.param("resnet18", marks=pytest.mark.slow),
+        "small",
+    ],
+)
 def test_saved_network_gives_equal_features(networks, name, tmp_path):
     path = tmp_path / "backbone.keras"
     networks[name].save(path)

@@ -247,7 +247,7 @@ def test_the_model_does_not_change(make_model, later):
     model = make_model(later=later)
     model.compile(optimizer=keras.optimizers.SGD(0.1))
     x = np.random.default_rng(0).uniform(0, 255, (2, 4, 4, 1))
-    logits = model.predict(x, verbose=0)
+    logits = model(x)
     weights = model.get_weights()
     flags = [weight.trainable for weight in model.weights]
     draws = random.getstate()
@@ -256,7 +256,7 @@ def test_the_model_does_not_change(make_model, later):
     assert [weight.trainable for weight in model.weights] == flags
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    np.testing.assert_array_equal(model.predict(x, verbose=0), logits)
+    np.testing.assert_array_equal(model(x), logits)
 
 
 # Output.

@@ -82,6 +82,13 @@ def load():
     return loaded
 
 
+@pytest.fixture(scope="module", autouse=True)
+def coarse_pictures():
+    """Pictures of few pixels are quick to write."""
+    with mock.patch.object(ki.reports.plots, "DPI", 60):
+        yield
+
+
 @pytest.fixture(scope="module")
 def train():
     """The module `examples/train.py`, which reads the digits once."""

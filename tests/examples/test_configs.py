@@ -3,6 +3,7 @@
 One of them is run to its end by `test_train.py`.
 """
 
+import functools
 import pathlib
 
 import keras
@@ -13,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 import keras_incremental as ki
+from keras_incremental.scenarios.tfds_source import TfdsImages
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "examples" / "configs"
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.flags"))
@@ -103,8 +105,9 @@ def in_effect(train, names):
     return {name: (values([name]) | of_method)[name] for name in names}
 
 
-def mocked(classes, shape):
-    """Mocks TFDS by two plain PNG images of each class in each split."""
+@functools.cache
+def plain_images(classes, shape):
+    """Two plain PNG images of each class."""
 
     def example(index):
         grey = tf.cast(index % 256, "uint8")
@@ -113,9 +116,15 @@ def mocked(classes, shape):
             "label": index % classes,
         }
 
+    return tf.data.Dataset.range(2 * classes).map(example)
+
+
+def mocked(classes, shape):
+    """Mocks TFDS by the same images in each split."""
+
     def as_dataset(self, *args, **kwargs):
         del self, args, kwargs
-        return tf.data.Dataset.range(2 * classes).map(example)
+        return plain_images(classes, shape)
 
     return tfds.testing.mock_data(as_dataset_fn=as_dataset)
 
@@ -306,10 +315,13 @@ def test_sharing_flagfiles_name_split_branch_point_and_memory(
 def network_of_stages(input_shape, kernel_regularizer=None, enlarge=1):
     """Any network with the layers that flagfiles name; built in no time."""
     del enlarge
-    names = []
-    for stage, blocks in enumerate([1, 2, 2, 3, 3, 4, 1], start=1):
-        names += [f"stage{stage}_block{n + 1}_out" for n in range(blocks)]
-        names.append(f"stage{stage}")
+    names = [f"stage{stage}" for stage in range(1, 7)]
+    if flags.FLAGS["pooled_layers"].value:
+        names = [
+            f"stage{stage}_block{block}_out"
+            for stage, blocks in enumerate([1, 2, 2, 3, 3, 4, 1], start=1)
+            for block in range(1, blocks + 1)
+        ]
     dense = [
         keras.layers.Dense(4, kernel_regularizer=kernel_regularizer, name=name)
         for name in names
@@ -317,6 +329,22 @@ def network_of_stages(input_shape, kernel_regularizer=None, enlarge=1):
     return keras.Sequential(
         [keras.Input(input_shape), keras.layers.Flatten(), *dense]
     )
+
+
+@pytest.fixture(scope="module")
+def scanned_once():
+    """The labels of a split of mocked data are read for the first flagfile."""
+    scan, found = TfdsImages._scan, {}
+
+    def scan_once(images):
+        key = images._builder.name, images._split
+        if key not in found:
+            found[key] = scan(images)
+        return found[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TfdsImages, "_scan", scan_once)
+        yield
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.endswith("_digits")])
@@ -330,6 +358,7 @@ def test_flagfile_on_digits_is_ready_to_run(name, parse, train):
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if not n.endswith("_digits")]
 )
+@pytest.mark.usefixtures("scanned_once")
 def test_flagfile_on_tfds_is_ready_to_run_on_mocked_data(
     name, parse, train, monkeypatch
 ):

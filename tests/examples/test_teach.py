@@ -1,5 +1,7 @@
 """`examples/teach.py` as somebody runs it, week after week."""
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -42,11 +44,26 @@ def pretrained():
     )
 
 
+def some_digits(load_digits=ki.scenarios.load_digits):
+    """Every fifth image of each part."""
+    return tuple(part[::5] for part in load_digits())
+
+
 @pytest.fixture(name="script", scope="module")
 def _script(load):
-    with load("teach") as module:
+    with (
+        load("teach") as module,
+        mock.patch.object(ki.scenarios, "load_digits", some_digits),
+    ):
         module.new_model = pretrained
         yield module
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """For tests that do not look at them: they take most of the time."""
+    for name in ("plot_mistakes", "plot_before_after"):
+        monkeypatch.setattr(ki.reports, name, lambda *_: None)
 
 
 @pytest.fixture
@@ -93,6 +110,7 @@ def test_classes_are_added_week_after_week(teach, home):
     assert named[1].startswith("photos/red/1.png: red")
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_class_is_forgotten(teach, home):
     teach("--model=my.keras", "--images=more")
     assert (home / "my_held_out" / "blue").exists()
@@ -102,6 +120,7 @@ def test_a_class_is_forgotten(teach, home):
     assert not (home / "my_held_out" / "blue").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_bad_version_is_not_published(teach, home):
     teach("--model=my.keras", "--images=photos", "--publish_to=served")
     write_folder(home / "wrong", ["red", "green"])
@@ -142,6 +161,7 @@ def test_mistakes_are_told(teach, home, args, message):
     assert not (home / "my.keras").exists()
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_photos_that_cannot_be_read_are_named(teach, home):
     teach("--model=my.keras", "--images=photos")
     (home / "text.jpg").write_text("no image")

@@ -202,6 +202,7 @@ def test_stored_exemplars_compete_as_they_are_stored():
 
 
 def test_files_hold_the_images_and_go_with_the_memory(tmp_path):
+    gc.freeze()  # leaves few objects to search
     memory = filled(DiskStorage(tmp_path / "scratch"))
 
     def files():
@@ -225,6 +226,7 @@ def test_files_hold_the_images_and_go_with_the_memory(tmp_path):
 
 
 def test_training_goes_on_when_the_memory_has_let_its_files_go(tmp_path):
+    gc.freeze()  # leaves few objects to search
     memory = filled(DiskStorage(tmp_path))
     batches, _ = training_batches([memory.samples()], to_units, batch_size=3)
     memory.restore({})
@@ -385,6 +387,7 @@ def test_a_snapshot_of_the_memory_copies_nothing():
 
 
 def test_copies_of_exemplars_in_files_share_them(tmp_path, monkeypatch):
+    gc.freeze()  # leaves few objects to search
     monkeypatch.chdir(tmp_path)
     memory = filled(DiskStorage("exemplars"))
     label = memory.labels[0]
@@ -409,6 +412,7 @@ def test_a_full_disk_names_the_folder_of_the_files(tmp_path, monkeypatch):
 
 def test_files_of_a_killed_process_go_with_the_next_memory(tmp_path):
     """Those of a living one stay, and share one folder."""
+    gc.freeze()  # leaves few objects to search
     first = filled(DiskStorage(tmp_path))
     (folder,) = tmp_path.iterdir()
     child = os.fork()
@@ -493,6 +497,7 @@ def test_images_that_do_not_fit_their_checksums_are_not_taken():
 
 
 def test_a_forked_process_deletes_nothing_of_its_parent(tmp_path):
+    gc.freeze()  # leaves few objects to search
     memory = filled(DiskStorage(tmp_path))
     files = image_files(tmp_path)
     child = os.fork()

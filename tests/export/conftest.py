@@ -1,4 +1,4 @@
-"""Models to publish, and processes that read what was published."""
+"""Models to publish, and what reads what was published."""
 
 import json
 import pathlib
@@ -82,40 +82,6 @@ def branched_version(branched, tmp_path_factory):
     return publish(branched, tmp_path_factory.mktemp("branched"))
 
 
-@pytest.fixture(scope="session")
-def read_alone(tmp_path_factory):
-    """Returns a function that runs signatures in a TensorFlow-only process.
-
-    It takes folders of versions by name, and arrays by `name/signature/
-    anything`, and returns arrays by `name/signature/anything/output`.
-    """
-
-    def read(versions, inputs):
-        folder = tmp_path_factory.mktemp("alone")
-        np.savez(folder / "inputs.npz", **inputs)
-        run_script(
-            "read_alone.py",
-            folder / "inputs.npz",
-            folder / "outputs.npz",
-            *(f"{name}={version}" for name, version in versions.items()),
-        )
-        with np.load(folder / "outputs.npz") as outputs:
-            return dict(outputs)
-
-    return read
-
-
-def run_script(name, *args):
-    result = subprocess.run(
-        [sys.executable, HERE / name, *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
 @pytest.fixture(scope="module")
 def start_server():
     """Returns a function that starts `model_server.py` on arguments.
@@ -155,6 +121,13 @@ def any_size():
     model = ki.IncrementalClassifier(backbone)
     model.add_classes([0, 1])
     return model
+
+
+@pytest.fixture(scope="session")
+def any_size_version(any_size, tmp_path_factory):
+    """The folder of a published version of `any_size`; tests only read it."""
+    folder = tmp_path_factory.mktemp("any_size")
+    return publish(any_size, folder, image_size=(11, 9))
 
 
 @pytest.fixture(scope="session")

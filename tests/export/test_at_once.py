@@ -45,7 +45,7 @@ def contents(folder):
     }
 
 
-def test_a_version_is_whole_when_it_is_first_seen(tiny_backbone, tmp_path):
+def test_a_version_is_whole_when_it_is_first_seen(vectors, tmp_path):
     first_seen, done = {}, threading.Event()
 
     def watch():
@@ -54,12 +54,10 @@ def test_a_version_is_whole_when_it_is_first_seen(tiny_backbone, tmp_path):
                 if version.name not in first_seen:
                     first_seen[version.name] = contents(version)
 
-    model = ki.IncrementalClassifier(tiny_backbone)
-    model.add_classes([0, 1])
     with concurrent.futures.ThreadPoolExecutor() as pool:
         watching = pool.submit(watch)
         try:
-            versions = [publish(model, tmp_path) for _ in range(2)]
+            versions = [publish(vectors, tmp_path) for _ in range(2)]
         finally:
             done.set()
         watching.result()

@@ -502,6 +502,7 @@ def mobilenet():
     return network
 
 
+@pytest.mark.slow
 def test_mobilenet_composes_at_its_cuts(mobilenet):
     x = images(mobilenet) / 255
     cuts = assert_composes(mobilenet, x, atol=1e-4, step=20)

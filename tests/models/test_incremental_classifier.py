@@ -227,9 +227,8 @@ def test_fit_before_compile_says_so(tiny_backbone, blobs):
 
 
 def test_keras_file_round_trip_keeps_everything_and_growth(
-    traced, blobs, tmp_path
+    model, blobs, tmp_path
 ):
-    model = traced
     x, y = blobs([40, 7, 300])
     model.add_classes([40, 7], ["forty", "seven"])
     model.add_classes([300])
@@ -273,6 +272,12 @@ def test_class_weight_of_a_plain_fit_is_by_label(tiny_backbone, blobs):
     assert history.history["loss"][0] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.fixture(scope="module")
+def untaught(make_tiny_backbone):
+    """A model that refuses what it is compiled with."""
+    return ki.IncrementalClassifier(make_tiny_backbone())
+
+
 @pytest.mark.parametrize(
     "loss",
     [
@@ -283,10 +288,9 @@ def test_class_weight_of_a_plain_fit_is_by_label(tiny_backbone, blobs):
         ["sparse_categorical_crossentropy"],
     ],
 )
-def test_a_loss_that_takes_probabilities_is_refused(tiny_backbone, loss):
-    model = ki.IncrementalClassifier(tiny_backbone)
+def test_a_loss_that_takes_probabilities_is_refused(untaught, loss):
     with pytest.raises(ValueError, match="from_logits=True"):
-        model.compile(optimizer="sgd", loss=loss)
+        untaught.compile(optimizer="sgd", loss=loss)
 
 
 def losses_of_keras():
@@ -301,25 +305,21 @@ def losses_of_keras():
 
 
 @pytest.mark.parametrize("name", losses_of_keras())
-def test_a_loss_that_cannot_teach_classes_is_refused(tiny_backbone, name):
+def test_a_loss_that_cannot_teach_classes_is_refused(untaught, name):
     kind = getattr(keras.losses, name)
     takes_logits = "from_logits" in inspect.signature(kind).parameters
     loss = kind(from_logits=True) if takes_logits else kind()
-    model = ki.IncrementalClassifier(tiny_backbone)
     with pytest.raises(ValueError, match=r"integer classes.*Leave loss out"):
-        model.compile(optimizer="sgd", loss=loss)
+        untaught.compile(optimizer="sgd", loss=loss)
 
 
 def of_probabilities(units, scores):
     return -keras.ops.log(keras.ops.take_along_axis(scores, units[:, None], 1))
 
 
-def test_a_loss_of_the_users_that_is_not_finite_on_logits_is_refused(
-    tiny_backbone,
-):
-    model = ki.IncrementalClassifier(tiny_backbone)
+def test_a_loss_of_the_users_that_is_not_finite_on_logits_is_refused(untaught):
     with pytest.raises(ValueError, match="nan for wrong ones"):
-        model.compile(optimizer="sgd", loss=of_probabilities)
+        untaught.compile(optimizer="sgd", loss=of_probabilities)
 
 
 def squared_gap(units, logits):

@@ -23,7 +23,7 @@ def classifier(optimizer=None, branch_at=None):
     model = ki.IncrementalClassifier(backbone, capacity=2, branch_at=branch_at)
     model.add_classes([0, 1])
     if optimizer is not None:
-        model.compile(optimizer)
+        model.compile(optimizer, run_eagerly=True)  # quick to start
     return model
 
 

@@ -132,7 +132,7 @@ def compiled(regularizer, policy="float32"):
         optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM)
         if policy == "mixed_float16":  # at Keras' first scale it would overflow
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, 64.0)
-        model.compile(optimizer)
+        model.compile(optimizer, run_eagerly=True)  # quick to start
     finally:
         keras.config.set_dtype_policy(before)
     model.add_classes([0, 1])

@@ -402,7 +402,7 @@ def test_a_call_trains_nothing_and_moves_no_statistics():
 # Removal.
 
 
-@pytest.mark.parametrize("widths", [(3,), (3, 3), (3, 4, 4)])
+@pytest.mark.parametrize("widths", [(3,), (3, 4, 4)])
 @pytest.mark.parametrize("new_width", [3, 4])
 @pytest.mark.parametrize("units", [3, None], ids=["grown", "not yet grown"])
 def test_shrinking_gives_everything_back(widths, new_width, units):

@@ -22,14 +22,33 @@ KINDS = [*SINGLE, *BRANCHING]
 FROZEN_TRUNK = [FrozenTrunkNetwork, BranchedNetwork, OneHeadNetwork]
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(scope="module", params=KINDS)
 def kind(request):
     return request.param
 
 
+@pytest.fixture(scope="module")
+def make_network(kind, make_base, learn):
+    """Returns a function that makes a network of 2 + 3 learned classes."""
+    return lambda: _network(kind, make_base, learn)
+
+
+@pytest.fixture(scope="module")
+def network(make_network):
+    """Such a network for the tests that leave its parts as they are.
+
+    Its values may be those that a test before has learned.
+    """
+    return make_network()
+
+
 @pytest.fixture
-def network(kind, make_base, learn):
-    """A network of 2 + 3 classes that has learned them."""
+def growing(make_network):
+    """Such a network for a test that lets it grow."""
+    return make_network()
+
+
+def _network(kind, make_base, learn):
     base = make_base(kind=kind if kind in SINGLE else SingleNetwork)
     learn(base)
     network = arrive(kind.on(base) if kind in BRANCHING else base, 3)
@@ -75,7 +94,8 @@ def test_heads_are_counted_in_order_of_arrival(network):
     assert network.trained_head.allocated >= trained.stop - trained.start
 
 
-def test_growth_leaves_old_logits_equal_bit_for_bit(network, learn, x):
+def test_growth_leaves_old_logits_equal_bit_for_bit(growing, learn, x):
+    network = growing
     before = network(x)[0].numpy()
     network.grow(1)  # within the room there is, and beyond it
     np.testing.assert_array_equal(network(x)[0][:, :5], before)
@@ -84,7 +104,8 @@ def test_growth_leaves_old_logits_equal_bit_for_bit(network, learn, x):
     assert network(x)[0].shape == (5, 26)
 
 
-def test_a_new_branch_leaves_old_logits_as_they_are(network, x):
+def test_a_new_branch_leaves_old_logits_as_they_are(growing, x):
+    network = growing
     before = network(x)[0].numpy()
     after = arrive(network, 2)(x)[0].numpy()
     if isinstance(network, OneHeadNetwork):
@@ -95,7 +116,8 @@ def test_a_new_branch_leaves_old_logits_as_they_are(network, x):
     assert after.shape == (5, 7)
 
 
-def test_shrinking_gives_heads_logits_and_values_back(network, learn, x):
+def test_shrinking_gives_heads_logits_and_values_back(growing, learn, x):
+    network = growing
     before, state = network(x)[0].numpy(), values(network)
     for num_heads in (4, 3, 2):
         network.grow(2)
@@ -249,7 +271,8 @@ def test_a_twin_is_equal_and_shares_no_variable(network, learn, x):
     assert_equal(values(twin), before)
 
 
-def test_a_twin_follows_or_says_that_it_cannot(network, learn, x):
+def test_a_twin_follows_or_says_that_it_cannot(growing, learn, x):
+    network = growing
     twin = network.twin()
     before = values(twin)
     learn(network)
@@ -263,13 +286,21 @@ def test_a_twin_follows_or_says_that_it_cannot(network, learn, x):
         assert_equal(values(twin), before)
 
 
+@pytest.fixture(scope="module")
+def others(make_base):
+    """Networks without a branch, with one, and with two; tests read them."""
+    return [
+        make_base(),
+        BranchedNetwork(make_base()).with_branch(),
+        OneHeadNetwork(make_base()).with_branch().with_branch(),
+    ]
+
+
 def test_a_network_of_another_kind_or_with_more_parts_is_not_followed(
-    network, make_base
+    network, others
 ):
     twin = network.twin()
     before = values(twin)
-    others = [make_base(), BranchedNetwork(make_base()).with_branch()]
-    others.append(OneHeadNetwork(make_base()).with_branch().with_branch())
     for other in others:
         if type(other) is type(network) is SingleNetwork:
             continue
@@ -288,7 +319,8 @@ def test_state_variables_are_all_variables_once(network):
 # What is trained.
 
 
-def test_the_newest_part_alone_is_trainable(network, kind):
+def test_the_newest_part_alone_is_trainable(growing, kind):
+    network = growing
     base = network.base()
     trainable = ids(network.trainable_variables)
     if kind in SINGLE:

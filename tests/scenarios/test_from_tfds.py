@@ -221,7 +221,13 @@ def test_bad_arguments_are_found_before_the_data_is_looked_for():
 
 
 @needs_cifar10
-@pytest.mark.parametrize("cache_bytes", [2**30, 0], ids=["cached", "streamed"])
+@pytest.mark.parametrize(
+    "cache_bytes",
+    [
+        pytest.param(2**30, id="cached", marks=pytest.mark.slow),
+        pytest.param(0, id="streamed"),
+    ],
+)
 def test_prepared_cifar10_is_read_without_download(cache_bytes, monkeypatch):
     def forbidden(self):
         raise AssertionError("prepared data must not be downloaded")

@@ -36,7 +36,10 @@ def user_network():
 
 def compiled(backbone, **options):
     model = IncrementalClassifier(backbone, **options)
-    model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
+    model.compile(
+        optimizer=keras.optimizers.SGD(0.05, momentum=0.9),
+        run_eagerly=True,  # quick to start
+    )
     return model
 
 
