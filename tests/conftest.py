@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python import pywrap_tfe
 
 import keras_incremental as ki
 from keras_incremental.networks import BranchedNetwork
@@ -30,6 +31,9 @@ def pytest_configure(config):
     """
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+    # To set a seed drops all that TensorFlow has made ready to run, functions
+    # as well, for the sake of random operations with a state: we have none.
+    pywrap_tfe.TFE_ContextClearCaches = lambda context: None
     if config.option.markexpr == "not slow":
         tf.config.optimizer.set_experimental_options(
             {"disable_meta_optimizer": True}

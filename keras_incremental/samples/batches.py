@@ -163,24 +163,25 @@ def _gathered(look_up, units, augment, steps, epochs, base) -> tf.data.Dataset:
     """Batches looked up by index: whole-epoch permutations."""
     units, count = tf.constant(units), len(units)
 
-    def indices_of_epoch(epoch):
+    @tf.autograph.experimental.do_not_convert
+    def steps_of_epoch(epoch):
         seed = tf.random.experimental.stateless_fold_in(base, epoch)
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
-        return tf.data.Dataset.range(steps).map(
-            lambda step: (
-                epoch,
-                order[step * count // steps : (step + 1) * count // steps],
-                _batch_seed(seed, step),
-            )
+        epoch = tf.data.Dataset.from_tensors((epoch, order, seed))
+        return tf.data.Dataset.zip(
+            tf.data.Dataset.range(steps), epoch.repeat(steps)
         )
 
-    def batch(epoch, index, seed):
+    def batch(step, of_epoch):
+        epoch, order, seed = of_epoch
+        index = order[step * count // steps : (step + 1) * count // steps]
         columns = look_up(epoch, index)
         if augment is not None:
+            seed = _batch_seed(seed, step)
             columns = {**columns, "images": augment(columns["images"], seed)}
         return columns, tf.gather(units, index)
 
-    return epochs.flat_map(indices_of_epoch).map(
+    return epochs.flat_map(steps_of_epoch).map(
         batch, num_parallel_calls=tf.data.AUTOTUNE
     )
 

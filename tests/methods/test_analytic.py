@@ -9,13 +9,19 @@ import keras_incremental as ki
 from keras_incremental.closed_form import LDA, NearestClassMean, Ridge
 
 
+def make_model(make_backbone, compiled=True):
+    model = ki.IncrementalClassifier(make_backbone(), branch_at=0.5)
+    if compiled:
+        model.compile("sgd")
+    return model
+
+
 @pytest.fixture
-def make(make_tiny_backbone):
+def make(lent, make_tiny_backbone):
     def make(**options):
-        model = ki.IncrementalClassifier(make_tiny_backbone(), branch_at=0.5)
         options.setdefault("solver", Ridge())
-        method = ki.Analytic(**options)
-        return model, ki.IncrementalCallback(method=method)
+        callback = ki.IncrementalCallback(method=ki.Analytic(**options))
+        return lent(make_model, make_tiny_backbone), callback
 
     return make
 
@@ -160,8 +166,11 @@ def test_another_kind_of_sums_is_refused(make, blobs):
     assert model.score_rule.solver == NearestClassMean()
 
 
-def test_the_first_task_adapts_a_branch_that_is_frozen_then(make, blobs):
-    model, callback = make(adapt=True)
+def test_the_first_task_adapts_a_branch_that_is_frozen_then(
+    make, make_tiny_backbone, blobs
+):
+    _, callback = make(adapt=True)
+    model = make_model(make_tiny_backbone, compiled=False)
     with pytest.raises(ValueError, match="compile"):
         fit(model, callback, blobs([0, 1]))
     model.compile(keras.optimizers.SGD(0.05))
@@ -181,8 +190,9 @@ def test_the_first_task_adapts_a_branch_that_is_frozen_then(make, blobs):
     ).mean() > 0.9
 
 
-def test_the_cost_report_counts_the_sums(make, blobs):
-    model, callback = make()
+def test_the_cost_report_counts_the_sums(make, make_tiny_backbone, blobs):
+    _, callback = make()
+    model = make_model(make_tiny_backbone, compiled=False)  # it needs not be
     fit(model, callback, blobs(range(3)))
     report = ki.cost.report(model, measure=False)
     # For each class 12 rows of 16 features, their sum, and a count.

@@ -1,6 +1,8 @@
 """BranchedRehearsal: a branch for each task, with exemplars."""
 
+import functools
 import logging
+import types
 
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
+from keras_incremental.methods import TaskStep
 from keras_incremental.networks import (
     OneHeadNetwork,
     SingleNetwork,
@@ -61,6 +64,13 @@ def learn(model, incremental, blobs, tasks=TASKS, epochs=8, callbacks=()):
             verbose=0,
             callbacks=[incremental, *callbacks],
         )
+
+
+def grow(model, method, labels):
+    """Grows the model for a task, as the method does before its phases."""
+    names = [*map(str, labels)]
+    known = model.num_classes
+    method.grow(TaskStep(model, None, (), (), labels, names, known, 1, 8))
 
 
 class Look(keras.callbacks.Callback):
@@ -154,72 +164,114 @@ def test_three_tasks_then_saved_and_published(train_trunk, blobs, tmp_path):
     assert len(loaded.network.branches) == 3
 
 
-@pytest.fixture(name="grown")
-def _grown(blobs):
-    """Two classes learned, and what the callback sees of the second task."""
+@pytest.fixture(name="with_base", scope="module")
+def _with_base(blobs):
+    """A model that has learned two classes, and the memory of them."""
     model, incremental = start(ki.BranchedRehearsal())
     learn(model, incremental, blobs, TASKS[:1], epochs=2)
-    return model, incremental
+    return model, incremental.memory
 
 
-@MODES
-def test_what_a_task_changes(train_trunk, grown, blobs):
-    model, incremental = grown
-    incremental.method = ki.BranchedRehearsal(train_trunk=train_trunk)
-    tail, trunk = model.network.tail, model.network.trunk
-    before = values(tail.variables), values(trunk.variables)
-    look = Look(lambda model: len(model.network.auxiliary))
-    learn(model, incremental, blobs, TASKS[1:2], epochs=1, callbacks=[look])
-
-    def changed(old, part):
-        pairs = zip(old, values(part.variables), strict=True)
-        return any((a != b).any() for a, b in pairs)
-
-    assert not changed(before[0], tail)
-    assert changed(before[1], trunk) == train_trunk
-    assert look.found == [1, 1] and not model.network.auxiliary
-    assert model.train_function_traces == 2  # one a network
-    optimized = len(model.optimizer.variables) - 2  # step and rate
-    assert optimized == len(model.trainable_variables)
+@pytest.fixture(name="grown")
+def _grown(with_base, restored):
+    """The same with a callback; all that a test does to it is undone."""
+    with restored(*with_base):
+        model, memory = with_base
+        yield model, ki.IncrementalCallback(memory, ki.BranchedRehearsal())
 
 
-def test_growth_copies_the_old_block(grown, blobs):
-    model, incremental = grown
-    (x, _), single = blobs(TASKS[0]), model.network
-    logits = model.predict(x, verbose=0)
-    kernel, bias = single.head_weights(0)
-    look = Look(lambda model: [*map(model.network.head_weights, range(2))])
-    learn(model, incremental, blobs, TASKS[1:2], epochs=1, callbacks=[look])
-    (old, old_bias), (new, _) = look.found[0]
-    np.testing.assert_array_equal(old[:16], kernel)
-    np.testing.assert_array_equal(old_bias, bias)
-    assert not old[16:].any() and new.all()
-    (trained, _), _ = look.found[1]
-    assert trained[16:].any() and (trained[:16] != kernel).any()
-    # What was there before is whole: the teacher of every task.
-    features = model.network.frozen(tf.constant(x))[1]
-    np.testing.assert_allclose(
-        features @ kernel + bias, logits, rtol=1e-4, atol=1e-4
-    )
-
-
-def objectives_of(method, model, incremental, blobs, monkeypatch):
-    """Returns the objectives of a second task's phases."""
+def objectives_of(
+    method, model, incremental, blobs, callbacks=(), tasks=TASKS[1:2]
+):
+    """Returns the objectives of a task's phases, a second one's by default."""
     found, use = [], model.use_objective
-    monkeypatch.setattr(
-        model, "use_objective", lambda o: (found.append(o), use(o))[1]
-    )
-    incremental.method = method
-    learn(model, incremental, blobs, TASKS[1:2], epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            model, "use_objective", lambda o: (found.append(o), use(o))[1]
+        )
+        incremental.method = method
+        learn(model, incremental, blobs, tasks, 1, callbacks)
     return found
 
 
+@pytest.fixture(name="second_task", scope="module")
+def _second_task(with_base, restored, blobs):
+    """Returns a function that runs a second task once for each kind of trunk.
+
+    It gives what was there before, within and after it.
+    """
+
+    def look(model):
+        network = model.network
+        heads = [*map(network.head_weights, range(len(network.heads)))]
+        return heads, len(getattr(network, "auxiliary", ()))
+
+    @functools.cache
+    def run(train_trunk):
+        method = ki.BranchedRehearsal(train_trunk=train_trunk)
+        with restored(*with_base):
+            model, memory = with_base
+            trunk, tail = model.network.trunk, model.network.tail
+            x, _ = blobs(TASKS[0])
+            traces = model.train_function_traces
+            before = values(tail.variables), values(trunk.variables)
+            watch = Look(look)
+            task = types.SimpleNamespace(
+                before=look(model), logits=model.predict(x, verbose=0)
+            )
+            incremental = ki.IncrementalCallback(memory)
+            task.objectives = objectives_of(
+                method, model, incremental, blobs, [watch]
+            )
+            task.begin, task.end = watch.found
+            task.after = look(model)
+            after = values(tail.variables), values(trunk.variables)
+            task.parts = [*zip(before, after, strict=True)]
+            task.traces = model.train_function_traces - traces
+            task.optimized = len(model.optimizer.variables)
+            task.trained = len(model.trainable_variables)
+            task.frozen = model.network.frozen(tf.constant(x))
+        return task
+
+    return run
+
+
+@MODES
+def test_what_a_task_changes(train_trunk, second_task):
+    task = second_task(train_trunk)
+    tail, trunk = (
+        any((a != b).any() for a, b in zip(old, now, strict=True))
+        for old, now in task.parts
+    )
+    assert not tail
+    assert trunk == train_trunk
+    auxiliary = [count for _, count in (task.begin, task.end, task.after)]
+    assert auxiliary == [1, 1, 0]
+    assert task.traces == 1  # one a network
+    assert task.optimized - 2 == task.trained  # but for step and rate
+
+
+def test_growth_copies_the_old_block(second_task):
+    task = second_task(False)
+    [(kernel, bias)], _ = task.before
+    [(old, old_bias), (new, _)], _ = task.begin
+    np.testing.assert_array_equal(old[:16], kernel)
+    np.testing.assert_array_equal(old_bias, bias)
+    assert not old[16:].any() and new.all()
+    [(trained, _), _], _ = task.end
+    assert trained[16:].any() and (trained[:16] != kernel).any()
+    # What was there before is whole: the teacher of every task.
+    np.testing.assert_allclose(
+        task.frozen[1] @ kernel + bias, task.logits, rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.mark.slow
-def test_stages_with_balanced_fine_tuning(grown, blobs, monkeypatch):
+def test_stages_with_balanced_fine_tuning(grown, blobs):
     method = ki.BranchedRehearsal(
         finetune_epochs=1, align=True, classification=CrossEntropy()
     )
-    first, second = objectives_of(method, *grown, blobs, monkeypatch)
+    first, second = objectives_of(method, *grown, blobs)
     assert (first.weight, second.weight) == (1.0, 0.0)
     assert first.old_units == 2
     assert isinstance(first.objective, OldClassifier)
@@ -233,11 +285,8 @@ def test_stages_with_balanced_fine_tuning(grown, blobs, monkeypatch):
     assert lengths[0] == pytest.approx(lengths[1], rel=1e-5)
 
 
-def test_a_trained_trunk_has_the_old_network_as_teacher(
-    grown, blobs, monkeypatch
-):
-    method = ki.BranchedRehearsal(train_trunk=True)
-    (only,) = objectives_of(method, *grown, blobs, monkeypatch)
+def test_a_trained_trunk_has_the_old_network_as_teacher(second_task):
+    (only,) = second_task(True).objectives
     assert only.needs_teacher
     assert isinstance(only.objective, CrossDistilled)
 
@@ -250,20 +299,16 @@ def test_more_images_of_known_classes_add_no_branch(grown, blobs):
     assert len(model.heads) == 2
 
 
-def test_the_newest_branch_goes_on_where_there_are_enough(
-    grown, blobs, monkeypatch
-):
+def test_the_newest_branch_goes_on_where_there_are_enough(grown, blobs):
     model, incremental = grown
-    incremental.method = ki.BranchedRehearsal(most_branches=1)
-    learn(model, incremental, blobs, TASKS[1:2], epochs=1)
+    method = ki.BranchedRehearsal(most_branches=1)
+    grow(model, method, TASKS[1])
+    model.network.auxiliary.clear()  # as at the end of a task
+    incremental.memory.add_from(model, *blobs(TASKS[1]))
     (branch,) = model.network.branches
     before = values(branch.trainable_variables)
     tail = values(model.network.tail.variables)
-    found, use = [], model.use_objective
-    monkeypatch.setattr(
-        model, "use_objective", lambda o: (found.append(o), use(o))[1]
-    )
-    learn(model, incremental, blobs, TASKS[2:], epochs=1)
+    found = objectives_of(method, model, incremental, blobs, tasks=TASKS[2:])
     assert model.network.branches == [branch] and len(model.heads) == 3
     assert found[0].needs_teacher and isinstance(found[0], CrossDistilled)
     for mine, other in zip(before, branch.trainable_variables, strict=True):
@@ -275,20 +320,22 @@ def test_the_newest_branch_goes_on_where_there_are_enough(
 # When the trunk is frozen, and what branches are cloned from.
 
 
-def test_the_first_tasks_train_one_network(blobs):
+def test_the_first_tasks_train_one_network():
     method = ki.BranchedRehearsal(free_tasks=2)
-    model, incremental = start(method)
+    model, _ = start(method)
     kinds = []
     for labels in TASKS:
-        learn(model, incremental, blobs, [labels], epochs=1)
+        grow(model, method, labels)
         kinds.append(type(model.network))
     assert kinds == [SingleNetwork, SingleNetwork, OneHeadNetwork]
     assert [head.stop for head in model.heads] == [2, 4, 5]
 
 
-def test_a_small_base_is_warned_of_once_it_is_frozen(grown, blobs, caplog):
+def test_a_small_base_is_warned_of_once_it_is_frozen(grown, caplog):
+    model, incremental = grown
     with caplog.at_level(logging.WARNING):
-        learn(*grown, blobs, TASKS[1:], epochs=1)
+        for labels in TASKS[1:]:
+            grow(model, incremental.method, labels)
     (message,) = [
         record.getMessage()
         for record in caplog.records

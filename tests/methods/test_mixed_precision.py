@@ -35,12 +35,7 @@ METHODS = {
 QUICK = {"EEIL", "FineTune", "Joint", "PartialSharing", "ICaRL"}
 
 
-def small():
-    keras.utils.set_random_seed(0)
-    return ki.backbones.small((4, 4, 1))
-
-
-def make(policy, make_backbone=small, momentum=0.9, rate=0.05):
+def make(policy, make_backbone, momentum=0.9, rate=0.05):
     """Returns a model whose layers, weights aside, follow a policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -130,11 +125,13 @@ def fit(model, incremental, data, **options):
 @pytest.mark.parametrize(
     "branched", [False, pytest.param(True, marks=pytest.mark.slow)]
 )
-def test_a_step_is_that_of_float32(policy, tolerance, branched, blobs):
+def test_a_step_is_that_of_float32(
+    policy, tolerance, branched, blobs, make_tiny_backbone
+):
     moves, losses, start = [], [], None
     data = blobs([2, 3] if branched else [0, 1])
     for one in ("float32", policy):
-        model = make(one, momentum=0.0)
+        model = make(one, make_tiny_backbone, momentum=0.0)
         if branched:
             model.add_classes([0, 1])
             model.network = BranchedNetwork.on(model.network).with_branch()

@@ -68,15 +68,15 @@ class Watch(keras.callbacks.Callback):
         return np.diff(self.seen, axis=0)
 
 
-@pytest.fixture(name="model", scope="module")
-def _model(make_tiny_backbone):
-    model = ki.IncrementalClassifier(make_tiny_backbone())
-    model.compile(keras.optimizers.SGD(0.5, momentum=0.9))
+@pytest.fixture
+def model(lend_tiny):
+    model = lend_tiny()
+    model.optimizer.learning_rate = 0.5
     return model
 
 
 @pytest.fixture
-def run(model, blobs, restored):
+def run(model, blobs):
     """Returns a function that runs scripted phases on 24 images, and a watch.
 
     Each epoch has two batches. `script` is a dict of options for each phase.
@@ -95,9 +95,7 @@ def run(model, blobs, restored):
         )
         return watch, history, incremental.reports[-1]
 
-    keras.utils.set_random_seed(0)
-    with restored(model):
-        yield run
+    return run
 
 
 STILL = Weighted(0.0)
@@ -217,23 +215,14 @@ def test_phases_see_the_data_of_their_own_sources(run, blobs):
     assert history.epoch == [0, 1]
 
 
-def test_old_classes_cannot_train_a_branch(blobs, make_tiny_backbone):
+def test_old_classes_cannot_train_a_branch(blobs, lend_tiny):
     """A branch has units for its own classes alone."""
-    model = ki.IncrementalClassifier(make_tiny_backbone(), branch_at=0.0)
-    model.compile("sgd")
-    memory = ki.ExemplarMemory(6)
-    for labels in ([0], [1]):
-        fit = functools.partial(
-            model.fit,
-            *blobs(labels),
-            verbose=0,
-            callbacks=[ki.IncrementalCallback(memory, Rehearsing())],
-        )
-        if labels == [0]:
-            fit()
-            continue
-        with pytest.raises(ValueError, match=r"classes \[0\].*not trained"):
-            fit()
+    model, memory = lend_tiny(branch_at=0.0), ki.ExemplarMemory(6)
+    model.add_classes([0])
+    memory.add_from(model, *blobs([0]))
+    incremental = ki.IncrementalCallback(memory, Rehearsing())
+    with pytest.raises(ValueError, match=r"classes \[0\].*not trained"):
+        model.fit(*blobs([1]), verbose=0, callbacks=[incremental])
     assert model.labels == [0] == memory.labels
 
 
@@ -251,11 +240,10 @@ class Cached(ki.Method):
 
 
 def test_a_stored_augmentation_is_refused_where_copies_are_cached(
-    blobs, make_tiny_backbone
+    blobs, lend_tiny
 ):
     """It would be left out without a word."""
-    model = ki.IncrementalClassifier(make_tiny_backbone(), branch_at=0.0)
-    model.compile("sgd")
+    model = lend_tiny(branch_at=0.0)
     incremental = ki.IncrementalCallback(
         method=Cached(), augment=ki.augmentation.StoredEEILAugmentation()
     )
@@ -332,9 +320,7 @@ class Between(ki.Method):
         ]
 
 
-def test_a_closed_form_phase_runs_in_its_turn_without_epochs(
-    model, blobs, restored
-):
+def test_a_closed_form_phase_runs_in_its_turn_without_epochs(model, blobs):
     turns = []
 
     def solve(task):
@@ -347,10 +333,9 @@ def test_a_closed_form_phase_runs_in_its_turn_without_epochs(
     incremental = ki.IncrementalCallback(
         method=Between(solve), measure_statistics=False
     )
-    with restored(model):
-        history = model.fit(
-            *blobs([0, 1]), verbose=0, callbacks=[incremental, look]
-        )
+    history = model.fit(
+        *blobs([0, 1]), verbose=0, callbacks=[incremental, look]
+    )
     assert turns == [0, "end", "solve", 1, "end"]
     assert history.epoch == [0, 1]
     assert incremental.reports[-1].epochs == 2

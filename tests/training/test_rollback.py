@@ -12,8 +12,8 @@ from keras_incremental.training.rollback import undone_on_error
 
 
 @pytest.fixture
-def model(tiny_backbone):
-    model = ki.IncrementalClassifier(tiny_backbone, branch_at=0.0)
+def model(lend_tiny):
+    model = lend_tiny(branch_at=0.0)
     model.add_classes([40, 7], ["forty", "seven"])
     model.score_rule = AffinePerHead([2], [0.5], [3.0])
     return model
