@@ -2,10 +2,13 @@
 
 import collections
 import contextlib
+import functools
 import gc
 import importlib
 import os
+import sys
 import threading
+import typing
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -34,6 +37,10 @@ def pytest_configure(config):
     # To set a seed drops all that TensorFlow has made ready to run, functions
     # as well, for the sake of random operations with a state: we have none.
     pywrap_tfe.TFE_ContextClearCaches = lambda context: None
+    # TensorFlow asks again and again what is an instance of its protocols; since
+    # Python 3.12 this is kept.
+    if sys.version_info < (3, 12):
+        typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
     if config.option.markexpr == "not slow":
         tf.config.optimizer.set_experimental_options(
             {"disable_meta_optimizer": True}
