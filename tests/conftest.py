@@ -37,8 +37,8 @@ def pytest_configure(config):
     # To set a seed drops all that TensorFlow has made ready to run, functions
     # as well, for the sake of random operations with a state: we have none.
     pywrap_tfe.TFE_ContextClearCaches = lambda context: None
-    # TensorFlow asks again and again what is an instance of its protocols; since
-    # Python 3.12 this is kept.
+    # TensorFlow asks again and again what is an instance of its protocols, of
+    # which Python keeps the members since 3.12 only.
     if sys.version_info < (3, 12):
         typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
     if config.option.markexpr == "not slow":
