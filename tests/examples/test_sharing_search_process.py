@@ -159,21 +159,11 @@ def test_costs_are_written_where_there_is_a_choice(demo, demo_dir):
     assert set(os.listdir(demo_dir)) == FILES | (COSTS if chosen else set())
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--pointz=0.5"], "Unknown command line flag 'pointz'"),
-        (["--points=stage7"], r"^sharing_search\.py: .*stage7"),
-    ],
-    ids=["unknown flag", "unknown layer"],
-)
-def test_a_mistake_ends_the_script_without_a_traceback(
-    tmp_path, args, message, run_process
-):
+def test_a_mistake_ends_the_script_without_a_traceback(tmp_path, run_process):
     out = f"--output_dir={tmp_path / 'out'}"
-    process = run_process("sharing_search.py", out, *TASKS, *args)
+    process = run_process("sharing_search.py", out, *TASKS, "--points=stage7")
     assert process.returncode == 1
-    lines = process.stderr.splitlines()
-    assert len([line for line in lines if re.search(message, line)]) == 1
+    message = re.compile(r"^sharing_search\.py: .*stage7", re.M)
+    assert len(message.findall(process.stderr)) == 1
     assert "Traceback" not in process.stderr
     assert "Epoch" not in process.stdout
