@@ -6,6 +6,7 @@ has to be equal for any two runs.
 """
 
 import argparse
+import gc
 import hashlib
 import json
 import pathlib
@@ -104,4 +105,6 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
+    gc.freeze()  # what is imported is never garbage
+    gc.set_threshold(100_000, 20, 20)
     run(options.folder, options.epochs)
