@@ -84,7 +84,7 @@ RUNS = {
         small_and_synchronized,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     ),
-    "batch_norm": Run(ki.EEIL(finetune_epochs=1), with_batch_norm),
+    "batch_norm": Run(ki.Joint(), with_batch_norm),
     "joint": Run(ki.Joint()),
     "partial_sharing": Run(ki.PartialSharing(), branch_at="first", tasks=3),
     "mixed_float16": Run(ki.EEIL(finetune_epochs=1), policy="mixed_float16"),
@@ -181,6 +181,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--verbose", type=int, default=0)
     parser.add_argument("--grappler", action="store_true")
+    parser.add_argument("--differing", default="")
     options = parser.parse_args()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
@@ -203,10 +204,22 @@ def main():
 
 
 def run_all(strategy, folder, options):
-    for name in options.runs.split(","):
+    for option in filter(None, options.differing.split(",")):
+        print_refusal(option, strategy, folder, options)
+    for name in filter(None, options.runs.split(",")):
         print(name, flush=True)
         parts = train(name, RUNS[name], strategy, folder, options)
         write(name, folder, *parts)
+
+
+def print_refusal(option, strategy, folder, options):
+    """Prints the error of a run with another value in each worker."""
+    own = vars(options).copy()
+    own[option] += strategy.cluster_resolver.task_id
+    try:
+        train("eeil", RUNS["eeil"], strategy, folder, argparse.Namespace(**own))
+    except ValueError as error:
+        print(f"{option}: {error}", flush=True)
 
 
 if __name__ == "__main__":

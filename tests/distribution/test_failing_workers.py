@@ -48,26 +48,13 @@ def test_both_workers_restarted_after_one_died_end_as_one_device_does(
             )
 
 
-def test_workers_with_other_seeds_are_refused_before_training(
+def test_workers_with_other_seeds_or_epochs_are_refused_before_training(
     tmp_path, two_workers
 ):
-    with two_workers(
-        tmp_path, "--runs=eeil", own=(("--seed=0",), ("--seed=1",))
-    ) as group:
-        codes = group.exit_codes()
-    assert all(codes)
+    with two_workers(tmp_path, "--differing=seed,epochs", "--runs=") as group:
+        group.succeed()
     for process in group.processes:
-        assert "do not have the same weights" in process.output()
-        assert "set_random_seed" in process.output()
-
-
-def test_workers_asked_for_other_epochs_are_refused_before_growth(
-    tmp_path, two_workers
-):
-    with two_workers(
-        tmp_path, "--runs=eeil", own=(("--epochs=2",), ("--epochs=3",))
-    ) as group:
-        codes = group.exit_codes()
-    assert all(codes)
-    for process in group.processes:
-        assert "do not have the same data, options" in process.output()
+        seed, epochs = process.output().split("\nepochs: ")
+        assert "do not have the same weights" in seed
+        assert "set_random_seed" in seed
+        assert "do not have the same data, options" in epochs
