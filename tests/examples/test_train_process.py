@@ -24,7 +24,7 @@ SHARING = [
     "--seed=3",
 ]
 EEIL = [
-    "--classes_per_task=5",
+    "--classes_per_task=4",
     "--memory=40",
     "--samples_per_class=30",
     "--epochs=2",
