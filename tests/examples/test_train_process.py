@@ -153,6 +153,7 @@ def test_a_method_of_the_user_runs_from_his_folder(
 @pytest.mark.parametrize(
     ("arg", "message"),
     [
+        ("--epoch=3", "Unknown command line flag 'epoch'"),
         ("--method=nowhere:Mine", "No module named 'nowhere'"),
         ("--width=0.5", "train.py: --width belongs to"),
     ],
