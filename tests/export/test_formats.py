@@ -23,6 +23,14 @@ ATOL = 1e-4
 DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "edge.md"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_telemetry():
+    """OpenVINO sends none in CI; else it forks this process for each event."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CI", "true")
+        yield
+
+
 def backbone():
     """Returns a user's network that augments and drops in training."""
     return keras.Sequential(
