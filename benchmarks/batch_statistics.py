@@ -22,19 +22,22 @@ import keras_incremental as ki
 from keras_incremental.experiment import Experiment
 
 _EPOCHS = flags.DEFINE_integer("epochs", 6, "Of each task.", lower_bound=1)
+_FINETUNE_EPOCHS = flags.DEFINE_integer("finetune_epochs", 10, "Of EEIL.")
+_SAMPLES_PER_CLASS = flags.DEFINE_integer(
+    "samples_per_class", None, "Use so many training images."
+)
+_MOMENTA = flags.DEFINE_list("momenta", ["0.99", "0.9"], "Of the statistics.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each kind.", lower_bound=1)
-
-METHODS = {
-    "EEIL": ki.EEIL(finetune_epochs=10),
-    "PartialSharing": ki.PartialSharing(),
-}
 
 
 def run(method: ki.Method, momentum: float, measured: bool, seed: int) -> dict:
     """Learns all digits; returns the results."""
     keras.utils.set_random_seed(seed)
     scenario = ki.ClassIncrementalScenario.from_arrays(
-        *ki.scenarios.load_digits(), classes_per_task=[4, 3, 3], seed=seed
+        *ki.scenarios.load_digits(),
+        classes_per_task=[4, 3, 3],
+        seed=seed,
+        samples_per_class=_SAMPLES_PER_CLASS.value,
     )
     backbone = ki.backbones.small(scenario.image_shape)
     for layer in backbone.layers:
@@ -77,8 +80,12 @@ def row(method: ki.Method, momentum: float, measured: bool) -> list[float]:
 def main(argv) -> None:
     del argv
     print("method          momentum  measured  average  final  overhead")
-    for name, method in METHODS.items():
-        for momentum in (0.99, 0.9):
+    methods = {
+        "EEIL": ki.EEIL(finetune_epochs=_FINETUNE_EPOCHS.value),
+        "PartialSharing": ki.PartialSharing(),
+    }
+    for name, method in methods.items():
+        for momentum in map(float, _MOMENTA.value):
             for measured in (False, True):
                 average, final, overhead = row(method, momentum, measured)
                 print(

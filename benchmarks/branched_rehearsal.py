@@ -26,7 +26,8 @@ _PER_CLASS = flags.DEFINE_integer("per_class", 300, "Images of each class.")
 _MEMORY = flags.DEFINE_integer("memory", 200, "Exemplars in all.")
 _EPOCHS = flags.DEFINE_integer("epochs", 6, "Of each task.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "")
-_BRANCH_AT = flags.DEFINE_string("branch_at", "stage2", "Of resnet32.")
+_BACKBONE = flags.DEFINE_string("backbone", "resnet32", "Of ki.backbones.")
+_BRANCH_AT = flags.DEFINE_string("branch_at", "stage2", "Of the backbone.")
 _TRAIN_TRUNK = flags.DEFINE_bool("train_trunk", False, "Train the trunk on.")
 
 
@@ -49,7 +50,8 @@ def main(argv):
     keras.utils.set_random_seed(0)
     random = np.random.default_rng(0)
     model = ki.IncrementalClassifier(
-        ki.backbones.resnet32((32, 32, 3)), branch_at=_BRANCH_AT.value
+        getattr(ki.backbones, _BACKBONE.value)((32, 32, 3)),
+        branch_at=_BRANCH_AT.value,
     )
     model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.9))
     incremental = ki.IncrementalCallback(
@@ -57,8 +59,9 @@ def main(argv):
         ki.BranchedRehearsal(train_trunk=_TRAIN_TRUNK.value),
     )
     print(
-        f"keras {keras.__version__}, {os.cpu_count()} cores; resnet32, branches"
-        f" at {_BRANCH_AT.value}, train_trunk={_TRAIN_TRUNK.value}"
+        f"keras {keras.__version__}, {os.cpu_count()} cores; "
+        f"{_BACKBONE.value}, branches at {_BRANCH_AT.value}, "
+        f"train_trunk={_TRAIN_TRUNK.value}"
     )
     medians = []
     for task in range(_TASKS.value):

@@ -20,6 +20,7 @@ import keras_incremental as ki
 
 _TASKS = flags.DEFINE_integer("tasks", 11, "Of two classes; the first: base.")
 _PER_CLASS = flags.DEFINE_integer("per_class", 20, "Images of each class.")
+_BACKBONE = flags.DEFINE_string("backbone", "resnet20", "Of ki.backbones.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of the whole; medians.")
 
 
@@ -27,7 +28,7 @@ def run_once() -> tuple[list[float], list[float], int]:
     """Returns overhead and evaluation seconds of each task, and traces."""
     random = np.random.default_rng(0)
     model = ki.IncrementalClassifier(
-        ki.backbones.resnet20((32, 32, 3)), branch_at="stage2"
+        getattr(ki.backbones, _BACKBONE.value)((32, 32, 3)), branch_at="stage2"
     )
     model.compile(optimizer=keras.optimizers.SGD(0.05, momentum=0.9))
     incremental = ki.IncrementalCallback(method=ki.PartialSharing())
@@ -50,7 +51,10 @@ def main(argv):
     keras.utils.set_random_seed(0)
     runs = [run_once() for _ in range(_REPEATS.value)]
     overhead, evaluation, traces = zip(*runs, strict=True)
-    print(f"keras {keras.__version__}, {_TASKS.value - 1} branches, resnet20")
+    print(
+        f"keras {keras.__version__}, {_TASKS.value - 1} branches, "
+        f"{_BACKBONE.value}"
+    )
     print(f"traces: {max(traces)} of the train function")
     for name, figures in (("overhead", overhead), ("evaluate", evaluation)):
         second = statistics.median(run[2] for run in figures)

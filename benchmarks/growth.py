@@ -24,6 +24,9 @@ import keras_incremental as ki
 
 _TASKS = flags.DEFINE_integer("tasks", 50, "Of two classes each.")
 _PER_CLASS = flags.DEFINE_integer("per_class", 20, "Images of each class.")
+_REBUILT_TASKS = flags.DEFINE_integer(
+    "rebuilt_tasks", None, "Of the usual way, 3 or more; as many by default."
+)
 _SETTLED = 7  # tasks after which the process has all that it needs
 
 
@@ -73,12 +76,12 @@ class Rebuilt:
         model.evaluate(images, labels, verbose=0)
 
 
-def learn_all(learner):
+def learn_all(learner, tasks):
     """Returns the seconds of each task, and the peak memory after it, in MB."""
     random = np.random.default_rng(0)
     shape = (2 * _PER_CLASS.value, 8, 8, 1)
     seconds, peaks = [], []
-    for task in range(_TASKS.value):
+    for task in range(tasks):
         images = random.integers(0, 256, shape).astype("uint8")
         labels = np.repeat([2 * task, 2 * task + 1], _PER_CLASS.value)
         started = time.perf_counter()
@@ -94,8 +97,9 @@ def main(argv):
     del argv
     keras.utils.set_random_seed(0)
     growing = Growing()
-    seconds, peaks = learn_all(growing)
-    rebuilt_seconds, _ = learn_all(Rebuilt())
+    seconds, peaks = learn_all(growing, _TASKS.value)
+    rebuilt_tasks = _REBUILT_TASKS.value or _TASKS.value
+    rebuilt_seconds, _ = learn_all(Rebuilt(), rebuilt_tasks)
     overhead = [report.overhead_seconds for report in growing.callback.reports]
     print(f"keras {keras.__version__}, {_TASKS.value} tasks of 2 classes")
     print(

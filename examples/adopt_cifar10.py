@@ -64,6 +64,9 @@ _DATA_DIR = flags.DEFINE_string(
 _SAMPLES_PER_CLASS = flags.DEFINE_integer(
     "samples_per_class", 500, "Use so many training images.", lower_bound=1
 )
+_TEST_SPLIT = flags.DEFINE_string(
+    "test_split", "test", "Split to test on, or a slice of one."
+)
 _BASE_EPOCHS = flags.DEFINE_integer(
     "base_epochs", 20, "Of the classifier that is adopted.", lower_bound=1
 )
@@ -313,6 +316,7 @@ def make_scenario() -> ki.ClassIncrementalScenario:
         "cifar10",
         _DATA_DIR.value,
         classes_per_task=CLASSES_PER_TASK,
+        test_split=_TEST_SPLIT.value,
         class_order=list(range(sum(CLASSES_PER_TASK))),
         samples_per_class=_SAMPLES_PER_CLASS.value,
         seed=_SEED.value,

@@ -6,6 +6,7 @@ has to be equal for any two runs.
 """
 
 import argparse
+import gc
 import hashlib
 import json
 import pathlib
@@ -17,6 +18,7 @@ import tensorflow as tf
 import keras_incremental as ki
 from keras_incremental.export import Gate
 
+EPOCHS = 4
 CLASSES = [range(4), range(4, 7), range(7, 10)]
 
 
@@ -62,7 +64,7 @@ def fingerprints(served):
     }
 
 
-def run(folder, epochs):
+def run(folder):
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
     x_train, y_train, x_test, y_test = ki.scenarios.load_digits()
@@ -72,7 +74,7 @@ def run(folder, epochs):
     )
     callback = ki.IncrementalCallback(
         memory,
-        ki.EEIL(finetune_epochs=epochs),
+        ki.EEIL(finetune_epochs=EPOCHS),
         backup_dir=folder / "backup",
         publish_to=folder / "served",
         publish_if=Gate(max_old_accuracy_drop=0.15, min_new_accuracy=0.8),
@@ -83,7 +85,7 @@ def run(folder, epochs):
             x_train[new],
             y_train[new],
             batch_size=32,
-            epochs=epochs,
+            epochs=EPOCHS,
             validation_data=(x_test[seen], y_test[seen]),
             verbose=0,
             callbacks=[callback],
@@ -102,6 +104,7 @@ def run(folder, epochs):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
-    run(options.folder, options.epochs)
+    gc.freeze()  # what is imported is never garbage
+    gc.set_threshold(100_000, 20, 20)
+    run(options.folder)

@@ -12,13 +12,17 @@ import keras_incremental as ki
 from keras_incremental.export.publishing import KEEP
 
 SHORT = 0
-LONG = 20
+LONG = 10
 _BEYOND_ROUNDS = 10
+_SEVERAL = 5
 _READER = pathlib.Path(__file__).parents[1] / "export" / "read_newest.py"
 
 
 def attack(rounds, seed, folder):
-    """Publishes `rounds` + 10 versions, each of one class more."""
+    """Publishes `rounds` + 10 versions, each of one class more.
+
+    The reader must have seen several of them, and the last.
+    """
     base, stop = folder / "served", folder / "stop"
     base.mkdir()
     publications = rounds + _BEYOND_ROUNDS
@@ -42,7 +46,9 @@ def attack(rounds, seed, folder):
         "publications": publications,
         "loads": sum(loads.values()),
         "versions loaded": len(loads),
-        "wrong": len(names ^ newest) + (str(publications) not in loads),
+        "wrong": len(names ^ newest)
+        + (str(publications) not in loads)
+        + (len(loads) < _SEVERAL),
     }
 
 

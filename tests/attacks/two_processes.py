@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 
+from attacks import kills
+
 STEPS = pathlib.Path(__file__).with_name("_steps.py")
 SHORT = 0  # it takes minutes
 LONG = 2
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(STEPS.parents[2])}
-EPOCHS = 2
 
 
 def attack(rounds, seed, folder):
@@ -32,8 +33,7 @@ def attack(rounds, seed, folder):
         end of a process alone, which is to be nothing.
     """
     chance = random.Random(seed)
-    (folder / "alone").mkdir(parents=True)
-    alone = end_of(start(folder / "alone", "alone"))
+    alone = kills.whole_end()
     told, resumed, differing = 0, 0, []
     for index in range(rounds):
         home = folder / f"round_{index}"
@@ -69,7 +69,7 @@ def start(home, name):
     path = home / f"{name}.log"
     with path.open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, str(STEPS), str(home), f"--epochs={EPOCHS}"],
+            [sys.executable, str(STEPS), str(home)],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=ENVIRONMENT,

@@ -107,18 +107,15 @@ def one_process():
 
 @pytest.fixture(scope="session")
 def two_workers():
-    """Returns a function that starts the program in two workers.
+    """Returns a function that starts the program in two workers."""
 
-    `own` are arguments of each worker alone.
-    """
-
-    def start(folder, *arguments, own=((), ())):
+    def start(folder, *arguments):
         addresses = [f"localhost:{port}" for port in free_ports(2)]
         return Group(
             [
                 Process(
                     folder / str(index),
-                    ["--strategy=workers", *arguments, *own[index]],
+                    ["--strategy=workers", *arguments],
                     {
                         "cluster": {"worker": addresses},
                         "task": {"type": "worker", "index": index},

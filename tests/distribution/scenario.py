@@ -2,12 +2,14 @@
 
     python tests/distribution/scenario.py --out=FOLDER --strategy=two_devices
 
+Several strategies of one process, with commas between, have a folder each.
 Workers find each other by `TF_CONFIG`. Each writes what it ends up with:
 weights and exemplars of each run as `RUN.npz`, figures as `figures.json`.
 """
 
 import argparse
 import dataclasses
+import gc
 import json
 import pathlib
 
@@ -24,12 +26,6 @@ def without_batch_norm():
 
 def with_batch_norm():
     return backbone_with(keras.layers.BatchNormalization(momentum=0.8))
-
-
-def with_synchronized_batch_norm():
-    return backbone_with(
-        keras.layers.BatchNormalization(momentum=0.8, synchronized=True)
-    )
 
 
 def small_and_synchronized():
@@ -76,13 +72,19 @@ RUNS = {
         tasks=3,
         is_published=True,
     ),
+    "resumed": Run(
+        ki.EEIL(
+            finetune_epochs=2,
+            gradient_noise=ki.methods.GradientNoise(eta=1e-2),
+        ),
+        augment=ki.augmentation.CropFlip(padding=1),
+    ),
     "synchronized": Run(
         ki.EEIL(finetune_epochs=1),
-        with_synchronized_batch_norm,
+        small_and_synchronized,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     ),
-    "small_backbone": Run(ki.EEIL(finetune_epochs=1), small_and_synchronized),
-    "batch_norm": Run(ki.EEIL(finetune_epochs=1), with_batch_norm),
+    "batch_norm": Run(ki.Joint(), with_batch_norm),
     "joint": Run(ki.Joint()),
     "partial_sharing": Run(ki.PartialSharing(), branch_at="first", tasks=3),
     "mixed_float16": Run(ki.EEIL(finetune_epochs=1), policy="mixed_float16"),
@@ -178,18 +180,46 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--verbose", type=int, default=0)
+    parser.add_argument("--grappler", action="store_true")
+    parser.add_argument("--differing", default="")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    if options.strategy == "two_devices":
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    if not options.grappler:  # it takes longer than such runs do
+        tf.config.optimizer.set_experimental_options(
+            {"disable_meta_optimizer": True}
+        )
+    strategies = options.strategy.split(",")
+    if "two_devices" in strategies:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * 2,
         )
-    strategy = strategy_of(options.strategy)
-    for name in options.runs.split(","):
+    for strategy in strategies:
+        folder = options.out
+        if len(strategies) > 1:
+            folder = folder / strategy
+        folder.mkdir(parents=True, exist_ok=True)
+        run_all(strategy_of(strategy), folder, options)
+
+
+def run_all(strategy, folder, options):
+    for option in filter(None, options.differing.split(",")):
+        print_refusal(option, strategy, folder, options)
+    for name in filter(None, options.runs.split(",")):
         print(name, flush=True)
-        parts = train(name, RUNS[name], strategy, options.out, options)
-        write(name, options.out, *parts)
+        parts = train(name, RUNS[name], strategy, folder, options)
+        write(name, folder, *parts)
+
+
+def print_refusal(option, strategy, folder, options):
+    """Prints the error of a run with another value in each worker."""
+    own = vars(options).copy()
+    own[option] += strategy.cluster_resolver.task_id
+    try:
+        train("eeil", RUNS["eeil"], strategy, folder, argparse.Namespace(**own))
+    except ValueError as error:
+        print(f"{option}: {error}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2700)]
 EXACT = [
     "eeil",
     "synchronized",
-    "small_backbone",
     "joint",
     "partial_sharing",
 ]
@@ -45,15 +44,15 @@ class Results:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, one_process, two_workers):
     home = tmp_path_factory.mktemp("runs")
-    with one_process(home / "one", "one_device") as group:
+    runs = "--runs=" + ",".join([*EXACT, *MIXED])
+    with one_process(home, "one_device,two_devices", runs) as group:
         group.succeed()
-    with one_process(home / "two", "two_devices") as group:
-        group.succeed()
-    with two_workers(home / "workers") as group:
+    runs = "--runs=" + ",".join(ALL)
+    with two_workers(home / "workers", runs) as group:
         group.succeed()
     return {
-        "one device": Results(home / "one"),
-        "two devices": Results(home / "two"),
+        "one device": Results(home / "one_device"),
+        "two devices": Results(home / "two_devices"),
         "worker 0": Results(home / "workers" / "0"),
         "worker 1": Results(home / "workers" / "1"),
     }

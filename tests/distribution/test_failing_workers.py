@@ -26,20 +26,21 @@ def wait_for_commits(group, folder, count):
 def test_both_workers_restarted_after_one_died_end_as_one_device_does(
     tmp_path, one_process, two_workers
 ):
-    arguments = ("--runs=eeil", f"--backup={tmp_path / 'backup'}")
+    runs = ("--runs=resumed", "--grappler")
+    arguments = (*runs, f"--backup={tmp_path / 'backup'}")
     with two_workers(tmp_path / "killed", *arguments) as group:
         wait_for_commits(group, tmp_path / "backup", COMMITS_BEFORE_THE_KILL)
         group.processes[1].kill()
         codes = group.exit_codes()  # the survivor ends, and does not hang
     assert codes[0] != 0
-    assert not (tmp_path / "killed" / "0" / "eeil.npz").exists()
+    assert not (tmp_path / "killed" / "0" / "resumed.npz").exists()
     with two_workers(tmp_path / "resumed", *arguments) as group:
         group.succeed()
-    with one_process(tmp_path / "one", "one_device", "--runs=eeil") as group:
+    with one_process(tmp_path / "one", "one_device", *runs) as group:
         group.succeed()
-    expected = np.load(tmp_path / "one" / "eeil.npz")
+    expected = np.load(tmp_path / "one" / "resumed.npz")
     for index in range(2):
-        found = np.load(tmp_path / "resumed" / str(index) / "eeil.npz")
+        found = np.load(tmp_path / "resumed" / str(index) / "resumed.npz")
         assert set(found.files) == set(expected.files)
         for name in found.files:
             np.testing.assert_allclose(
@@ -47,26 +48,13 @@ def test_both_workers_restarted_after_one_died_end_as_one_device_does(
             )
 
 
-def test_workers_with_other_seeds_are_refused_before_training(
+def test_workers_with_other_seeds_or_epochs_are_refused_before_training(
     tmp_path, two_workers
 ):
-    with two_workers(
-        tmp_path, "--runs=eeil", own=(("--seed=0",), ("--seed=1",))
-    ) as group:
-        codes = group.exit_codes()
-    assert all(codes)
+    with two_workers(tmp_path, "--differing=seed,epochs", "--runs=") as group:
+        group.succeed()
     for process in group.processes:
-        assert "do not have the same weights" in process.output()
-        assert "set_random_seed" in process.output()
-
-
-def test_workers_asked_for_other_epochs_are_refused_before_growth(
-    tmp_path, two_workers
-):
-    with two_workers(
-        tmp_path, "--runs=eeil", own=(("--epochs=2",), ("--epochs=3",))
-    ) as group:
-        codes = group.exit_codes()
-    assert all(codes)
-    for process in group.processes:
-        assert "do not have the same data, options" in process.output()
+        seed, epochs = process.output().split("\nepochs: ")
+        assert "do not have the same weights" in seed
+        assert "set_random_seed" in seed
+        assert "do not have the same data, options" in epochs

@@ -395,13 +395,3 @@ def test_two_days_in_processes_of_their_own(tmp_path, home, run_process):
     fresh = np.concatenate([draw(n, 4, 9) for n in model.class_names])
     hits = model.classify(fresh) == np.repeat(model.class_names, 4)
     assert hits.mean() > 0.6
-
-
-@pytest.mark.slow
-def test_a_mistake_ends_the_script_with_one_line(home, tmp_path, run_process):
-    args = arguments(home, tmp_path, images="nowhere")
-    process = run_process("add_classes.py", *args)
-    assert process.returncode == 1
-    assert "Traceback" not in process.stderr
-    last = process.stderr.strip().splitlines()[-1]
-    assert last.startswith("add_classes.py: ") and "'nowhere'" in last

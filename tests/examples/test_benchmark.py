@@ -350,7 +350,7 @@ def test_real_runs_end_in_a_table_and_are_not_run_again(run_process, tmp_path):
     command = [
         "benchmark.py",
         f"--runs={EEIL},{FINETUNE}",
-        "--learning_rates=0.05,0.1",
+        "--learning_rates=0.1",
         "--equal_bytes=235000",
         f"--output_dir={tmp_path}",
         "--",

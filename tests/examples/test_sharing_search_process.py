@@ -1,4 +1,4 @@
-"""Searches by `examples/sharing_search.py` in processes of their own."""
+"""Whole searches by `examples/sharing_search.py`, one in its own process."""
 
 import json
 import os
@@ -43,18 +43,14 @@ def output_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finished(output_dir, run_process):
-    """A finished search over two tasks, with a memory."""
-    process = run_process(
-        "sharing_search.py", f"--output_dir={output_dir}", *TASKS
-    )
-    assert process.returncode == 0, process.stderr
-    return process
+def printed(output_dir, run_main, sharing_search):
+    """What a search over two tasks, with a memory, prints."""
+    return run_main(sharing_search, f"--output_dir={output_dir}", *TASKS)
 
 
 @pytest.fixture(scope="module")
-def search(finished, output_dir):
-    del finished
+def search(printed, output_dir):
+    del printed
     return json.loads((output_dir / "search.json").read_text())
 
 
@@ -80,15 +76,15 @@ def test_files_are_written_and_nothing_else(output_dir):
     assert set(os.listdir(output_dir)) == FILES | COSTS
 
 
-def test_table_is_printed_and_written(finished, output_dir):
+def test_table_is_printed_and_written(printed, output_dir):
     text = (output_dir / "search.txt").read_text()
-    assert text in finished.stdout
+    assert text in printed
     header, *rows = text.split("\n\n")[0].splitlines()
     assert header.startswith("branch at")
     names = [row.split()[0] for row in rows]
     assert names == ["0.0", "stage1", "stage2", "1.0"]
     assert "Chosen: 1.0, 100 % of the layers" in text
-    last = finished.stdout.splitlines()[-1]
+    last = printed.splitlines()[-1]
     assert last == f"Picture: {output_dir / 'search.png'}"
 
 
@@ -113,9 +109,9 @@ def test_saved_base_knows_the_first_task_alone(output_dir):
     assert model.branch_at == "stage2" and len(model.heads) == 1
 
 
-def test_epochs_of_base_and_of_branches_are_told_apart(finished):
+def test_epochs_of_base_and_of_branches_are_told_apart(printed):
     """One of the base; two of each of 2 tasks at 4 points."""
-    epochs = re.findall(r"training of (.*) (\d/\d)", finished.stdout)
+    epochs = re.findall(r"training of (.*) (\d/\d)", printed)
     branches = 8 * [("a branch", "1/2"), ("a branch", "2/2")]
     assert epochs == [("the base", "1/1"), *branches]
 
@@ -157,23 +153,3 @@ def test_demo_tries_the_branch_point_of_train_as_well(demo):
 def test_costs_are_written_where_there_is_a_choice(demo, demo_dir):
     chosen = demo["chosen"] is not None
     assert set(os.listdir(demo_dir)) == FILES | (COSTS if chosen else set())
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--pointz=0.5"], "Unknown command line flag 'pointz'"),
-        (["--points=stage7"], r"^sharing_search\.py: .*stage7"),
-    ],
-    ids=["unknown flag", "unknown layer"],
-)
-def test_a_mistake_ends_the_script_without_a_traceback(
-    tmp_path, args, message, run_process
-):
-    out = f"--output_dir={tmp_path / 'out'}"
-    process = run_process("sharing_search.py", out, *TASKS, *args)
-    assert process.returncode == 1
-    lines = process.stderr.splitlines()
-    assert len([line for line in lines if re.search(message, line)]) == 1
-    assert "Traceback" not in process.stderr
-    assert "Epoch" not in process.stdout

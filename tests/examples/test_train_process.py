@@ -1,4 +1,4 @@
-"""Runs of `examples/train.py` in processes of their own."""
+"""Whole runs of `examples/train.py`, most in processes of their own."""
 
 import json
 
@@ -53,10 +53,9 @@ def sharing_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def shared(sharing_dir, run_process):
+def shared(sharing_dir, run_main, train):
     """A finished run of partial sharing: tasks of 4, 3 and 3 classes."""
-    process = run_process("train.py", f"--output_dir={sharing_dir}", *SHARING)
-    assert process.returncode == 0, process.stderr
+    run_main(train, f"--output_dir={sharing_dir}", *SHARING)
     return json.loads((sharing_dir / "results.json").read_text())
 
 

@@ -1,7 +1,9 @@
-"""Publishing while others read, and while others publish."""
+"""Publishing while others read, and while others publish.
+
+`tests/attacks/publications.py` has a reader in a process of its own.
+"""
 
 import concurrent.futures
-import json
 import os
 import pathlib
 import subprocess
@@ -65,28 +67,6 @@ def test_a_version_is_whole_when_it_is_first_seen(vectors, tmp_path):
     for version in versions:
         if version.name in first_seen:
             assert first_seen[version.name] == contents(version)
-
-
-@pytest.mark.slow
-def test_a_reader_of_the_newest_version_never_sees_a_mixture(
-    tiny_backbone, tmp_path
-):
-    publishes = 20
-    base, stop = tmp_path / "served", tmp_path / "stop"
-    base.mkdir()
-    reader = start("read_newest.py", base, stop)
-    assert reader.stdout.readline() == "reading\n"
-    model = ki.IncrementalClassifier(tiny_backbone)
-    (bias,) = [w for w in model.network.head.weights if w.name == "bias"]
-    for number in range(1, publishes + 1):
-        model.add_classes([number], [f"class {number - 1}"])
-        bias.assign([number / 10] + [0.0] * (bias.shape[0] - 1))
-        assert publish(model, base).name == str(number)
-        assert reader.poll() is None, finish(reader)
-    stop.touch()
-    loads = json.loads(finish(reader))["loads"]
-    assert str(publishes) in loads
-    assert len(loads) >= 5, loads
 
 
 @pytest.mark.slow

@@ -15,13 +15,20 @@ METHODS = {
     "eeil": ki.EEIL(finetune_epochs=1),
     "partial_sharing": ki.PartialSharing(),
     "icarl": ki.ICaRL(),
-    "weight_aligning": ki.WeightAligning(),
     "bic": ki.BiC(),
     "branched_rehearsal": ki.BranchedRehearsal(),
     "analytic": ki.Analytic(),
 }
 ATOL = 1e-4
 DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "edge.md"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_telemetry():
+    """OpenVINO sends none in CI; else it forks this process for each event."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CI", "true")
+        yield
 
 
 def backbone():
@@ -243,7 +250,7 @@ def test_every_format_gives_the_logits_of_predict(taught, tmp_path, write):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("write", [saved, litert, onnx])
+@pytest.mark.parametrize("write", [saved, onnx])
 def test_a_loaded_model_is_exported_as_well(taught, tmp_path, write):
     taught[0].save(tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras")

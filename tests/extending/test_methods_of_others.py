@@ -41,12 +41,10 @@ def method_of(name):
     return getattr(importlib.import_module(module), kind)()
 
 
-def start(name, scenario, **options):
+def start(name, make_backbone, branch_at, **options):
     """Returns a compiled model and the callback, from one seed."""
     keras.utils.set_random_seed(0)
-    model = ki.IncrementalClassifier(
-        ki.backbones.small(scenario.image_shape), 10, branch_at="stage1"
-    )
+    model = ki.IncrementalClassifier(make_backbone(), 10, branch_at=branch_at)
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.02),
     )
@@ -129,7 +127,9 @@ def test_survives_saving_and_publication(
 @pytest.mark.slow
 @every_method
 def test_learns_the_digits(name, scenario):
-    model, incremental = start(name, scenario)
+    model, incremental = start(
+        name, lambda: ki.backbones.small(scenario.image_shape), "stage1"
+    )
     learn(model, incremental, scenario, 20)
     data = scenario[2].seen_test.batch(450)
     accuracy = model.evaluate(data, return_dict=True, verbose=0)["accuracy"]
@@ -138,18 +138,24 @@ def test_learns_the_digits(name, scenario):
 
 @pytest.mark.slow
 @every_method
-def test_a_killed_run_ends_with_the_same_weights(name, scenario, tmp_path):
-    small = [scenario[0], scenario[1]]
-    model, incremental = start(name, scenario)
+def test_a_killed_run_ends_with_the_same_weights(
+    name, make_tiny_backbone, blobs, tmp_path
+):
+    data = blobs(range(7), per_class=30)
+    small = ki.ClassIncrementalScenario.from_arrays(
+        *data, *data, classes_per_task=[4, 3]
+    )
+    tiny = make_tiny_backbone, 0.5
+    model, incremental = start(name, *tiny)
     learn(model, incremental, small, 3)
     for kill in (1, 3 + 1):
         folder = tmp_path / str(kill)
-        resumed, again = start(name, scenario, backup_dir=folder)
+        resumed, again = start(name, *tiny, backup_dir=folder)
         with pytest.raises(KeyboardInterrupt):
             learn(resumed, again, [small[0]], 3, Kill(kill))
             learn(resumed, again, [small[1]], 3, Kill(kill - 3))
             raise KeyboardInterrupt  # a closed form may have no epoch to kill
-        resumed, again = start(name, scenario, backup_dir=folder)
+        resumed, again = start(name, *tiny, backup_dir=folder)
         learn(resumed, again, small, 3)
         ours, theirs = model.state_variables(), resumed.state_variables()
         for mine, other in zip(ours, theirs, strict=True):
