@@ -41,6 +41,11 @@ def pytest_configure(config):
     # which Python keeps the members since 3.12 only.
     if sys.version_info < (3, 12):
         typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+    # Tests of several devices have two in their process.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
     if config.option.markexpr == "not slow":
         tf.config.optimizer.set_experimental_options(
             {"disable_meta_optimizer": True}

@@ -13,7 +13,6 @@ import threading
 import pytest
 import tensorflow as tf
 
-import keras_incremental as ki
 from keras_incremental.export import publish, version_folders
 from keras_incremental.export.version_folders import MARKER
 
