@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
-SLOW = {"edge", "photos", "production", "start"}  # several functions traced
 PAGES = [
     pytest.param(
-        page, id=page.stem, marks=pytest.mark.slow if page.stem in SLOW else []
+        page,
+        id=page.stem,
+        marks=[] if page.stem == "extending" else pytest.mark.slow,
     )
     for page in [DOCS / "extending.md", *sorted(DOCS.glob("howto/*.md"))]
 ]

@@ -11,6 +11,8 @@ import tensorflow as tf
 
 import keras_incremental as ki
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = pathlib.Path(ki.__file__).parent
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 NAMES = {"np": np, "tf": tf, "keras": keras, "keras_incremental": ki, "ki": ki}

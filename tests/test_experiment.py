@@ -245,6 +245,7 @@ def test_results_of_finished_tasks_survive_an_error(tmp_path):
     assert len(stored["tasks"]) == 1
 
 
+@pytest.mark.slow
 def test_branches_are_reported_with_and_without_calibration(sharing):
     model, final = sharing.model, sharing.results["tasks"][-1]
     images, units = sharing.images_and_units()
@@ -261,6 +262,7 @@ def test_branches_are_reported_with_and_without_calibration(sharing):
     assert sharing.results["train_function_traces"] == 2
 
 
+@pytest.mark.slow
 def test_task_aware_accuracy_of_old_tasks_does_not_change(sharing):
     final = sharing.entries[-1]["task_aware_accuracy"]
     assert len(final) == 3
@@ -275,6 +277,7 @@ def test_task_aware_accuracy_of_old_tasks_does_not_change(sharing):
             assert entry["calibrated"] is True
 
 
+@pytest.mark.slow
 def test_the_files_of_a_run_with_branches_are_whole(sharing):
     stored = json.loads((sharing.output_dir / "results.json").read_text())
     assert stored["tasks"] == sharing.results["tasks"]

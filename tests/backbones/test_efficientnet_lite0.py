@@ -33,6 +33,7 @@ def network():
     return efficientnet_lite0(SHAPE)
 
 
+@pytest.mark.slow
 def test_images_are_enlarged_by_the_network_where_asked_to(network):
     enlarging = efficientnet_lite0((8, 8, 3), enlarge=4)
     enlarging.set_weights(network.get_weights())
@@ -218,6 +219,7 @@ def test_mixed_precision_features_are_close_to_float32(network):
     assert differences.max() < 0.05 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_weights_make_a_round_trip_by_their_path(network, tmp_path):
     path = tmp_path / "mine.weights.h5"
     network.save_weights(path)
@@ -287,6 +289,7 @@ def test_imagenet_weights_are_kept_and_made_anew_where_damaged(
     assert reads == 3 * ["read"]
 
 
+@pytest.mark.slow
 def test_rounded_weights_are_not_kept(cache, installed):
     keras.config.set_dtype_policy("float16")
     try:

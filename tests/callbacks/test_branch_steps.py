@@ -179,7 +179,7 @@ class State:
     ("known", "width", "new"),
     [
         pytest.param([40, 7], 1.0, [1, 2], marks=pytest.mark.slow),
-        ([40, 7, 300, 5], 1.0, [1, 2]),
+        pytest.param([40, 7, 300, 5], 1.0, [1, 2], marks=pytest.mark.slow),
         pytest.param([40, 7, 300, 5, 6], 1.0, [1], marks=pytest.mark.slow),
         pytest.param([40, 7, 300, 5], 0.5, [1, 2], marks=pytest.mark.slow),
         pytest.param(

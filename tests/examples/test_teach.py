@@ -169,6 +169,7 @@ def test_photos_that_cannot_be_read_are_named(teach, home):
         teach("--model=my.keras", "--try=text.jpg")
 
 
+@pytest.mark.slow
 def test_it_teaches_itself_digits(script, teach, home):
     text = teach()
     assert "Wrote digits.keras" in text

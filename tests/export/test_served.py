@@ -24,6 +24,8 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+pytestmark = pytest.mark.slow
+
 BATCH = 7
 OUTPUTS = {"probabilities", "classes", "class_ids"}
 

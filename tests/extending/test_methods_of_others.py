@@ -21,7 +21,7 @@ METHODS = {
 }
 LONGEST = 60
 every_method = pytest.mark.parametrize("name", METHODS)
-QUICK = {"ridge:Ridge", "branched_rehearsal:SimpleBranchedRehearsal"}
+QUICK = {"ridge:Ridge"}
 
 
 @pytest.fixture(autouse=True)

@@ -73,9 +73,7 @@ def test_every_method_is_in_this_file():
         pytest.param(
             policy,
             method,
-            marks=[]
-            if (policy, method) == (POLICIES[0], "EEIL")
-            else pytest.mark.slow,
+            marks=pytest.mark.slow,
         )
         for policy in POLICIES
         for method in METHODS

@@ -308,6 +308,7 @@ def test_copies_are_drawn_by_the_callbacks_augmentation_anew_each_task(
     assert [options["seed"] for options, _ in calls] == [(6, 3), (6, 4)]
 
 
+@pytest.mark.slow
 def test_a_trunk_in_the_loop_trains_the_branch_as_a_cached_one_does(
     branched, blobs, restored
 ):
@@ -335,6 +336,7 @@ def test_a_trunk_in_the_loop_trains_the_branch_as_a_cached_one_does(
     assert max(moved) > 0.02
 
 
+@pytest.mark.slow
 def test_a_trunk_in_the_loop_learns_from_augmented_images(branched, blobs):
     incremental = callback(augment=ki.augmentation.CropFlip(0))
     x, _ = blobs([40, 7])
@@ -533,6 +535,7 @@ def test_width_may_change_from_task_to_task(base, blobs, monkeypatch):
     assert len(base.trainable_variables) == 5
 
 
+@pytest.mark.slow
 def test_a_thin_branch_learns(base, blobs):
     history = fit(base, callback(width=0.25), *blobs([300, 5]), epochs=10)
     assert history.history["accuracy"][-1] > 0.9
