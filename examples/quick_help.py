@@ -38,3 +38,5 @@ if sys.argv[1:] == ["--help"]:
 
 if __name__ == "__main__":
     write()
+elif "tensorflow" not in sys.modules:
+    sys.stderr.write("Importing TensorFlow, which takes some seconds\n")

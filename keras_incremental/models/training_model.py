@@ -1,5 +1,6 @@
 """A network, an objective and a score rule, with the train step."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -263,7 +264,11 @@ class TrainingModel(NetworkModel):
 
     def evaluate(self, *args, **kwargs):
         # A function is traced for inside and for outside of a scope.
-        with self._training.testing(), self.distribute_strategy.scope():
+        with (
+            self._training.testing(),
+            self.distribute_strategy.scope(),
+            _first_traces_are_no_retraces(),
+        ):
             return super().evaluate(*args, **kwargs)
 
     def _with_noise(self, gradients):
@@ -282,6 +287,25 @@ class TrainingModel(NetworkModel):
         hits = tf.equal(units, tf.argmax(scores, axis=-1))
         self._accuracy.update_state(tf.cast(hits, tf.float32), weight)
         return self.compute_metrics(x, units, scores, weight)
+
+
+@contextlib.contextmanager
+def _first_traces_are_no_retraces():
+    """Withholds a warning of TensorFlow's that would be wrong.
+
+    Keras makes a function anew where a task has another score rule, and
+    TensorFlow counts the first traces of them all as retraces of one.
+    """
+    logger = tf.get_logger()
+    logger.addFilter(_is_no_retracing)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_no_retracing)
+
+
+def _is_no_retracing(record) -> bool:
+    return "triggered tf.function retracing" not in record.getMessage()
 
 
 def _weighted_mean(term, weight) -> tf.Tensor:

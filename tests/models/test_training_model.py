@@ -1,5 +1,7 @@
 """The train step: teacher, noise, optimizer, and what the rule does not see."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import keras_incremental as ki
 from keras_incremental.models.teacher import Teacher
 from keras_incremental.networks import BranchedNetwork
 from keras_incremental.objectives import CrossDistilled
-from keras_incremental.score_rules import AffinePerHead
+from keras_incremental.score_rules import AffinePerHead, ScoreRule
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +267,18 @@ def test_the_score_rule_decides_and_does_not_train(model, data):
         assert not any(w.trainable for w in model.score_rule.weights)
     finally:
         model.score_rule = ki.score_rules.ScoreRule()
+
+
+def test_a_first_trace_in_each_task_is_not_taken_for_retracing(model, data):
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    tf.get_logger().addHandler(handler)
+    try:
+        for _ in range(7):
+            model.score_rule = ScoreRule()  # by it the functions are dropped
+            model.evaluate(*data, batch_size=16, verbose=0)
+        tf.get_logger().warning("another warning")
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert messages == ["another warning"]
