@@ -315,13 +315,11 @@ def test_sharing_flagfiles_name_split_branch_point_and_memory(
 def network_of_stages(input_shape, kernel_regularizer=None, enlarge=1):
     """Any network with the layers that flagfiles name; built in no time."""
     del enlarge
-    names = [f"stage{stage}" for stage in range(1, 7)]
-    if flags.FLAGS["pooled_layers"].value:
-        names = [
-            f"stage{stage}_block{block}_out"
-            for stage, blocks in enumerate([1, 2, 2, 3, 3, 4, 1], start=1)
-            for block in range(1, blocks + 1)
-        ]
+    names = []
+    for stage, blocks in enumerate([1, 2, 2, 3, 3, 4, 1], start=1):
+        if flags.FLAGS["pooled_layers"].value:
+            names += [f"stage{stage}_block{n + 1}_out" for n in range(blocks)]
+        names.append(f"stage{stage}")
     dense = [
         keras.layers.Dense(4, kernel_regularizer=kernel_regularizer, name=name)
         for name in names
