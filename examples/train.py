@@ -213,12 +213,9 @@ def make_backbone(image_shape) -> keras.Model:
         kernel_regularizer=l2 or None,
         **({"enlarge": factor} if (factor := _ENLARGE.value) > 1 else {}),
     )
-    layers = _POOLED_LAYERS.value
-    return (
-        ki.backbones.with_pooled_layers(backbone, layers)
-        if layers
-        else (backbone)
-    )
+    if not _POOLED_LAYERS.value:
+        return backbone
+    return ki.backbones.with_pooled_layers(backbone, _POOLED_LAYERS.value)
 
 
 def make_method() -> ki.methods.Method:

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import logging
 import os
 import sys
 import threading
@@ -234,6 +235,17 @@ def add_branch():
         model.add_classes(labels, names, seed)
 
     return add
+
+
+@pytest.fixture
+def tensorflow_messages():
+    """What TensorFlow logs in Python, as a list that grows."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    tf.get_logger().addHandler(handler)
+    yield messages
+    tf.get_logger().removeHandler(handler)
 
 
 @pytest.fixture

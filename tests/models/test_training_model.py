@@ -1,7 +1,5 @@
 """The train step: teacher, noise, optimizer, and what the rule does not see."""
 
-import logging
-
 import keras
 import numpy as np
 import pytest
@@ -269,16 +267,11 @@ def test_the_score_rule_decides_and_does_not_train(model, data):
         model.score_rule = ki.score_rules.ScoreRule()
 
 
-def test_a_first_trace_in_each_task_is_not_taken_for_retracing(model, data):
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    tf.get_logger().addHandler(handler)
-    try:
-        for _ in range(7):
-            model.score_rule = ScoreRule()  # by it the functions are dropped
-            model.evaluate(*data, batch_size=16, verbose=0)
-        tf.get_logger().warning("another warning")
-    finally:
-        tf.get_logger().removeHandler(handler)
-    assert messages == ["another warning"]
+def test_a_first_trace_in_each_task_is_not_taken_for_retracing(
+    model, data, tensorflow_messages
+):
+    for _ in range(7):
+        model.score_rule = ScoreRule()  # by it the functions are dropped
+        model.evaluate(*data, batch_size=16, verbose=0)
+    tf.get_logger().warning("another warning")
+    assert tensorflow_messages == ["another warning"]

@@ -1,7 +1,5 @@
 """One trace for batches of all sizes, and no warning of too many."""
 
-import logging
-
 import numpy as np
 import tensorflow as tf
 
@@ -23,18 +21,13 @@ def test_all_batch_sizes_share_a_trace():
     assert shapes == [[None, 2]]
 
 
-def test_first_calls_of_many_functions_are_not_taken_for_retracing():
+def test_first_calls_of_many_functions_are_not_taken_for_retracing(
+    tensorflow_messages,
+):
     """TensorFlow counts all functions of one piece of code as one."""
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    tf.get_logger().addHandler(handler)
-    try:
-        for factor in range(8):
-            traced(lambda x, factor=factor: factor * x)(np.ones(3))
-    finally:
-        tf.get_logger().removeHandler(handler)
-    assert not [text for text in messages if "retracing" in text]
+    for factor in range(8):
+        traced(lambda x, factor=factor: factor * x)(np.ones(3))
+    assert not [text for text in tensorflow_messages if "retracing" in text]
 
 
 def test_it_is_part_of_a_graph_that_calls_it():
