@@ -1,5 +1,6 @@
 """What a step reports, what it refuses to keep, and what it lets out."""
 
+import itertools
 import json
 
 import keras
@@ -12,9 +13,11 @@ from keras_incremental.export import Gate
 
 METHODS = {
     "eeil": ki.EEIL(finetune_epochs=1),
+    "finetune": ki.FineTune(),
     "joint": ki.Joint(),
     "partial_sharing": ki.PartialSharing(),
 }
+QUICK = [("eeil", True)]
 
 
 @pytest.fixture
@@ -55,9 +58,12 @@ def assert_undone(model, memory, before):
 @pytest.mark.parametrize(
     ("method", "memory"),
     [
-        ("eeil", True),
-        pytest.param("partial_sharing", True, marks=pytest.mark.slow),
-        pytest.param("joint", False, marks=pytest.mark.slow),
+        *QUICK,
+        *(
+            pytest.param(method, memory, marks=pytest.mark.slow)
+            for method, memory in itertools.product(METHODS, [True, False])
+            if (method, memory) not in QUICK
+        ),
     ],
 )
 def test_a_step_that_diverges_is_undone(make, blobs, tmp_path, method, memory):

@@ -55,7 +55,7 @@ def test_quotas_share_the_capacity_and_spend_the_remainder(capacity, data):
     assert quotas == sorted(quotas, reverse=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.integers(6, 60),
     st.lists(

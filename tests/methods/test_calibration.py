@@ -63,7 +63,7 @@ def test_one_branch_too_loud_is_turned_down():
     assert calibrated.argmax(axis=1).tolist() == units.tolist()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(problems())
 def test_never_worse_than_uncalibrated_and_scales_above_zero(problem):
     scales, biases = fit_calibration(*problem)
