@@ -122,6 +122,8 @@ def _copy_repository(root: pathlib.Path, copy: pathlib.Path) -> None:
 
 def _run_tests(mutant: Mutant, copy: pathlib.Path) -> tuple[Verdict, str]:
     options = ["-x", "-q", "-p", "no:cacheprovider"]
+    if mutant.tests:  # slow ones as well
+        options += ["-m", ""]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, *mutant.selection(copy)],
         cwd=copy,

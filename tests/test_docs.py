@@ -8,14 +8,7 @@ import numpy as np
 import pytest
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
-PAGES = [
-    pytest.param(
-        page,
-        id=page.stem,
-        marks=[] if page.stem == "extending" else pytest.mark.slow,
-    )
-    for page in [DOCS / "extending.md", *sorted(DOCS.glob("howto/*.md"))]
-]
+PAGES = [DOCS / "extending.md", *sorted(DOCS.glob("howto/*.md"))]
 
 
 def run(page):
@@ -37,7 +30,8 @@ def write_photos(folder):
             keras.utils.save_img(folder / name / f"{index}.jpg", photo)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_photos(tmp_path / "photos")

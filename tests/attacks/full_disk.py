@@ -25,7 +25,7 @@ from keras_incremental.backups import BackupFolder
 from keras_incremental.exemplars import ClassExemplars, RawStorage
 from keras_incremental.samples import ArraySamples, cache_column
 
-SHORT = 1
+SHORT = 0
 LONG = 5
 _PAGE, _PAGES = resource.getpagesize(), 2048
 

@@ -9,7 +9,7 @@ from damage import count_reads, damaged
 
 import keras_incremental as ki
 
-SHORT = 3
+SHORT = 0
 LONG = 20
 _COPIES = 5  # a round
 

@@ -242,6 +242,7 @@ def test_mixed_precision_features_are_close_to_float32(
     assert np.abs(features - expected).max() < 0.05 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_small_learns_to_tell_bright_from_dark_images():
     keras.utils.set_random_seed(0)
     network = backbones.small()

@@ -206,6 +206,7 @@ def test_normalisation_and_regularizer_are_as_in_the_other_backbones():
     assert len(network.losses) == kernels == 49
 
 
+@pytest.mark.slow
 def test_mixed_precision_features_are_close_to_float32(network):
     keras.config.set_dtype_policy("mixed_float16")
     try:
@@ -271,6 +272,7 @@ def test_missing_package_is_named_with_the_command(
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_imagenet_weights_are_kept_and_made_anew_where_damaged(
     cache, installed, reads
 ):

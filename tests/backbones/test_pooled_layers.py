@@ -58,6 +58,7 @@ def test_weights_are_those_of_the_backbone(backbone):
     assert [*map(id, pooled.weights)] == [*map(id, backbone.weights)]
 
 
+@pytest.mark.slow
 def test_layers_behind_a_branch_point_can_be_used():
     blocks = [f"stage6_block{block}_out" for block in (1, 2, 3, 4)]
     network = ki.backbones.efficientnet_lite0((32, 32, 3))

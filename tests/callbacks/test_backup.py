@@ -206,7 +206,7 @@ def start(all_processes):
     "method",
     [
         "eeil",
-        "solved",
+        pytest.param("solved", marks=pytest.mark.slow),
         pytest.param("partial_sharing", marks=pytest.mark.slow),
         pytest.param("joint_from_scratch", marks=pytest.mark.slow),
     ],
@@ -224,6 +224,7 @@ def test_a_run_cut_off_anywhere_ends_like_one_that_was_not(
     assert [(r.epochs, r.details) for r in run.callback.reports] == reports
 
 
+@pytest.mark.slow
 def test_a_cut_within_fine_tuning_finds_teacher_and_balanced_set(
     start, data, tmp_path
 ):

@@ -319,6 +319,7 @@ def test_a_plateau_lowers_the_rate_of_this_task_alone(branched, blobs):
         assert rate == pytest.approx(0.05)
 
 
+@pytest.mark.slow
 def test_validation_data_may_hold_new_and_old_classes(branched, blobs):
     data, incremental = blobs([40, 7, 300, 1], seed=1), sharing()
     history = fit(
@@ -382,6 +383,7 @@ def test_a_compiled_loss_and_metrics_work_in_every_task(make, blobs):
         assert np.isfinite(logs["sparse_categorical_crossentropy"]).all()
 
 
+@pytest.mark.slow
 def test_a_learning_rate_schedule_starts_anew_with_each_branch(make, blobs):
     schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 3, 0.5)
     model, incremental = make(optimizer=keras.optimizers.SGD(schedule))
@@ -392,6 +394,7 @@ def test_a_learning_rate_schedule_starts_anew_with_each_branch(make, blobs):
         np.testing.assert_allclose(rates, [0.025, 0.0125])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", ["adamw", pytest.param("rmsprop", marks=pytest.mark.slow)]
 )
@@ -437,9 +440,8 @@ def test_a_base_and_branches_of_one_class_each(make, blobs):
     assert np.isfinite(model.predict(blobs([7])[0], verbose=0)).all()
 
 
-@pytest.mark.parametrize(
-    "branch_at", [pytest.param(0.0, marks=pytest.mark.slow), 1.0]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("branch_at", [0.0, 1.0])
 def test_nothing_or_all_of_the_network_is_shared(make, blobs, branch_at):
     model, incremental = make(branch_at=branch_at)
     fit(model, incremental, *blobs([40, 7]), epochs=3)
@@ -493,6 +495,7 @@ def test_dropout_and_random_layers_of_a_branch_are_off_in_inference(
     np.testing.assert_array_equal(model.predict(x, verbose=0)[:, :4], before)
 
 
+@pytest.mark.slow
 def test_half_precision_outputs_in_a_file_train_a_branch(make, blobs):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -55,6 +55,7 @@ def test_classes_learned_one_task_after_another_are_all_known(make, blobs):
     assert (names == y.astype(str)).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_forgetting_without_rehearsal_is_what_the_memory_prevents(make, blobs):
     model, incremental = make(None, ki.FineTune())
     for labels in ([0, 1], [2, 3]):
@@ -73,6 +74,7 @@ def test_units_follow_the_first_appearance_in_the_data(make, blobs):
     assert incremental.memory.labels == model.labels
 
 
+@pytest.mark.slow
 def test_arrays_and_datasets_train_the_same(make, blobs, restored):
     x, y = blobs([0, 1, 2])
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
@@ -180,6 +182,7 @@ def test_progress_bar_names_the_phase_and_shows_the_loss_terms(
     assert "classification_loss" in text and "distillation_loss" in text
 
 
+@pytest.mark.slow
 def test_keras_callbacks_work_along(make, blobs, tmp_path):
     model, incremental = make(ki.ExemplarMemory(8))
     x, y = blobs([0, 1])

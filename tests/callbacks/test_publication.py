@@ -75,6 +75,7 @@ def test_names_and_sizes_that_cannot_be_published_are_refused_before_the_step(
     assert model.num_classes == 0
 
 
+@pytest.mark.slow
 def test_a_step_stays_learned_if_its_publication_fails(
     learn, tmp_path, monkeypatch
 ):

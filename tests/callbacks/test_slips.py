@@ -283,6 +283,7 @@ def test_a_py_dataset_without_an_end_is_refused(make, blobs):
 # Callbacks and weights.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("incremental", [True, False])
 def test_the_accuracy_can_be_monitored_without_metrics(
     learned, blobs, tmp_path, incremental
@@ -308,6 +309,7 @@ def test_the_accuracy_can_be_monitored_without_metrics(
     assert (tmp_path / "best.keras").exists()
 
 
+@pytest.mark.slow
 def test_class_weight_multiplies_the_loss_of_an_image(learned, blobs):
     model, _ = learned
     images, labels = blobs([0, 2])

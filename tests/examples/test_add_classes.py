@@ -116,6 +116,7 @@ def a_report(accuracy=0.7):
     )
 
 
+@pytest.mark.slow
 def test_new_classes_are_learned_and_old_ones_measured(home, monday):
     report = report_of(home / "monday")
     assert sorted(report["accuracy_by_class_before"]) == sorted(OLD)
@@ -130,6 +131,7 @@ def test_new_classes_are_learned_and_old_ones_measured(home, monday):
     assert report["train_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_the_grown_model_is_published(home, monday, published):
     (model,) = published
     assert sorted(model.class_names) == sorted([*OLD, "cyan", "yellow"])
@@ -138,6 +140,7 @@ def test_the_grown_model_is_published(home, monday, published):
     assert f"Published as {version}" in monday
 
 
+@pytest.mark.slow
 def test_the_last_lines_are_the_report(home, monday):
     report = report_of(home / "monday")
     lines = monday.strip().splitlines()
@@ -160,6 +163,7 @@ def test_a_gate_decides_on_the_publication(
     assert (written["not_published"] is None) == (accuracy > 0.6)
 
 
+@pytest.mark.slow
 def test_the_files_hold_the_grown_model_and_its_memory(home, monday):
     model = keras.models.load_model(home / "monday" / "model.keras")
     assert model.class_names[:3] == OLD
@@ -180,6 +184,7 @@ def test_the_files_hold_the_grown_model_and_its_memory(home, monday):
         assert (home / "monday" / name).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_next_day_goes_on_from_model_and_memory(
     home, monday, main, monkeypatch
 ):
@@ -313,6 +318,7 @@ def test_wrong_files_are_told_in_one_line(refusal, home, tmp_path):
     assert "does not know: cyan, yellow" in refusal(old_images=old)
 
 
+@pytest.mark.slow
 def test_a_memory_of_another_model_and_needless_names_are_refused(
     refusal, home, monday
 ):

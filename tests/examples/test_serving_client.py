@@ -176,6 +176,7 @@ def closed_port():
         yield unused.getsockname()[1]  # bound, but nobody listens
 
 
+@pytest.mark.slow
 @both_protocols
 def test_names_and_probabilities_are_printed(run, ask, model, files, protocol):
     lines = run(*ask(protocol), "--version=1", *files)

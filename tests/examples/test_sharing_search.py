@@ -182,6 +182,7 @@ def test_second_search_into_a_folder_fails_and_leaves_the_first(
 # Classes of the first task held out.
 
 
+@pytest.mark.slow
 def test_without_a_choice_there_is_no_cost(
     tmp_path, sharing_search, run_main, monkeypatch
 ):

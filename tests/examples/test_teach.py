@@ -110,6 +110,7 @@ def test_classes_are_added_week_after_week(teach, home):
     assert named[1].startswith("photos/red/1.png: red")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_class_is_forgotten(teach, home):
     teach("--model=my.keras", "--images=more")
@@ -120,6 +121,7 @@ def test_a_class_is_forgotten(teach, home):
     assert not (home / "my_held_out" / "blue").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_bad_version_is_not_published(teach, home):
     teach("--model=my.keras", "--images=photos", "--publish_to=served")

@@ -183,6 +183,7 @@ def test_the_count_of_convolutions_sees_those_of_the_whole_net(grown_version):
     assert convolutions(grown_version, "serving_default") == 3
 
 
+@pytest.mark.slow
 def test_files_are_prepared_as_for_training(probabilities_of, tmp_path):
     """Files of other sizes, shapes and formats, from a folder of classes."""
     random = np.random.default_rng(0)
@@ -258,6 +259,7 @@ def test_no_more_than_1000_classes_are_ranked(tmp_path):
     assert outputs["classes"].shape == (2, 1000)
 
 
+@pytest.mark.slow
 def test_images_of_any_size_get_the_size_that_is_asked_for(any_size_version):
     served = signatures_of(any_size_version)
     image = np.random.default_rng(0).integers(0, 256, (11, 9, 3), np.uint8)

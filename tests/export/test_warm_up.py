@@ -50,6 +50,7 @@ def test_requests_hold_nothing_that_the_server_does_not_know(logs):
     assert not any(unknown_fields(log) for log in logs)
 
 
+@pytest.mark.slow
 def test_predict_requests_run(signatures, logs):
     for log in logs[:3]:
         request = log.predict_log.request
@@ -81,6 +82,7 @@ def test_requests_are_of_one_black_image(logs):
     np.testing.assert_array_equal(tf.io.decode_image(data), np.zeros((8, 8, 1)))
 
 
+@pytest.mark.slow
 def test_images_of_any_size_are_warmed_up_at_the_size_asked_for(
     any_size_version,
 ):

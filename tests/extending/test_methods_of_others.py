@@ -21,7 +21,6 @@ METHODS = {
 }
 LONGEST = 60
 every_method = pytest.mark.parametrize("name", METHODS)
-QUICK = {"ridge:Ridge"}
 
 
 @pytest.fixture(autouse=True)
@@ -95,13 +94,8 @@ def served_names(folder, images):
     return answers["classes"][:, 0].numpy().astype(str).tolist()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
-        for name in METHODS
-    ],
-)
+@pytest.mark.slow
+@every_method
 def test_survives_saving_and_publication(
     name, blobs, make_tiny_backbone, tmp_path
 ):

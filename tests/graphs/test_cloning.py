@@ -388,6 +388,7 @@ def resnet_tail():
     return randomize(keras.Model(cut, graph.output))
 
 
+@pytest.mark.slow
 def test_of_resnet32_the_inner_convolutions_are_halved(resnet_tail):
     clone = clone_network(resnet_tail, 0.5)
     assert channels(clone) == {
@@ -428,6 +429,7 @@ def mobilenet_tail():
     return keras.Model(cut, network.output)
 
 
+@pytest.mark.slow
 def test_mobilenet_v2_is_thinned_between_its_sums(mobilenet_tail):
     full, half = (
         channels(mobilenet_tail),

@@ -521,6 +521,7 @@ def test_a_classifier_of_a_large_keras_application_can_be_cut(name):
     assert_classifier_can_be_cut(network)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_a_keras_application_can_be_cut(mobilenet):
     assert_classifier_can_be_cut(mobilenet)
 

@@ -236,7 +236,9 @@ def _second_task(with_base, restored, blobs):
     return run
 
 
-@MODES
+@pytest.mark.parametrize(
+    "train_trunk", [False, pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_what_a_task_changes(train_trunk, second_task):
     task = second_task(train_trunk)
     tail, trunk = (

@@ -115,6 +115,7 @@ def test_stages_and_past_data_are_cached_as_well(method, expected, lent, blobs):
     assert seen == expected
 
 
+@pytest.mark.slow
 def test_a_frozen_trunk_is_saved_and_adopted(lent, blobs, tmp_path):
     model = lent(make_model)
     model.add_classes([0, 1])
@@ -134,6 +135,7 @@ def test_a_frozen_trunk_is_saved_and_adopted(lent, blobs, tmp_path):
     assert len(adopted.trainable_variables) == 3 + 2
 
 
+@pytest.mark.slow
 def test_branches_at_an_earlier_place_train_all_that_is_behind_it(lent, blobs):
     model = lent(make_model)
     learn(model, ki.PartialSharing(), blobs, [[0, 1]], epochs=1)
@@ -163,6 +165,7 @@ def _beside(blobs):
     return model, before
 
 
+@pytest.mark.slow
 def test_without_free_tasks_the_pretrained_base_stays_as_it_is(beside):
     model, before = beside
     assert type(model.network) is OneHeadNetwork
@@ -171,6 +174,7 @@ def test_without_free_tasks_the_pretrained_base_stays_as_it_is(beside):
         np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.slow
 def test_a_closed_form_of_the_base_decides_beside_the_logits(
     beside, lent, blobs, tmp_path
 ):
@@ -305,6 +309,7 @@ def test_branches_are_standardized_on_their_own_data(lent, blobs):
         np.testing.assert_array_equal(now[:1], old)
 
 
+@pytest.mark.slow
 def test_a_base_without_known_statistics_is_not_standardized(
     lent, blobs, caplog
 ):

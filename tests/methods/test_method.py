@@ -172,6 +172,7 @@ def test_a_failing_finish_undoes_memory_and_score_rule(model, blobs):
 # A score rule that is set at the end.
 
 
+@pytest.mark.slow
 def test_the_rule_of_finish_decides_and_logits_decide_while_training(
     model, blobs
 ):
@@ -202,6 +203,7 @@ def test_the_rule_of_finish_decides_and_logits_decide_while_training(
 # Sharing with exemplars.
 
 
+@pytest.mark.slow
 def test_sharing_with_exemplars_mixes_cached_columns(model, blobs, monkeypatch):
     memory = ki.ExemplarMemory(12)
     incremental = ki.IncrementalCallback(

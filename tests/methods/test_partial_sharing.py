@@ -197,6 +197,7 @@ def task_aware(model, x, y):
 # What never changes.
 
 
+@pytest.mark.slow
 def test_old_logits_and_task_aware_accuracy_stay_as_they_were(branched, blobs):
     memory = with_exemplars(branched, blobs([40, 7, 300, 5, 6, 1]))
     incremental = callback(memory)
@@ -500,6 +501,7 @@ def of_base(network, samples):
     return [0.9] + [0.0] * len(network.branches)
 
 
+@pytest.mark.slow
 def test_a_thin_branch_is_thinned_once(base, blobs, monkeypatch):
     """A clone of a thin branch is as wide, and needs no new variables."""
     incremental, before = callback(width=0.5), base.train_function_traces

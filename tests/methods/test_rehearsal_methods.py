@@ -23,7 +23,6 @@ METHODS = {
     "replay": ki.Replay(),
     "aligned": ki.Replay(align=True),
 }
-QUICK = {"bic"}  # the others are slow
 
 
 @pytest.fixture(name="known", scope="module")
@@ -222,13 +221,8 @@ def test_shares_that_are_none_are_refused(make):
 # Each of them, in steps of a few images.
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
-        for name in METHODS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
 def test_two_tasks_then_saved_and_loaded(name, lend_tiny, blobs, tmp_path):
     method, model = METHODS[name], lend_tiny()
     model.optimizer.learning_rate = 0.3

@@ -301,7 +301,13 @@ def draw(part):
     part.set_weights([random.uniform(0.5, 1.5, w.shape) for w in part.weights])
 
 
-@pytest.fixture(scope="module", params=[BranchedNetwork, OneHeadNetwork])
+@pytest.fixture(
+    scope="module",
+    params=[
+        BranchedNetwork,
+        pytest.param(OneHeadNetwork, marks=pytest.mark.slow),
+    ],
+)
 def grown(request, add_branch):
     """A base and three branches, one thinner, with weights of their own."""
     model = classifier()

@@ -129,7 +129,9 @@ if int(tf.__version__.split(".")[1]) < 20:  # decodes no WebP
     FORMATS = FORMATS[:-2]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "channels", [pytest.param(1, marks=pytest.mark.slow), 3]
+)
 def test_every_format_is_decoded_to_the_channels(tmp_path, channels):
     for ending, mode in FORMATS:
         if (mode, channels) != ("CMYK", 1):

@@ -147,6 +147,7 @@ def test_varying_images_need_a_size():
         FROM("cats_vs_dogs", classes_per_task=1)
 
 
+@pytest.mark.slow
 def test_fixed_images_can_be_resized():
     with mocked([(32, 32, 3)], [0, 1]):
         scenario = FROM("cifar100", classes_per_task=2, image_size=16)
@@ -220,14 +221,9 @@ def test_bad_arguments_are_found_before_the_data_is_looked_for():
         FROM("no_such_data_set", classes_per_task=0)
 
 
+@pytest.mark.slow
 @needs_cifar10
-@pytest.mark.parametrize(
-    "cache_bytes",
-    [
-        pytest.param(2**30, id="cached", marks=pytest.mark.slow),
-        pytest.param(0, id="streamed"),
-    ],
-)
+@pytest.mark.parametrize("cache_bytes", [2**30, 0], ids=["cached", "streamed"])
 def test_prepared_cifar10_is_read_without_download(cache_bytes, monkeypatch):
     def forbidden(self):
         raise AssertionError("prepared data must not be downloaded")

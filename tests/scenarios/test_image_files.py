@@ -148,6 +148,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(decode, kind):
         decode[3](huge(kind))
 
 
+@pytest.mark.slow
 def test_an_image_too_long_to_be_resized_is_named(tmp_path):
     path = tmp_path / "long.png"
     Image.new("L", (1, 60_000)).save(path)

@@ -310,6 +310,7 @@ def test_every_point_starts_from_the_base(searched, scenario):
         np.testing.assert_allclose(other, logits[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_points_hold_what_the_steps_reported(searched, trained):
     for point in searched.curve.points:
         assert point.calibrated is True
@@ -368,6 +369,7 @@ def test_figures_are_plain_json(searched, tmp_path):
 # What is left alone.
 
 
+@pytest.mark.slow
 def test_model_is_not_changed(trained):
     for part in ("weights", "optimizer"):
         before, after = trained.before[part], trained.after[part]
@@ -378,6 +380,7 @@ def test_model_is_not_changed(trained):
         assert trained.before[part] == trained.after[part]
 
 
+@pytest.mark.slow
 def test_memory_is_not_changed(trained):
     before, after = trained.before["memory"], trained.after["memory"]
     assert list(before) == list(after) == ["cat", "dog"]
