@@ -273,6 +273,7 @@ def test_the_version_of_the_module_is_the_package_s():
     assert f'name = "keras_incremental",\n    version = "{number}"' in module
 
 
+@pytest.mark.slow
 def test_buildifier_finds_nothing_to_change():
     result = subprocess.run(
         [*buildifier(), "-mode=check", "-lint=warn", "BUILD", "MODULE.bazel"],

@@ -307,6 +307,7 @@ def test_averaged_weights_are_there_after_a_cut_between_phases(
     assert run.state() == expected
 
 
+@pytest.mark.slow
 def test_a_model_that_the_run_has_not_taught_is_refused(start, data, tmp_path):
     for _ in range(2):  # a run, and the run again
         one = start("joint", tmp_path, fresh=True)

@@ -251,6 +251,7 @@ def test_special_siblings_set_what_they_are_named_after(parse, train):
     assert train.make_method().from_scratch
 
 
+@pytest.mark.slow
 def test_network_of_icarl_has_features_of_both_signs(parse, train):
     parse("--backbone=resnet32_icarl")
     network = train.make_backbone((8, 8, 3))

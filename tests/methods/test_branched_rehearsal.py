@@ -301,6 +301,7 @@ def test_more_images_of_known_classes_add_no_branch(grown, blobs):
     assert len(model.heads) == 2
 
 
+@pytest.mark.slow
 def test_the_newest_branch_goes_on_where_there_are_enough(grown, blobs):
     model, incremental = grown
     method = ki.BranchedRehearsal(most_branches=1)

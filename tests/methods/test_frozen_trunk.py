@@ -294,6 +294,7 @@ def test_methods_start_warm_where_asked_to(method, task):
 # Calibration without exemplars.
 
 
+@pytest.mark.slow
 def test_branches_are_standardized_on_their_own_data(lent, blobs):
     model = lent(make_model)
     method = ki.PartialSharing(standardize=True)

@@ -70,6 +70,7 @@ def test_a_model_without_classes_has_a_summary(tiny_backbone):
     assert "(None, 16)" in lines[0] and "head" not in lines[0]
 
 
+@pytest.mark.slow
 def test_it_can_be_drawn(model, tmp_path):
     pytest.importorskip("pydot")
     if not _has_graphviz():

@@ -267,6 +267,7 @@ def test_the_score_rule_decides_and_does_not_train(model, data):
         model.score_rule = ki.score_rules.ScoreRule()
 
 
+@pytest.mark.slow
 def test_a_first_trace_in_each_task_is_not_taken_for_retracing(
     model, data, tensorflow_messages
 ):

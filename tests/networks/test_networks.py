@@ -244,6 +244,7 @@ def test_a_network_comes_back_from_base_and_structure(
     assert len(again.trainable_variables) == len(network.trainable_variables)
 
 
+@pytest.mark.slow
 def test_a_keras_file_holds_weights_heads_and_flags(network, x, tmp_path):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, network(inputs))

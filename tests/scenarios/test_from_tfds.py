@@ -119,6 +119,7 @@ def test_cache_decodes_only_the_images_in_use_and_only_once(monkeypatch):
     assert len(decoded) == 6 + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache_bytes", [2**30, 0], ids=["cached", "streamed"])
 def test_varying_images_are_resized_and_cropped(cache_bytes):
     shapes = [(10, 20, 3), (9, 9, 3), (30, 8, 3)]
