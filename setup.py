@@ -71,6 +71,7 @@ TEST = [
     "mypy>=2.4",
     "pydot>=4.0",  # draws, where Graphviz is installed
     "ruff>=0.17",
+    "uv>=0.8",
 ]
 
 setuptools.setup(
