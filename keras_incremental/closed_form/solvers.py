@@ -147,9 +147,8 @@ class ByImages(Solver):
 
     def chosen(self, sums: Sums) -> Solver:
         """Returns what it is for these sums."""
-        return (
-            LDA() if sums.counts.mean() >= self.enough else (NearestClassMean())
-        )
+        many = sums.counts.mean() >= self.enough
+        return LDA() if many else NearestClassMean()
 
     def solve(self, sums):
         return self.chosen(sums).solve(sums)
