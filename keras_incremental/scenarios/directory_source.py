@@ -106,6 +106,11 @@ def class_folders(path, reader=None):
             or a file in one of them that is not an image.
     """
     path = os.fspath(path)
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"There is no folder {path!r}; expected one that has a sub-folder "
+            "for each class, named like the class, with its images inside."
+        )
     names = [entry.name for entry in _visible(path) if entry.is_dir()]
     if not names:
         raise ValueError(

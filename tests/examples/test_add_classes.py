@@ -285,7 +285,7 @@ def refusal(main, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": "nowhere"}, "No such file or directory: 'nowhere'"),
+        ({"images": "nowhere"}, "There is no folder 'nowhere'"),
         ({"model": "nowhere.keras"}, "There is no model 'nowhere.keras'"),
         ({"class_names": None}, "Pass the names of its classes"),
         ({"class_names": "red,green"}, "has 3 outputs"),
