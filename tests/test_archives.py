@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 import shutil
 import tracemalloc
 import zipfile
@@ -119,7 +120,8 @@ def test_a_header_must_fit_its_entry(tmp_path, entry):
     path = tmp_path / "memory.npz"
     rewritten(path, {"0/images.npy": ENTRIES[entry]})
     message = refuses(lambda: ExemplarMemory.load(tmp_path), path)
-    assert "its entry" in message or "header" in message.lower(), message
+    message = message.replace(str(path), "")  # has the test's name in it
+    assert re.search("its entry|header|magic|exemplars string", message)
 
 
 RECORDS = {

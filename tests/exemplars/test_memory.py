@@ -45,6 +45,10 @@ def first_come(features, count, seed):
     return np.arange(len(features))[:count]
 
 
+def last_come(features, count, seed):
+    return np.arange(len(features))[::-1][:count]
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 200), st.data())
 def test_quotas_share_the_capacity_and_spend_the_remainder(capacity, data):
@@ -116,6 +120,10 @@ def test_more_data_of_a_known_class_competes_with_its_exemplars():
     memory.update(make_samples({0: 5}, first=50), extract)
     # First come: the two stored ones, then the first new one.
     assert number_of(memory.images(0)).tolist() == [0, 1, 50]
+    memory = ExemplarMemory(per_class=3, selection=last_come)
+    memory.update(make_samples({0: 2}), extract)
+    memory.update(make_samples({0: 2}, first=50), extract)
+    assert number_of(memory.images(0)).tolist() == [51, 50, 0]
 
 
 def test_selection_sees_each_class_apart_and_a_seed_of_its_own():

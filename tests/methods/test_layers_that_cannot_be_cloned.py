@@ -74,7 +74,10 @@ def test_it_is_named_before_the_first_step(kind, method):
     incremental = ki.IncrementalCallback(
         ki.ExemplarMemory(10), method=method, class_names=None
     )
-    with pytest.raises(ValueError, match=rf"The layer '{name}' .*get_config"):
+    message = rf"The layer '{name}' .*get_config"
+    with pytest.raises(ValueError, match=message):
+        method.check(model, incremental.memory)
+    with pytest.raises(ValueError, match=message):
         model.fit(IMAGES, np.arange(12) % 2, callbacks=[incremental], verbose=0)
     assert model.num_classes == 0
 
