@@ -280,6 +280,7 @@ def newest_of(model):
     return model.network.branches[-1]
 
 
+@pytest.mark.slow
 def test_early_stopping_restores_the_branchs_best_weights(branched, blobs):
     incremental, best = sharing(ki.ExemplarMemory(10)), []
 

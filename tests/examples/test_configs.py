@@ -354,6 +354,7 @@ def test_flagfile_on_digits_is_ready_to_run(name, parse, train):
     check_experiment(experiment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if not n.endswith("_digits")]
 )

@@ -105,6 +105,7 @@ def finished(output_dir, sharing_search, run_main, small_is_tiny):
     return searched(args, 0.85, sharing_search, run_main)
 
 
+@pytest.mark.slow
 def test_what_is_searched_is_what_the_flags_say(finished):
     search, _ = finished
     assert search.points == ["stage1", 1.0, "stage2"]
@@ -117,6 +118,7 @@ def test_what_is_searched_is_what_the_flags_say(finished):
     assert isinstance(settings["augment"], ki.augmentation.CropFlip)
 
 
+@pytest.mark.slow
 def test_base_is_trained_on_the_first_task_and_fills_the_memory(finished):
     search, printed = finished
     assert search.model.num_classes == 4
@@ -134,6 +136,7 @@ def test_files_are_written_and_nothing_else(output_dir):
     assert set(os.listdir(output_dir)) == FILES | COSTS
 
 
+@pytest.mark.slow
 def test_table_is_printed_and_written(finished, output_dir):
     _, printed = finished
     text = (output_dir / "search.txt").read_text()

@@ -52,10 +52,12 @@ def results(finished, output_dir):
     return json.loads((output_dir / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_results_have_the_keys_of_the_contract(results, check_contract):
     check_contract(results)
 
 
+@pytest.mark.slow
 def test_results_describe_the_run(results):
     assert results["dataset"] == "digits"
     assert results["method"] == "eeil"
@@ -71,6 +73,7 @@ def test_results_describe_the_run(results):
     assert "output_dir" not in results["flags"]
 
 
+@pytest.mark.slow
 def test_results_of_tasks_agree_with_one_another(results):
     tasks = results["tasks"]
     classes = [name for task in tasks for name in task["classes"]]
@@ -93,6 +96,7 @@ def test_results_of_tasks_agree_with_one_another(results):
     assert results["train_function_traces"] <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("finished")
 def test_pictures_are_png_files(output_dir):
     for name in ("accuracy.png", "confusion.png", "before_after.png"):
@@ -101,6 +105,7 @@ def test_pictures_are_png_files(output_dir):
         assert picture.shape[1] > 200, name
 
 
+@pytest.mark.slow
 def test_saved_model_and_memory_belong_together(results, output_dir):
     model = tf.keras.models.load_model(output_dir / "model.keras")
     memory = ki.ExemplarMemory.load(output_dir / "memory")
@@ -111,6 +116,7 @@ def test_saved_model_and_memory_belong_together(results, output_dir):
     assert len(model.classify(images, verbose=0)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("finished")
 def test_tensorboard_logs_of_tasks_and_of_epochs_are_written(output_dir):
     logs = [
@@ -120,6 +126,7 @@ def test_tensorboard_logs_of_tasks_and_of_epochs_are_written(output_dir):
     assert set(logs) >= {"task_000", "task_001", "task_002", "tasks"}
 
 
+@pytest.mark.slow
 def test_one_line_a_task_is_printed_and_then_the_figures(finished, results):
     lines = finished.splitlines()
     of_tasks = [line for line in lines if re.match(r"task \d+:", line)]
@@ -132,6 +139,7 @@ def test_one_line_a_task_is_printed_and_then_the_figures(finished, results):
     assert f"final {results['final_accuracy']:.4f}" in figures
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("finished")
 def test_second_run_into_a_folder_fails_and_leaves_the_first(
     output_dir, train, run_main, monkeypatch

@@ -35,6 +35,7 @@ def unknown_fields(message):
     return known.ByteSize() != message.ByteSize()
 
 
+@pytest.mark.slow
 def test_there_is_one_request_for_each_signature(logs):
     predicted = [
         log.predict_log.request.model_spec.signature_name for log in logs[:3]
@@ -46,6 +47,7 @@ def test_there_is_one_request_for_each_signature(logs):
     assert spec.signature_name == "classification"
 
 
+@pytest.mark.slow
 def test_requests_hold_nothing_that_the_server_does_not_know(logs):
     assert not any(unknown_fields(log) for log in logs)
 
@@ -64,6 +66,7 @@ def test_predict_requests_run(signatures, logs):
         assert outputs["probabilities"].shape == (1, 5)
 
 
+@pytest.mark.slow
 def test_the_classify_request_holds_an_example_that_runs(signatures, logs):
     examples = logs[3].classify_log.request.input.example_list.examples
     assert len(examples) == 1
@@ -73,6 +76,7 @@ def test_the_classify_request_holds_an_example_that_runs(signatures, logs):
     assert outputs["scores"].shape == (1, 5)
 
 
+@pytest.mark.slow
 def test_requests_are_of_one_black_image(logs):
     inputs = logs[0].predict_log.request.inputs
     np.testing.assert_array_equal(

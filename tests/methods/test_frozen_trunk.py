@@ -75,6 +75,7 @@ def values(variables):
     return [keras.ops.convert_to_numpy(v) for v in variables]
 
 
+@pytest.mark.slow
 def test_the_trunk_runs_once_for_each_copy_of_an_image(lent, blobs):
     model, copies = lent(make_model), 3
     trunk = values(model.network.trunk.variables)

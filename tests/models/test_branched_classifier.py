@@ -322,6 +322,7 @@ def grown(request, add_branch):
     return model
 
 
+@pytest.mark.slow
 def test_a_structure_and_variables_are_a_whole_state(grown, make):
     structure = json.loads(json.dumps(grown.structure()))
     model = make("stage2", ())
@@ -336,6 +337,7 @@ def test_a_structure_and_variables_are_a_whole_state(grown, make):
         assert len(model.trainable_variables) == 5
 
 
+@pytest.mark.slow
 def test_a_keras_file_keeps_branches_scores_optimizer_and_growth(
     grown, add_branch, tmp_path
 ):

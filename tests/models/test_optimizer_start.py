@@ -130,6 +130,7 @@ def test_what_is_set_by_hand_survives(make, blobs):
     assert getattr(model.optimizer, "initial_scale", 4.0) == 4.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rate",
     [keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.5), lambda: 0.5],

@@ -117,6 +117,7 @@ def test_a_teacher_takes_frozen_outputs_as_well_as_images(add_branch):
     )
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_made_anew_is_the_one_in_the_loop(
     tiny_backbone, add_branch, data
 ):

@@ -324,6 +324,7 @@ def test_points_hold_what_the_steps_reported(searched, trained):
         assert 0 < 4 * point.seconds_per_epoch < point.seconds
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_models(searched):
     for point in searched.curve.points:
         model = searched.models[point.branch_at]
