@@ -130,6 +130,13 @@ _FREEZE_TRUNK = flags.DEFINE_bool(
     "and their outputs are cached (see --copies).",
 )
 _SEED = flags.DEFINE_integer("seed", 0, "", lower_bound=0)
+_DTYPE_POLICY = flags.DEFINE_enum(
+    "dtype_policy",
+    "float32",
+    ["float32", "mixed_bfloat16", "mixed_float16"],
+    "Keras' policy for the layers: what they compute in. Weights, losses and "
+    "closed forms stay float32.",
+)
 _DETERMINISTIC = flags.DEFINE_bool(
     "deterministic", False, "Same seed, same results; slower on a GPU."
 )
@@ -384,6 +391,7 @@ def main(argv) -> None:
     if len(argv) > 1:
         sys.exit(f"train.py: unknown arguments: {' '.join(argv[1:])}")
     keras.utils.set_random_seed(_SEED.value)
+    keras.config.set_dtype_policy(_DTYPE_POLICY.value)
     if _DETERMINISTIC.value:
         tf.config.experimental.enable_op_determinism()
     try:
