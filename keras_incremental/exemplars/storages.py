@@ -150,7 +150,9 @@ class JpegStorage(Storage):
 
     def encode(self, images):
         return _as_rows(
-            tf.io.encode_jpeg(image, quality=self.quality).numpy()
+            tf.io.encode_jpeg(
+                image, quality=self.quality, optimize_size=True
+            ).numpy()
             for image in images
         )
 

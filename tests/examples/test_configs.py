@@ -68,7 +68,16 @@ ONE_STAGE = {
 ICARLS = ("icarl", "hybrid1", "lwf_mc")
 SMALL = {
     **dict.fromkeys(
-        ("finetune", "joint", "wa", "bic", "ssil", "replay", "replay_aligned"),
+        (
+            "finetune",
+            "joint",
+            "wa",
+            "bic",
+            "ssil",
+            "replay",
+            "replay_aligned",
+            "replay_jpeg",
+        ),
         ("resnet32", 0.05),
     ),
     **dict.fromkeys(ICARLS, ("resnet32_icarl", 0.5)),
@@ -247,6 +256,10 @@ def test_special_siblings_set_what_they_are_named_after(parse, train):
     )
     parse(flagfile("replay_aligned_cifar10_small"))
     assert train.make_method().align
+    parse(flagfile("replay_jpeg_cifar10_small"))
+    assert isinstance(
+        train.make_memory(train.make_method()).storage, ki.exemplars.JpegStorage
+    )
     parse(flagfile("joint_cifar10_small"))
     assert train.make_method().from_scratch
 

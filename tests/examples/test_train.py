@@ -365,6 +365,22 @@ def test_running_refuses_in_one_line_before_training(
     assert "\n" not in text
 
 
+def test_dtype_policy_is_that_of_the_layers(parse, train, monkeypatch):
+    built = []
+    build = train.make_experiment
+    monkeypatch.setattr(
+        train, "make_experiment", lambda: built.append(build()) or _never
+    )
+    before = keras.config.dtype_policy()
+    try:
+        with pytest.raises(pytest.fail.Exception):
+            train.main(parse("--memory=100", "--dtype_policy=mixed_bfloat16"))
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert built[0].model.backbone.layers[1].compute_dtype == "bfloat16"
+    assert built[0].flags["dtype_policy"] == "mixed_bfloat16"
+
+
 def _never(*args, **kwargs):
     pytest.fail("training began")
 

@@ -111,6 +111,10 @@ def test_jpeg_is_what_the_codec_makes_of_each_image():
         expected = tf.io.decode_jpeg(content, dct_method="INTEGER_ACCURATE")
         np.testing.assert_array_equal(stored, expected.numpy())
     assert not np.array_equal(memory.images(3), images[:5])
+    assert memory.nbytes < sum(
+        len(tf.io.encode_jpeg(image, quality=80).numpy())
+        for image in images[:5]
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
