@@ -61,8 +61,8 @@ def image_reader(size, channels):
         except tf.errors.OpError as error:
             raise ValueError(
                 f"{os.fsdecode(path)!r} cannot be read as an image: "
-                f"{_reason(error)}. Remove or convert it, or leave such files "
-                'out: from_directory(..., on_error="skip").'
+                f"{_reason(error)}. Remove or convert it; in a folder, "
+                'from_directory(..., on_error="skip") leaves such files out.'
             ) from error
 
     return read_or_name
