@@ -349,7 +349,7 @@ def test_runs_of_one_name_differ_in_the_seed_alone(call, runs, tmp_path):
 def test_real_runs_end_in_a_table_and_are_not_run_again(run_process, tmp_path):
     command = [
         "benchmark.py",
-        f"--runs={EEIL},{FINETUNE}",
+        f"--runs={EEIL}",
         "--learning_rates=0.1",
         "--equal_bytes=235000",
         f"--output_dir={tmp_path}",
@@ -359,10 +359,10 @@ def test_real_runs_end_in_a_table_and_are_not_run_again(run_process, tmp_path):
     ]
     first = run_process(*command)
     assert first.returncode == 0, first.stderr
-    rows = json.loads((tmp_path / "table.json").read_text())
-    assert [row["method"] for row in rows] == ["eeil_digits", "finetune_digits"]
-    assert 235_000 - 64 < rows[0]["bytes"] <= 235_000
-    assert 0 < rows[1]["bytes"] < 230_000
-    assert all(row["average_incremental_accuracy"][0] > 0 for row in rows)
+    assert first.stdout.count("start:") == 2
+    (row,) = json.loads((tmp_path / "table.json").read_text())
+    assert row["method"] == "eeil_digits"
+    assert 235_000 - 64 < row["bytes"] <= 235_000
+    assert row["average_incremental_accuracy"][0] > 0
     again = run_process(*command)
     assert again.returncode == 0 and "start:" not in again.stdout

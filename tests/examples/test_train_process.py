@@ -150,21 +150,11 @@ def test_a_method_of_the_user_runs_from_his_folder(
     assert "--patience" in again.stdout
 
 
-@pytest.mark.parametrize(
-    ("arg", "message"),
-    [
-        ("--epoch=3", "Unknown command line flag 'epoch'"),
-        ("--method=nowhere:Mine", "No module named 'nowhere'"),
-        ("--width=0.5", "train.py: --width belongs to"),
-    ],
-)
-def test_a_mistake_ends_the_script_without_a_traceback(
-    arg, message, tmp_path, run_process
-):
-    out = f"--output_dir={tmp_path / 'out'}"
-    process = run_process("train.py", out, "--memory=40", arg)
+def test_a_mistake_ends_the_script_without_a_traceback(tmp_path, run_process):
+    process = run_process("train.py", f"--output_dir={tmp_path}", "--width=0.5")
     assert process.returncode == 1
     lines = process.stderr.splitlines()
+    message = "train.py: --width belongs to"
     assert len([line for line in lines if message in line]) == 1
     assert "Traceback" not in process.stderr
     assert "Epoch" not in process.stdout
