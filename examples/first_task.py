@@ -15,7 +15,6 @@ import sys
 
 import train
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -46,7 +45,7 @@ def main(argv) -> None:
     if len(argv) > 1:
         sys.exit(f"first_task.py: unknown arguments: {' '.join(argv[1:])}")
     values = flags.FLAGS
-    keras.utils.set_random_seed(values.seed)
+    train.set_up()
     try:
         experiment = train.make_experiment()
     except (ValueError, OSError, ImportError) as error:

@@ -21,8 +21,6 @@ import sys
 import quick_help  # noqa: F401 (before TensorFlow is imported)
 import train
 
-import keras
-import tensorflow as tf
 from absl import app, flags
 
 import keras_incremental as ki
@@ -112,9 +110,7 @@ def main(argv) -> None:
     """Runs the search; absl calls it."""
     if len(argv) > 1:
         sys.exit(f"sharing_search.py: unknown arguments: {argv[1:]}")
-    keras.utils.set_random_seed(flags.FLAGS.seed)
-    if flags.FLAGS.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    train.set_up()
     try:
         output_dir = ki.reports.claim_output_dir(flags.FLAGS.output_dir)
         method = make_method()

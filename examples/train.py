@@ -310,6 +310,14 @@ def make_callback(scenario, memory, method) -> ki.IncrementalCallback:
     )
 
 
+def set_up() -> None:
+    """Sets what the flags say of the whole process; before any model."""
+    keras.utils.set_random_seed(_SEED.value)
+    keras.config.set_dtype_policy(_DTYPE_POLICY.value)
+    if _DETERMINISTIC.value:
+        tf.config.experimental.enable_op_determinism()
+
+
 def make_experiment() -> Experiment:
     """Returns the experiment that the flags ask for, ready to run.
 
@@ -390,10 +398,7 @@ def main(argv) -> None:
     """Runs the experiment; absl calls it."""
     if len(argv) > 1:
         sys.exit(f"train.py: unknown arguments: {' '.join(argv[1:])}")
-    keras.utils.set_random_seed(_SEED.value)
-    keras.config.set_dtype_policy(_DTYPE_POLICY.value)
-    if _DETERMINISTIC.value:
-        tf.config.experimental.enable_op_determinism()
+    set_up()
     try:
         ki.reports.claim_output_dir(
             _OUTPUT_DIR.value, resuming=_BACKUP_DIR.value is not None

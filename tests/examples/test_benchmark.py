@@ -256,6 +256,14 @@ def test_best_rate_of_the_first_task_is_taken_the_larger_of_equals(
     assert runs == []
 
 
+def test_the_first_task_is_trained_as_train_would_set_it_up(
+    benchmark, train, monkeypatch
+):
+    monkeypatch.setattr(train, "set_up", lambda: pytest.skip("set up"))
+    with pytest.raises(pytest.skip.Exception, match="set up"):
+        benchmark.first_task.main(["first_task.py"])
+
+
 def test_a_tenth_of_the_first_task_is_held_out(benchmark):
     images = tf.data.Dataset.range(43).map(lambda i: (i, i % 2))
     kept, out = benchmark.first_task.hold_out(images)

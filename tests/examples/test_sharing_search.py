@@ -105,6 +105,12 @@ def finished(output_dir, sharing_search, run_main, small_is_tiny):
     return searched(args, 0.85, sharing_search, run_main)
 
 
+def test_a_search_is_set_up_as_train_is(sharing_search, train, monkeypatch):
+    monkeypatch.setattr(train, "set_up", lambda: pytest.skip("set up"))
+    with pytest.raises(pytest.skip.Exception, match="set up"):
+        sharing_search.main(["sharing_search.py"])
+
+
 @pytest.mark.slow
 def test_what_is_searched_is_what_the_flags_say(finished):
     search, _ = finished
