@@ -78,7 +78,7 @@ SMALL = {
             "replay_aligned",
             "replay_jpeg",
         ),
-        ("resnet32", 0.05),
+        ("resnet32", 0.02),
     ),
     **dict.fromkeys(ICARLS, ("resnet32_icarl", 0.5)),
 }
