@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import sys
 
 import keras
 import pytest
@@ -366,19 +367,20 @@ def test_running_refuses_in_one_line_before_training(
 
 
 def test_dtype_policy_is_that_of_the_layers(parse, train, monkeypatch):
-    built = []
-    build = train.make_experiment
-    monkeypatch.setattr(
-        train, "make_experiment", lambda: built.append(build()) or _never
-    )
     before = keras.config.dtype_policy()
+    monkeypatch.setattr(train.Experiment, "__call__", _stop)
     try:
-        with pytest.raises(pytest.fail.Exception):
+        with pytest.raises(SystemExit) as stopped:
             train.main(parse("--memory=100", "--dtype_policy=mixed_bfloat16"))
     finally:
         keras.config.set_dtype_policy(before)
-    assert built[0].model.backbone.layers[1].compute_dtype == "bfloat16"
-    assert built[0].flags["dtype_policy"] == "mixed_bfloat16"
+    experiment = stopped.value.code
+    assert experiment.model.backbone.layers[1].compute_dtype == "bfloat16"
+    assert experiment.flags["dtype_policy"] == "mixed_bfloat16"
+
+
+def _stop(experiment, *args, **kwargs):
+    sys.exit(experiment)
 
 
 def _never(*args, **kwargs):
