@@ -2,7 +2,8 @@ r"""How long a few photos of new classes take to become a served version.
 
     python benchmarks/new_classes.py [--image_dir=PHOTOS]
 
-Teaches EfficientNet-Lite0 sixteen classes by `Analytic` and publishes it; loads
+Teaches EfficientNet-Lite0, with the features of inner layers that teach.py
+takes, sixteen classes by `Analytic` and publishes it; loads
 it in a process of its own, and measures from the call of `fit`, with 20 images
 of each of four new classes, to the new version. Without --image_dir, a folder
 of 20 class folders, the classes are handwritten digits, dark and light.
@@ -32,6 +33,11 @@ _IMAGE_DIR = flags.DEFINE_string("image_dir", None, "20 class folders.")
 _PIXELS = flags.DEFINE_integer("pixels", 128, "Of each side.")
 _IMAGES = flags.DEFINE_integer("images", 20, "Of each class.")
 _TURNS = flags.DEFINE_integer("turns", 3, "Processes that learn the classes.")
+_POOLED_LAYERS = flags.DEFINE_list(
+    "pooled_layers",
+    ["stage5", *(f"stage6_block{i}_out" for i in (1, 2, 3, 4))],
+    "Whose features stand beside the last ones; none with an empty list.",
+)
 _FOLDER = flags.DEFINE_string("folder", None, "Where a process learns them.")
 
 
@@ -85,6 +91,7 @@ def teach_first(folder: pathlib.Path) -> None:
     """Leaves a published model of sixteen classes."""
     shape = (_PIXELS.value, _PIXELS.value, 3)
     backbone = ki.backbones.efficientnet_lite0(shape, weights="imagenet")
+    backbone = ki.backbones.with_pooled_layers(backbone, _POOLED_LAYERS.value)
     model = ki.IncrementalClassifier(backbone)
     learn(model, scenario()[0], publish_to=folder / "served")
     model.save(folder / "model.keras")
