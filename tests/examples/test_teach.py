@@ -55,6 +55,7 @@ def _script(load):
         load("teach") as module,
         mock.patch.object(ki.scenarios, "load_digits", some_digits),
     ):
+        module.pretrained_model = module.new_model
         module.new_model = pretrained
         yield module
 
@@ -86,6 +87,25 @@ def home(tmp_path, monkeypatch):
     write_folder(tmp_path / "more", ["blue", "green", "yellow"])
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.mark.slow
+def test_a_new_model_has_features_of_inner_layers_behind_its_branch_point(
+    script, monkeypatch
+):
+    untrained = ki.backbones.efficientnet_lite0
+    monkeypatch.setattr(
+        ki.backbones,
+        "efficientnet_lite0",
+        lambda shape, weights: untrained(shape),
+    )
+    with flagsaver.flagsaver():
+        flags.FLAGS(["teach.py", "--image_size=32"])
+        model = script.pretrained_model()
+    assert model.branch_at == "stage5"
+    last, stage5, of_block_in_stage6 = 1280, 112, 192
+    features = model.extract_features(np.zeros((1, 32, 32, 3), np.uint8))
+    assert features.shape == (1, last + stage5 + 4 * of_block_in_stage6)
 
 
 @pytest.mark.slow
