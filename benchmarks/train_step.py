@@ -28,7 +28,9 @@ _BATCH = flags.DEFINE_integer("batch_size", 128, "Images of 32x32x3.")
 _STEPS = flags.DEFINE_integer("steps", 15, "Timed, of each kind.")
 _BACKBONE = flags.DEFINE_string("backbone", "resnet32", "Of our backbones.")
 _JIT = flags.DEFINE_bool("jit", False, "Time `jit_compile=True` as well.")
-_POLICY = flags.DEFINE_string("policy", "float32", "Keras' dtype policy.")
+_DTYPE_POLICY = flags.DEFINE_string(
+    "dtype_policy", "float32", "Keras' dtype policy."
+)
 _CLASSES = 10
 
 
@@ -118,7 +120,7 @@ def step_of(model, data):
 def main(argv):
     """Prints the figures; absl calls it."""
     del argv
-    keras.config.set_dtype_policy(_POLICY.value)
+    keras.config.set_dtype_policy(_DTYPE_POLICY.value)
     keras.utils.set_random_seed(0)
     images, units = random_batch()
     data = batches(images, units)
@@ -149,7 +151,7 @@ def main(argv):
     print(
         f"keras {keras.__version__}, tensorflow {tf.__version__}, "
         f"{os.cpu_count()} cores; {_BACKBONE.value}, batch {_BATCH.value}, "
-        f"{_POLICY.value}, median of {_STEPS.value} steps in turns"
+        f"{_DTYPE_POLICY.value}, median of {_STEPS.value} steps in turns"
     )
     for name, timed in seconds.items():
         median = statistics.median(timed)

@@ -174,7 +174,7 @@ def test_the_train_step_is_timed_in_all_its_kinds():
         "--backbone=small",
         "--batch_size=4",
         "--steps=2",
-        "--policy=mixed_bfloat16",
+        "--dtype_policy=mixed_bfloat16",
         "--jit",
     )
     assert re.search(r"jit_compile=True: .*ratio [\d.]+", output)
