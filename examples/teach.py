@@ -38,9 +38,7 @@ from keras_incremental.model_files import load_model
 from keras_incremental.scenarios import image_files
 
 HELD_OUT = 0.2
-# Of a new model: where its branches begin, and the layers behind that point
-# whose features stand beside the last ones.
-_BRANCH_AT = "stage5"
+# A closed form takes the features of inner layers as well.
 _POOLED_LAYERS = ("stage5", *(f"stage6_block{i}_out" for i in (1, 2, 3, 4)))
 _ALL_AT_ONCE = sys.maxsize
 # What a user can mend; an image that cannot be decoded is the last kind.
@@ -116,8 +114,10 @@ def new_model() -> ki.IncrementalClassifier:
     """Returns a network trained on ImageNet that knows no classes."""
     size = _IMAGE_SIZE.value
     backbone = ki.backbones.efficientnet_lite0((size, size, 3), "imagenet")
+    if BY_NAME[_METHOD.value].needs_optimizer:
+        return ki.IncrementalClassifier(backbone, branch_at=0.8)
     backbone = ki.backbones.with_pooled_layers(backbone, _POOLED_LAYERS)
-    return ki.IncrementalClassifier(backbone, branch_at=_BRANCH_AT)
+    return ki.IncrementalClassifier(backbone, branch_at=_POOLED_LAYERS[0])
 
 
 def read_model(place: Place) -> ki.IncrementalClassifier:

@@ -90,8 +90,15 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_new_model_has_features_of_inner_layers_behind_its_branch_point(
-    script, monkeypatch
+@pytest.mark.parametrize(
+    ("method", "branch_at", "features"),
+    [
+        ("analytic", "stage5", 1280 + 112 + 4 * 192),  # last, stages 5 and 6
+        ("replay", "stage6_block3_out", 1280),
+    ],
+)
+def test_a_closed_form_has_features_of_inner_layers_as_well(
+    script, monkeypatch, method, branch_at, features
 ):
     untrained = ki.backbones.efficientnet_lite0
     monkeypatch.setattr(
@@ -100,12 +107,11 @@ def test_a_new_model_has_features_of_inner_layers_behind_its_branch_point(
         lambda shape, weights: untrained(shape),
     )
     with flagsaver.flagsaver():
-        flags.FLAGS(["teach.py", "--image_size=32"])
+        flags.FLAGS(["teach.py", "--image_size=32", f"--method={method}"])
         model = script.pretrained_model()
-    assert model.branch_at == "stage5"
-    last, stage5, of_block_in_stage6 = 1280, 112, 192
-    features = model.extract_features(np.zeros((1, 32, 32, 3), np.uint8))
-    assert features.shape == (1, last + stage5 + 4 * of_block_in_stage6)
+    assert model.branch_at == branch_at
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    assert model.extract_features(image).shape == (1, features)
 
 
 @pytest.mark.slow
