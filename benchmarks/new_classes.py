@@ -36,7 +36,7 @@ _TURNS = flags.DEFINE_integer("turns", 3, "Processes that learn the classes.")
 _POOLED_LAYERS = flags.DEFINE_list(
     "pooled_layers",
     ["stage5", *(f"stage6_block{i}_out" for i in (1, 2, 3, 4))],
-    "Whose features stand beside the last ones; none with an empty list.",
+    "Whose features stand beside the last ones: as in teach.py, or none.",
 )
 _FOLDER = flags.DEFINE_string("folder", None, "Where a process learns them.")
 

@@ -38,7 +38,8 @@ from keras_incremental.model_files import load_model
 from keras_incremental.scenarios import image_files
 
 HELD_OUT = 0.2
-# A closed form takes the features of inner layers as well.
+# A closed form takes the features of inner layers as well, from its branch
+# point on.
 _POOLED_LAYERS = ("stage5", *(f"stage6_block{i}_out" for i in (1, 2, 3, 4)))
 _ALL_AT_ONCE = sys.maxsize
 # What a user can mend; an image that cannot be decoded is the last kind.
