@@ -2,11 +2,11 @@ r"""How long a few photos of new classes take to become a served version.
 
     python benchmarks/new_classes.py [--image_dir=PHOTOS]
 
-Teaches EfficientNet-Lite0, with the features of inner layers that teach.py
-takes, sixteen classes by `Analytic` and publishes it; loads
-it in a process of its own, and measures from the call of `fit`, with 20 images
-of each of four new classes, to the new version. Without --image_dir, a folder
-of 20 class folders, the classes are handwritten digits, dark and light.
+Teaches EfficientNet-Lite0, with the features of inner layers that
+teach.py takes, sixteen classes by `Analytic` and publishes it; loads it in a
+process of its own, and measures from the call of `fit`, with 20 images of each
+of four new classes, to the new version. Without --image_dir, a folder of 20
+class folders, the classes are handwritten digits, dark and light.
 """
 
 import json
@@ -28,6 +28,10 @@ from absl import app, flags
 import keras_incremental as ki
 
 SIZES = [16, 4]
+SOLVERS = {
+    "lda": ki.closed_form.LDA(),
+    "nearest_mean": ki.closed_form.NearestClassMean(),
+}
 
 _IMAGE_DIR = flags.DEFINE_string("image_dir", None, "20 class folders.")
 _PIXELS = flags.DEFINE_integer("pixels", 128, "Of each side.")
@@ -38,6 +42,7 @@ _POOLED_LAYERS = flags.DEFINE_list(
     ["stage5", *(f"stage6_block{i}_out" for i in (1, 2, 3, 4))],
     "Whose features stand beside the last ones: as in teach.py, or none.",
 )
+_SOLVER = flags.DEFINE_enum("solver", "lda", list(SOLVERS), "Of the sums.")
 _FOLDER = flags.DEFINE_string("folder", None, "Where a process learns them.")
 
 
@@ -71,7 +76,8 @@ def scenario():
 
 def learn(model, task, **options) -> dict:
     """Teaches a task's classes and publishes; returns the seconds it takes."""
-    incremental = ki.IncrementalCallback(method=ki.Analytic(), **options)
+    method = ki.Analytic(SOLVERS[_SOLVER.value])
+    incremental = ki.IncrementalCallback(method=method, **options)
     images = task.train.batch(32)
     clock, processor = time.perf_counter(), time.process_time()
     model.fit(images, callbacks=[incremental], verbose=0)
@@ -124,7 +130,9 @@ def main(argv):
     with tempfile.TemporaryDirectory() as folder:
         teach_first(pathlib.Path(folder))
         command = [sys.executable, __file__, *argv[1:], f"--folder={folder}"]
-        command += [f"--{f.name}={f.value}" for f in (_PIXELS, _IMAGES)]
+        command += [
+            f"--{f.name}={f.value}" for f in (_PIXELS, _IMAGES, _SOLVER)
+        ]
         if _IMAGE_DIR.value is not None:
             command.append(f"--image_dir={_IMAGE_DIR.value}")
         for _ in range(_TURNS.value):

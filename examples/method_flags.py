@@ -47,7 +47,6 @@ OBJECTIVES = {
     "balanced_softmax": ki.objectives.BalancedSoftmax(),
 }
 SOLVERS = {
-    "by_images": ki.closed_form.ByImages(),
     "lda": ki.closed_form.LDA(),
     "nearest_mean": ki.closed_form.NearestClassMean(),
     "ridge": ki.closed_form.Ridge(),

@@ -2,11 +2,10 @@
 
 from keras_incremental.closed_form.solvers import (
     LDA,
-    ByImages,
     NearestClassMean,
     Ridge,
     Solver,
 )
 from keras_incremental.closed_form.sums import Sums
 
-__all__ = ["LDA", "ByImages", "NearestClassMean", "Ridge", "Solver", "Sums"]
+__all__ = ["LDA", "NearestClassMean", "Ridge", "Solver", "Sums"]

@@ -130,30 +130,6 @@ class NearestClassMean(Solver):
         return means.T, -np.square(means).sum(axis=1) / 2
 
 
-@keras.saving.register_keras_serializable(package="keras_incremental")
-@dataclasses.dataclass(frozen=True)
-class ByImages(Solver):
-    """`LDA` where there are images enough for it, else the nearest mean.
-
-    Args:
-        enough: mean number of images a class from which on it is `LDA`.
-
-    >>> sums = Sums.none(1).plus([[-1.0], [3.0]], np.array([0, 1]), 2)
-    >>> ByImages(enough=20).chosen(sums)
-    NearestClassMean()
-    """
-
-    enough: float = 20.0
-
-    def chosen(self, sums: Sums) -> Solver:
-        """Returns what it is for these sums."""
-        many = sums.counts.mean() >= self.enough
-        return LDA() if many else NearestClassMean()
-
-    def solve(self, sums):
-        return self.chosen(sums).solve(sums)
-
-
 def _diagonal(matrix: np.ndarray, part: float) -> np.ndarray:
     """Returns `part` of the diagonal's mean times the identity."""
     dim = len(matrix)

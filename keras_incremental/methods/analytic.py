@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_incremental.closed_form import ByImages, Solver, Sums
+from keras_incremental.closed_form import LDA, Solver, Sums
 from keras_incremental.graphs import check_cloneable, clone_network
 from keras_incremental.methods.method import Method
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
@@ -34,8 +34,8 @@ class Analytic(Method):
 
     Args:
         solver: what is solved: `closed_form.LDA()`, `Ridge()` or
-            `NearestClassMean()`; by default the nearest mean below 20 images a
-            class, and LDA from there on.
+            `NearestClassMean()`. LDA's prior makes it the nearest mean where
+            images are few.
         random_features: how many random features, `relu(f R)`, take the place
             of the network's; 0 for none.
         random_seed: of `R`.
@@ -53,7 +53,7 @@ class Analytic(Method):
     False
     """
 
-    solver: Solver = dataclasses.field(default_factory=ByImages)
+    solver: Solver = dataclasses.field(default_factory=LDA)
     random_features: int = 0
     random_seed: int = 0
     forgettable: bool = True

@@ -5,7 +5,7 @@ import logging
 
 import numpy as np
 
-from keras_incremental.closed_form import ByImages, Sums
+from keras_incremental.closed_form import LDA, Sums
 from keras_incremental.graphs import check_cloneable, clone_network
 from keras_incremental.methods.eeil import EEIL, check_count
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
@@ -188,7 +188,7 @@ class BranchedRehearsal(EEIL):
         if isinstance(rule, BesideClosedForm):
             old = rule.closed_form
         else:
-            old = ClosedForm(ByImages(), dim, Sums.none(dim, by_class=False))
+            old = ClosedForm(LDA(), dim, Sums.none(dim, by_class=False))
         found = old.plus(
             task.features(task.samples)[:, :dim],
             model.classes.to_units(task.samples.labels),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_incremental.closed_form import ByImages, Sums
+from keras_incremental.closed_form import LDA, Sums
 from keras_incremental.methods.task_step import TaskStep
 
 
@@ -38,7 +38,7 @@ def warm_start(task: TaskStep) -> None:
     features, units = map(np.concatenate, zip(*used, strict=True))
     present, units = np.unique(units, return_inverse=True)
     sums = Sums.none(features.shape[1], by_class=False)
-    kernel, bias = ByImages().solve(sums.plus(features, units, len(present)))
+    kernel, bias = LDA().solve(sums.plus(features, units, len(present)))
     found = np.vstack([kernel, bias])  # (dim + 1, classes)
     heads = [
         np.vstack(network.head_weights(i)) for i in _trained_heads(network)

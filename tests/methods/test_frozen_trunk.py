@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_incremental as ki
-from keras_incremental.closed_form import ByImages, Sums
+from keras_incremental.closed_form import LDA, Sums
 from keras_incremental.methods import TaskStep
 from keras_incremental.methods.warm_start import warm_start
 from keras_incremental.networks import FrozenTrunkNetwork, OneHeadNetwork
@@ -188,7 +188,7 @@ def test_a_closed_form_of_the_base_decides_beside_the_logits(
     sums = Sums.none(12)
     for images, labels in seen:
         sums = sums.plus(base.extract_features(images), labels, 4)
-    kernel, bias = ByImages().solve(sums)
+    kernel, bias = LDA().solve(sums)
     expected = logits + 0.5 * (features[:, :12] @ kernel + bias)
     np.testing.assert_allclose(
         model.predict(x, verbose=0), expected, rtol=1e-3, atol=1e-3
@@ -239,7 +239,7 @@ def closed_form(task):
     features = np.concatenate([task.features(source) for source in sources])
     units = np.concatenate([source.labels for source in sources])
     sums = Sums.none(features.shape[1]).plus(features, units, 4)
-    return np.vstack(ByImages().solve(sums)), features, units
+    return np.vstack(LDA().solve(sums)), features, units
 
 
 def test_a_new_head_stands_to_the_old_as_their_closed_forms_do(task):
