@@ -84,13 +84,19 @@ def report(
     base = model.network.base()
     with unchanged_random_state():
         parts = _parts(model.network)
-        counter = _Counter(batch_size, constants)
         trunk = None if trunk_cached else base.trunk
-        rows = _rows(counter, parts, trunk)
-        without = _rows_without_sharing(counter, parts)
+        rows, without = _counted(parts, trunk, batch_size, constants)
         if measure:
-            rows = _timed(rows, parts, base.trunk, trunk_cached, batch_size)
-            without = [_as_long_as(rows[0], row) for row in without]
+            seconds = _measured(
+                rows, parts, base.trunk, trunk_cached, batch_size
+            )
+            rows = [
+                dataclasses.replace(row, **measured)
+                for row, measured in zip(rows, seconds, strict=True)
+            ]
+            without = [
+                dataclasses.replace(row, **seconds[0]) for row in without
+            ]
     shares = base.branch_at is not None
     return CostReport(
         rows=tuple(rows),
@@ -121,70 +127,58 @@ def _parts(network: Network) -> list[_Part]:
     if base.branch_at is None:
         return [_Part("network", base.backbone, base.head)]
     whole = _Part("base", base.backbone, base.head)
-    return [whole, *_later_branches(network)]
-
-
-def _later_branches(network: Network) -> list[_Part]:
-    if network.base() is not network:
-        parts = zip(network.networks[1:], network.branch_heads(), strict=True)
-        return [
-            _Part(f"branch {number}", later, head)
-            for number, (later, head) in enumerate(parts, start=1)
-        ]
-    latest = network.heads[-1]
-    head = ExpandableDense(
-        (latest.stop - latest.start,), capacity=network.head.capacity
-    )
-    head.build(network.tail.output_shape)
-    return [_Part(NEXT_BRANCH, network.tail, head)]
-
-
-# Counted costs.
-
-
-class _Counter:
-    """Counts each network with each size of its head once."""
-
-    def __init__(self, batch_size: int, constants: EnergyConstants):
-        self.batch_size = batch_size
-        self.constants = constants
-        self.operations = functools.cache(count_part)
-
-    def cost(self, part: _Part, before: Work) -> PartCost:
-        """The cost of a part; `before`: what its training runs before it."""
-        operations = self.operations(part.network, part.head.units)
-        return part_cost(
-            part.name,
-            parameters(operations),
-            inference(operations, self.batch_size),
-            training(operations, self.batch_size) + before,
-            self.constants,
-        )
-
-
-def _rows(counter, parts, trunk) -> list[PartCost]:
-    """The parts with sharing; `trunk` runs in each step of a branch."""
-    before = Work()
-    if trunk is not None:
-        before = inference(counter.operations(trunk), counter.batch_size)
-    whole, *branches = parts
-    rows = [counter.cost(branch, before) for branch in branches]
-    return [counter.cost(whole, Work()), *rows]
-
-
-def _rows_without_sharing(counter, parts) -> list[PartCost]:
-    """A whole network for each task, with a head of the task's units."""
-    return [
-        counter.cost(dataclasses.replace(parts[0], head=part.head), Work())
-        for part in parts
+    if base is network:
+        return [whole, _next_branch(base)]
+    later = zip(network.networks[1:], network.branch_heads(), strict=True)
+    return [whole] + [
+        _Part(f"branch {number}", branch, head)
+        for number, (branch, head) in enumerate(later, start=1)
     ]
 
 
-# Measured seconds.
+def _next_branch(base: Network) -> _Part:
+    latest = base.heads[-1]
+    head = ExpandableDense(
+        (latest.stop - latest.start,), capacity=base.head.capacity
+    )
+    head.build(base.tail.output_shape)
+    return _Part(NEXT_BRANCH, base.tail, head)
 
 
-def _timed(rows, parts, trunk, trunk_cached, batch_size) -> list[PartCost]:
-    """Returns the rows with the measured seconds of one image.
+def _counted(
+    parts, trunk, batch_size, constants
+) -> tuple[list[PartCost], list[PartCost]]:
+    """Returns the cost of each part with sharing, and of each task without.
+
+    With sharing, `trunk` (if any) runs in each step of a branch. Without, each
+    task has a whole network, with a head of the task's units.
+    """
+    count = functools.cache(count_part)  # each network and size of head once
+
+    def cost(part, network, before) -> PartCost:
+        operations = count(network, part.head.units)
+        return part_cost(
+            part.name,
+            parameters(operations),
+            inference(operations, batch_size),
+            training(operations, batch_size) + before,
+            constants,
+        )
+
+    before = Work()
+    if trunk is not None:
+        before = inference(count_part(trunk), batch_size)
+    whole, *branches = parts
+    rows = [cost(branch, branch.network, before) for branch in branches]
+    without = [cost(part, whole.network, Work()) for part in parts]
+    # The base network is the same with sharing.
+    return [without[0], *rows], without
+
+
+def _measured(
+    rows, parts, trunk, trunk_cached, batch_size
+) -> list[dict[str, float]]:
+    """Returns the measured seconds of one image, for each part.
 
     The base network runs as a whole, in one call, as it would without sharing:
     run in two, its parts would pay for the call twice.
@@ -205,21 +199,12 @@ def _timed(rows, parts, trunk, trunk_cached, batch_size) -> list[PartCost]:
     seconds = median_seconds(steps)
     before = [0.0] + [seconds.get("trunk", 0.0)] * (len(parts) - 1)
     return [
-        dataclasses.replace(
-            row,
-            inference_seconds=seconds[key, "run"] / batch_size,
-            training_seconds=(seconds[key, "train"] + extra) / batch_size,
-        )
-        for row, key, extra in zip(rows, keys, before, strict=True)
+        {
+            "inference_seconds": seconds[key, "run"] / batch_size,
+            "training_seconds": (seconds[key, "train"] + extra) / batch_size,
+        }
+        for key, extra in zip(keys, before, strict=True)
     ]
-
-
-def _as_long_as(base: PartCost, row: PartCost) -> PartCost:
-    return dataclasses.replace(
-        row,
-        inference_seconds=base.inference_seconds,
-        training_seconds=base.training_seconds,
-    )
 
 
 def _check(model, batch_size) -> None:
