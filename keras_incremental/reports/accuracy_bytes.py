@@ -47,7 +47,7 @@ def bytes_figure(
     plots.scale_accuracy(axes, finals, "final accuracy over all classes")
     if title is None:
         title = describe([run for group in runs.values() for run in group])
-    axes.set_title(plots.literal(title), fontsize="medium")
+    plots.set_title(axes, title)
     cells = [_cells(row, runs[row["method"]]) for row in rows]
     plots.write_table(axes, handles, ("", "final %", "MB"), cells, finals)
     return picture

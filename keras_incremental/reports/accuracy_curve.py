@@ -70,17 +70,17 @@ def accuracy_figure(
     all_runs = [run for group in groups.values() for run in group]
     if title is None and len({run["dataset"] for run in all_runs}) == 1:
         title = describe(all_runs)
+    heading = None
     if len(groups) == 1:
         _write_values(axes, axes.lines[0])
         ((name, group),) = groups.items()
         final, average = _accuracies(group)
         heading = f"{name}: final {final}%, average {average}%"
-        title = heading if title is None else f"{heading}\n{title}"
     else:
         rows = [(name, *_accuracies(group)) for name, group in groups.items()]
         heads = ("", "final %", "average %")
         plots.write_table(axes, axes.lines, heads, rows, finals)
-    axes.set_title(plots.literal(title or ""), fontsize="medium")
+    plots.set_title(axes, heading, title)
     return picture
 
 

@@ -73,10 +73,7 @@ def confusion_figure(
     )
     images = counts.sum(axis=1)
     _name_classes(axes, class_names, images)
-    axes.set_title(
-        plots.literal(_title(np.trace(counts), images, title)),
-        fontsize="medium",
-    )
+    plots.set_title(axes, title, _accuracy(np.trace(counts), images))
     for boundary in task_boundaries[:-1]:
         axes.axhline(boundary - 0.5, color="#D55E00", linewidth=0.8)
         axes.axvline(boundary - 0.5, color="#D55E00", linewidth=0.8)
@@ -116,16 +113,14 @@ def _row_shares(counts):
     return np.where(samples > 0, counts / np.maximum(samples, 1), np.nan)
 
 
-def _title(hits, images, title):
-    """Returns accuracy and images in words, below the title if there is one."""
-    heading = [] if title is None else [title]
+def _accuracy(hits, images):
+    """Returns accuracy and images in words."""
     accuracy = hits / max(images.sum(), 1)
     each = dict.fromkeys([f"{images.min():g}", f"{images.max():g}"])
-    heading.append(
+    return (
         f"accuracy {accuracy:.1%} of {images.sum():g} images, "
         f"{' to '.join(each)} a class"
     )
-    return "\n".join(heading)
 
 
 def _name_classes(axes, class_names, images):

@@ -63,9 +63,7 @@ def mistakes_figure(
             for unit in (true[index], found[index])
         )
         axes.set_title(
-            f"{name}\ntaken for {other}, {surest[index]:.0%}".replace(
-                "%", " %"
-            ),
+            f"{name}\ntaken for {other}, {100 * surest[index]:.0f} %",
             fontsize="small",
         )
     return picture

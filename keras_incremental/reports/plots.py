@@ -147,6 +147,12 @@ def save(picture, path):
     return path
 
 
+def set_title(axes, *lines):
+    """Writes the title of axes, of those lines that are there."""
+    title = "\n".join(line for line in lines if line)
+    axes.set_title(literal(title), fontsize="medium")
+
+
 def literal(text):
     """`text` such that matplotlib does not read `$` as mathematics."""
     return str(text).replace("$", r"\$")
