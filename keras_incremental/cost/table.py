@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from keras_incremental.cost.part_cost import PartCost, ratio
+from keras_incremental.reports.text_table import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +88,3 @@ def _decimals(values: Sequence[float]) -> int:
     if not values:
         return 1
     return min(max(1 - math.floor(math.log10(min(values))), 1), _MAX_DECIMALS)
-
-
-def aligned(columns: Sequence[Sequence[str]]) -> list[str]:
-    """Returns lines of a first column to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for name, *cells in zip(*columns, strict=True):
-        padded = map(str.rjust, cells, widths[1:])
-        lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
-    return lines

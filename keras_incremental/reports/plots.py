@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib import ticker
 
 from keras_incremental.files import atomic_write
+from keras_incremental.reports.text_table import aligned
 
 DPI = 150
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without
@@ -93,19 +94,15 @@ def write_table(axes, handles, heads, rows, accuracies):
         rows: The cells of each method, as text.
         accuracies: By which the rows are ordered, the best one first.
     """
-    widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
-
-    def aligned(name, *values):
-        cells = map(str.rjust, values, widths[1:])
-        return literal("  ".join([name.ljust(widths[0]), *cells]))
-
+    columns = list(zip(heads, *rows, strict=True))
+    head, *lines = map(literal, aligned(columns))
     order = np.argsort(-np.array(accuracies), kind="stable")
     picture = axes.figure
     font = {"family": "monospace", "size": "small"}
     legend = picture.legend(
         [handles[index] for index in order],
-        [aligned(*rows[index]) for index in order],
-        title=aligned(*heads),
+        [lines[index] for index in order],
+        title=head,
         loc="outside right center",
         alignment="right",
         frameon=False,

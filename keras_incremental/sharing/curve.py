@@ -10,8 +10,8 @@ from matplotlib import ticker
 
 from keras_incremental._types import PathLike
 from keras_incremental.cost import CostReport
-from keras_incremental.cost.table import aligned
 from keras_incremental.files import atomic_write
+from keras_incremental.reports.text_table import aligned
 from keras_incremental.sharing import plots
 
 _LONGEST_NAME = 19
