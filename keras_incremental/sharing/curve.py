@@ -1,7 +1,6 @@
 """Accuracy and cost over the branch point."""
 
 import dataclasses
-import json
 import math
 import pathlib
 import textwrap
@@ -10,7 +9,7 @@ from matplotlib import ticker
 
 from keras_incremental._types import PathLike
 from keras_incremental.cost import CostReport
-from keras_incremental.files import atomic_write
+from keras_incremental.reports.results import write_json
 from keras_incremental.reports.text_table import aligned
 from keras_incremental.sharing import plots
 
@@ -156,10 +155,7 @@ class SharingCurve:
 
     def save(self, path: PathLike) -> pathlib.Path:
         """Writes `to_dict()` to a JSON file, whole or not at all."""
-        path = pathlib.Path(path)
-        with atomic_write(path) as file:
-            file.write(json.dumps(self.to_dict(), indent=2).encode())
-        return path
+        return write_json(self.to_dict(), path)
 
     def plot(self, path: PathLike) -> pathlib.Path:
         """Draws accuracy and cost over the share of layers.
