@@ -136,10 +136,8 @@ def published_version(model: keras.Model, base: PathLike) -> pathlib.Path:
     Returns:
         `pathlib.Path` of its folder, or `None`.
     """
-    base, fingerprint = (
-        version_folders.checked_base(base),
-        fingerprint_of(model),
-    )
+    base = version_folders.checked_base(base)
+    fingerprint = fingerprint_of(model)
     for version in reversed(version_folders.written_here(base)):
         if saved_model.read_record(version).get("fingerprint") == fingerprint:
             return version

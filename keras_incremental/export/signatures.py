@@ -34,14 +34,7 @@ def signatures(model, shape):
     >>> list(signatures(model, (8, 8, 1)))
     ['serving_default', 'serving_bytes', 'classify', 'classification']
     """
-    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    ranked = tf.function(
-        _ranking(model), input_signature=[images], autograph=False
-    )
-
-    @tf.function(input_signature=[images], autograph=False)
-    def serving_default(images):
-        return ranked(images)
+    ranked = _ranking(model)
 
     @tf.function(input_signature=[_STRINGS], autograph=False)
     def serving_bytes(image_bytes):
@@ -60,7 +53,7 @@ def signatures(model, shape):
         )
         return {"classes": outputs["classes"], "scores": scores}
 
-    functions = {"serving_default": serving_default}
+    functions = {"serving_default": ranked}
     if takes_pictures(shape):
         functions["serving_bytes"] = serving_bytes
         functions["classify"] = classify
@@ -74,7 +67,9 @@ def signatures(model, shape):
 def _ranking(model):
     """Returns the function from raw images to probabilities and ranking."""
     names, best = model.class_names, min(model.num_classes, MOST_RANKED)
+    raw = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
 
+    @tf.function(input_signature=[raw], autograph=False)
     def ranked(images):
         count = tf.shape(images)[0]
         logits = model(_one_or_more(images), training=False)[:count]
