@@ -9,9 +9,10 @@ from matplotlib import ticker
 
 from keras_incremental._types import PathLike
 from keras_incremental.cost import CostReport
+from keras_incremental.reports import plots
 from keras_incremental.reports.results import write_json
 from keras_incremental.reports.text_table import aligned
-from keras_incremental.sharing import plots
+from keras_incremental.sharing.plots import curve_figure
 
 _LONGEST_NAME = 19
 _LINE = 80
@@ -162,8 +163,14 @@ class SharingCurve:
 
         Args:
             path: `str` or path-like; `.png`, `.svg` or `.pdf`.
+
+        Returns:
+            `pathlib.Path(path)`.
+
+        Raises:
+            ValueError: For another kind of file.
         """
-        return plots.plot_curve(self, path)
+        return plots.save(curve_figure(self), path)
 
     def _loss(self, point: SharingPoint) -> float:
         return self.points[0].task_aware_accuracy - point.task_aware_accuracy

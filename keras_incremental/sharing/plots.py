@@ -20,24 +20,12 @@ _COSTS = (
 )
 
 
-def plot_curve(curve, path):
-    """Draws accuracy, tolerance band and choice, and the cost of training.
+def curve_figure(curve) -> figure.Figure:
+    """Returns a figure of accuracy, tolerance, choice and cost of training.
 
     Args:
         curve: A `SharingCurve`.
-        path: `str` or path-like; `.png`, `.svg` or `.pdf`.
-
-    Returns:
-        the path.
-
-    Raises:
-        ValueError: For another kind of file.
     """
-    return plots.save(curve_figure(curve), path)
-
-
-def curve_figure(curve) -> figure.Figure:
-    """Returns the figure that `plot_curve` writes."""
     drawing = figure.Figure(figsize=(7.0, 8.0), layout="constrained")
     upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_accuracy(upper, curve)
