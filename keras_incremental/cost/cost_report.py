@@ -68,14 +68,10 @@ class CostReport:
         totals = ()
         if self.with_sharing is not None:
             totals = (self.with_sharing, self.without_sharing)
-        blocks = [
-            table.block(title, quantities, self.rows, totals)
-            for title, quantities in (
-                ("Inference", table.STORAGE + table.INFERENCE),
-                ("Training", table.TRAINING),
-            )
-        ]
-        return "\n\n".join([self._title(), *blocks, self._notes()])
+        shown = table.STORAGE + table.INFERENCE
+        inference = table.block("Inference", shown, self.rows, totals)
+        training = table.block("Training", table.TRAINING, self.rows, totals)
+        return "\n\n".join([self._title(), inference, training, self._notes()])
 
     def to_dict(self) -> dict:
         """Returns the report in plain JSON types; `ratios` included."""

@@ -5,23 +5,10 @@ import functools
 
 import keras
 
+from keras_incremental.cost import counting, timing
 from keras_incremental.cost.cost_report import CostReport
-from keras_incremental.cost.counting import (
-    Work,
-    count_part,
-    inference,
-    parameters,
-    training,
-)
 from keras_incremental.cost.energy import HOROWITZ_45NM, EnergyConstants
 from keras_incremental.cost.part_cost import PartCost, part_cost, total
-from keras_incremental.cost.timing import (
-    inference_step,
-    median_seconds,
-    random_images,
-    training_step,
-    unchanged_random_state,
-)
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks import Network
 
@@ -82,7 +69,7 @@ def report(
     """
     _check(model, batch_size)
     base = model.network.base()
-    with unchanged_random_state():
+    with timing.unchanged_random_state():
         parts = _parts(model.network)
         trunk = None if trunk_cached else base.trunk
         rows, without = _counted(parts, trunk, batch_size, constants)
@@ -153,24 +140,25 @@ def _counted(
     With sharing, `trunk` (if any) runs in each step of a branch. Without, each
     task has a whole network, with a head of the task's units.
     """
-    count = functools.cache(count_part)  # each network and size of head once
+    # Each network with each size of its head is counted once.
+    count = functools.cache(counting.count_part)
 
-    def cost(part, network, before) -> PartCost:
+    def cost(part, network, trunk=None) -> PartCost:
         operations = count(network, part.head.units)
+        before = counting.Work()
+        if trunk is not None:
+            before = counting.inference(count(trunk), batch_size)
         return part_cost(
             part.name,
-            parameters(operations),
-            inference(operations, batch_size),
-            training(operations, batch_size) + before,
+            counting.parameters(operations),
+            counting.inference(operations, batch_size),
+            counting.training(operations, batch_size) + before,
             constants,
         )
 
-    before = Work()
-    if trunk is not None:
-        before = inference(count_part(trunk), batch_size)
     whole, *branches = parts
-    rows = [cost(branch, branch.network, before) for branch in branches]
-    without = [cost(part, whole.network, Work()) for part in parts]
+    rows = [cost(branch, branch.network, trunk) for branch in branches]
+    without = [cost(part, whole.network) for part in parts]
     # The base network is the same with sharing.
     return [without[0], *rows], without
 
@@ -183,7 +171,7 @@ def _measured(
     The base network runs as a whole, in one call, as it would without sharing:
     run in two, its parts would pay for the call twice.
     """
-    images = random_images(parts[0].network, batch_size)
+    images = timing.random_images(parts[0].network, batch_size)
     inputs = [images]
     if len(parts) > 1:
         inputs += [trunk(images, training=False)] * (len(parts) - 1)
@@ -191,12 +179,13 @@ def _measured(
     for row, part, batch in zip(rows, parts, inputs, strict=True):
         key = dataclasses.replace(row, name=""), part.head.allocated, id(batch)
         if (key, "run") not in steps:
-            steps[key, "run"] = inference_step(part.network, part.head, batch)
-            steps[key, "train"] = training_step(part.network, part.head, batch)
+            arguments = part.network, part.head, batch
+            steps[key, "run"] = timing.inference_step(*arguments)
+            steps[key, "train"] = timing.training_step(*arguments)
         keys.append(key)
     if not trunk_cached and len(parts) > 1:
-        steps["trunk"] = inference_step(trunk, None, images)
-    seconds = median_seconds(steps)
+        steps["trunk"] = timing.inference_step(trunk, None, images)
+    seconds = timing.median_seconds(steps)
     before = [0.0] + [seconds.get("trunk", 0.0)] * (len(parts) - 1)
     return [
         {
