@@ -142,16 +142,15 @@ def split_batches(
 
         def parts(*batch):
             size = tf.shape(keras.tree.flatten(batch)[0], tf.int64)[0]
-            return tf.data.Dataset.range(first, first + local).map(
-                lambda replica: keras.tree.map_structure(
-                    lambda rows: rows[
-                        replica * size // replicas : (replica + 1)
-                        * size
-                        // replicas
-                    ],
-                    batch,
+
+            def part(replica):
+                start = replica * size // replicas
+                stop = (replica + 1) * size // replicas
+                return keras.tree.map_structure(
+                    lambda rows: rows[start:stop], batch
                 )
-            )
+
+            return tf.data.Dataset.range(first, first + local).map(part)
 
         return batches.flat_map(parts)
 
