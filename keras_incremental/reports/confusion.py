@@ -127,14 +127,13 @@ def _name_classes(axes, class_names, images):
     step = -(-len(class_names) // _MAX_NAMES)
     positions = range(0, len(class_names), step)
     names = [
-        plots.shortened(class_names[position], _MAX_NAME_LENGTH)
-        for position in positions
+        plots.shortened(name, _MAX_NAME_LENGTH) for name in class_names[::step]
     ]
     size = "medium" if len(class_names) <= 20 else "x-small"
     axes.set_xticks(positions, names, rotation=90, fontsize=size)
     rows = [
-        f"{name} ({images[position]:g})"
-        for name, position in zip(names, positions, strict=True)
+        f"{name} ({count:g})"
+        for name, count in zip(names, images[::step], strict=True)
     ]
     axes.set_yticks(positions, rows, fontsize=size)
     named = "" if step == 1 else f" (one in {step} is named)"
