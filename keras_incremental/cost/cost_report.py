@@ -68,10 +68,9 @@ class CostReport:
         totals = ()
         if self.with_sharing is not None:
             totals = (self.with_sharing, self.without_sharing)
-        shown = table.STORAGE + table.INFERENCE
-        inference = table.block("Inference", shown, self.rows, totals)
-        training = table.block("Training", table.TRAINING, self.rows, totals)
-        return "\n\n".join([self._title(), inference, training, self._notes()])
+        run = table.block("Inference", table.INFERENCE, self.rows, totals)
+        train = table.block("Training", table.TRAINING, self.rows, totals)
+        return "\n\n".join([self._title(), run, train, self._notes()])
 
     def to_dict(self) -> dict:
         """Returns the report in plain JSON types; `ratios` included."""

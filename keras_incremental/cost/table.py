@@ -18,11 +18,9 @@ class Quantity:
     factor: float
 
 
-STORAGE = (
+INFERENCE = (
     Quantity("parameters", "parameters", "M", 1e-6),
     Quantity("bytes_stored", "stored", "MB", 1e-6),
-)
-INFERENCE = (
     Quantity("inference_macs", "operations", "MMACs", 1e-6),
     Quantity("inference_bytes", "moved", "MB", 1e-6),
     Quantity("inference_energy", "energy", "mJ", 1e3),
@@ -53,7 +51,7 @@ def block(
         totals: none, or the total with and the one without sharing.
 
     >>> row = PartCost("base", 2_000_000, 8e6, 5e6, 0, 0, 0, 0, 0)
-    >>> print(block("storage", STORAGE, [row]))
+    >>> print(block("storage", INFERENCE[:2], [row]))
     storage  parameters  stored
                       M      MB
     base            2.0     8.0
