@@ -32,23 +32,19 @@ def curve_figure(curve) -> figure.Figure:
     _draw_cost(lower, curve)
     for axes, columns in ((upper, 2), (lower, 3)):
         axes.grid(alpha=0.3)
-        _legend_above(axes, columns)
+        # Above the axes it covers no point.
+        axes.legend(
+            fontsize="small",
+            frameon=False,
+            ncols=columns,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            labelspacing=0.7,
+        )
     lower.set_xlim(-4, 104)
     lower.set_xlabel("layers shared and frozen (% of the weight layers)")
     drawing.suptitle("Accuracy and cost of sharing the first layers")
     return drawing
-
-
-def _legend_above(axes, columns: int) -> None:
-    """Puts the legend where it covers no point."""
-    axes.legend(
-        fontsize="small",
-        frameon=False,
-        ncols=columns,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        labelspacing=0.7,
-    )
 
 
 def _draw_accuracy(axes, curve) -> None:
