@@ -9,15 +9,6 @@ ENCODED = "image/encoded"
 _STRINGS = tf.TensorSpec((None,), tf.string)
 
 
-def takes_pictures(shape):
-    """Whether inputs of this shape can be had from image files.
-
-    >>> takes_pictures((8, 8, 1)), takes_pictures((8, 8, 4))
-    (True, False)
-    """
-    return len(shape) == 3 and shape[-1] in (1, 3)
-
-
 def signatures(model, shape):
     """Returns the concrete functions of a model by their signature's name.
 
@@ -54,7 +45,7 @@ def signatures(model, shape):
         return {"classes": outputs["classes"], "scores": scores}
 
     functions = {"serving_default": ranked}
-    if takes_pictures(shape):
+    if len(shape) == 3 and shape[-1] in (1, 3):  # grey or RGB pictures
         functions["serving_bytes"] = serving_bytes
         functions["classify"] = classify
         functions["classification"] = classification
