@@ -37,8 +37,7 @@ def bytes_figure(
     ]
     if not rows:
         raise ValueError("runs has no final accuracy, expected one or more.")
-    picture = figure.Figure(figsize=(7.0, 4.6), layout="constrained")
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(7.0, 4.6)
     looks = plots.looks(runs, bounds)
     handles = [_draw(axes, row, looks[row["method"]], bounds) for row in rows]
     axes.set_xlim(left=0)

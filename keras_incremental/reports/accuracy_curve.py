@@ -60,8 +60,7 @@ def accuracy_figure(
         name: group if isinstance(group, list) else [group]
         for name, group in runs.items()
     }
-    picture = figure.Figure(figsize=(7.0, 4.6), layout="constrained")
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(7.0, 4.6)
     looks = plots.looks(groups, bounds)
     for name, group in groups.items():
         _draw_runs(axes, name, group, looks[name])

@@ -59,10 +59,7 @@ def before_after_figure(report: Any, title: str | None = None) -> figure.Figure:
     old = sorted(most, key=changes.get)
     new = [name for name in after if name not in before]
     names = old + sorted(new, key=after.get)[:_MOST]
-    picture = figure.Figure(
-        figsize=(7.0, 1.7 + 0.26 * len(names)), layout="constrained"
-    )
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(7.0, 1.7 + 0.26 * len(names))
     for row, name in enumerate(names):
         _draw(axes, row, before.get(name), after[name])
     if old and new:

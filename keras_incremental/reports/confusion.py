@@ -53,10 +53,7 @@ def confusion_figure(
     counts = np.asarray(matrix)
     shares = _row_shares(counts)
     side = float(np.clip(0.42 * len(shares), 3.2, 8.0))
-    picture = figure.Figure(
-        figsize=(side + 2.6, side + 1.6), layout="constrained"
-    )
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(side + 2.6, side + 1.6)
     numbered = len(shares) <= _MAX_CLASSES_WITH_NUMBERS
     image = axes.imshow(
         shares,

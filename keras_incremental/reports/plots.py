@@ -3,7 +3,7 @@
 import pathlib
 
 import numpy as np
-from matplotlib import ticker
+from matplotlib import figure, ticker
 
 from keras_incremental.files import atomic_write
 from keras_incremental.reports.text_table import aligned
@@ -61,6 +61,12 @@ def looks(names, bounds=()):
         marker = "x+"[index % 2]
         found[name] = {"color": _BOUND, "marker": marker, "linestyle": "--"}
     return found
+
+
+def new_figure(width, height):
+    """Returns a figure of a size in inches, and its axes."""
+    picture = figure.Figure(figsize=(width, height), layout="constrained")
+    return picture, picture.add_subplot()
 
 
 def scale_accuracy(axes, accuracies, label):
