@@ -104,16 +104,10 @@ def check_same(
         return
     text = repr(fact())
     mine = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
-
-    @tf.function
-    def gather():
-        def from_all():
-            context = tf.distribute.get_replica_context()
-            return context.all_gather(tf.constant(mine)[tf.newaxis], axis=0)
-
-        return strategy.run(from_all)
-
-    found = strategy.experimental_local_results(gather())[0].numpy()
+    digests = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(mine)[tf.newaxis]
+    )
+    found = strategy.gather(digests, axis=0).numpy()
     if (found != found[0]).any():
         differing = np.flatnonzero((found != mine).any(axis=1)).tolist()
         raise ValueError(
@@ -148,16 +142,15 @@ def split_batches(
 
         def parts(*batch):
             size = tf.shape(keras.tree.flatten(batch)[0], tf.int64)[0]
-            return tf.data.Dataset.range(first, first + local).map(
-                lambda replica: keras.tree.map_structure(
-                    lambda rows: rows[
-                        replica * size // replicas : (replica + 1)
-                        * size
-                        // replicas
-                    ],
-                    batch,
+
+            def part(replica):
+                start = replica * size // replicas
+                stop = (replica + 1) * size // replicas
+                return keras.tree.map_structure(
+                    lambda rows: rows[start:stop], batch
                 )
-            )
+
+            return tf.data.Dataset.range(first, first + local).map(part)
 
         return batches.flat_map(parts)
 

@@ -105,18 +105,20 @@ class Experiment:
                 output_dir, resuming=self.incremental.is_backed_up
             )
             before = self._entries_before(output_dir)
-            callbacks = [*callbacks, self._board(output_dir)]
-        matrix, entries, results = metrics.AccuracyMatrix(), [], {}
+            board = trackers.TensorBoard(
+                output_dir / "tensorboard" / "tasks",
+                {"dataset": self._identity()["dataset"]},
+            )
+            callbacks = [*callbacks, board]
+        entries, results = [], {}
         for task in self.scenario:
             self._fit(task, output_dir, callbacks)
             if self._is_known(task, before):
                 entries.append(before[task.index])
-                matrix.record(np.array(entries[-1]["per_task_accuracy"]))
                 continue
             entry, confusion = self._evaluate(task)
-            matrix.record(np.array(entry["per_task_accuracy"]))
             entries.append(entry)
-            results = self._results(entries, matrix, confusion)
+            results = self._results(entries, confusion)
             if output_dir is not None:
                 reports.write_results(results, output_dir)
             if is_chief(self.model.distribute_strategy):
@@ -161,13 +163,6 @@ class Experiment:
             "class_order": self.scenario.class_order,
             "flags": json.loads(json.dumps(dict(self.flags))),
         }
-
-    def _board(self, output_dir) -> trackers.TensorBoard:
-        """Returns what logs reports and results to TensorBoard."""
-        return trackers.TensorBoard(
-            output_dir / "tensorboard" / "tasks",
-            {"dataset": self._identity()["dataset"]},
-        )
 
     def _fit(self, task: Task, output_dir, callbacks) -> None:
         if output_dir is not None:
@@ -219,7 +214,10 @@ class Experiment:
         )
         return entry, confusion
 
-    def _results(self, entries, matrix, confusion) -> dict:
+    def _results(self, entries, confusion) -> dict:
+        matrix = metrics.AccuracyMatrix()
+        for entry in entries:
+            matrix.record(entry["per_task_accuracy"])
         accuracies = [entry["accuracy"] for entry in entries]
         names = self.scenario.class_names
         results = {
@@ -281,10 +279,8 @@ class Experiment:
 def _track(results: dict, callbacks: Sequence) -> None:
     """Logs the results so far, at the newest task."""
     entry = results["tasks"][-1]
-    values = {name: results[name] for name in _TRACKED}
-    values["top5_accuracy"] = entry["top5_accuracy"]
+    values = {f"results/{name}": results[name] for name in _TRACKED}
+    values["results/top5_accuracy"] = entry["top5_accuracy"]
     for callback in callbacks:
         if isinstance(callback, trackers.Tracker):
-            callback.log(
-                entry["task"], {f"results/{k}": v for k, v in values.items()}
-            )
+            callback.log(entry["task"], values)

@@ -124,9 +124,7 @@ def push(
     Raises:
         ImportError: If huggingface_hub is not installed.
     """
-    api = imported("huggingface_hub", "hub").HfApi(
-        library_name="keras_incremental", library_version=__version__
-    )
+    api = _api()
     with tempfile.TemporaryDirectory() as folder:
         _save(model, pathlib.Path(folder), repo_id, incremental, metadata)
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -164,15 +162,16 @@ def load_pretrained(
             f"There is no folder {str(folder)!r}. Pass one that "
             'save_pretrained has written, or a repository, "name/model".'
         )
-    hub = imported("huggingface_hub", "hub")
-    return load_model(
-        hub.hf_hub_download(
-            str(folder_or_repo),
-            _MODEL,
-            revision=revision,
-            library_name="keras_incremental",
-            library_version=__version__,
-        )
+    file = _api().hf_hub_download(
+        str(folder_or_repo), _MODEL, revision=revision
+    )
+    return load_model(file)
+
+
+def _api():
+    """Returns the client of the Hub, to which it names this package."""
+    return imported("huggingface_hub", "hub").HfApi(
+        library_name="keras_incremental", library_version=__version__
     )
 
 

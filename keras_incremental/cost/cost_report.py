@@ -1,14 +1,13 @@
 """The cost of a model, part by part: what `report` returns."""
 
 import dataclasses
-import json
 import pathlib
 
 from keras_incremental._types import PathLike
 from keras_incremental.cost import table
 from keras_incremental.cost.energy import EnergyConstants
 from keras_incremental.cost.part_cost import QUANTITIES, PartCost, ratio
-from keras_incremental.files import atomic_write
+from keras_incremental.reports.results import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,14 +68,9 @@ class CostReport:
         totals = ()
         if self.with_sharing is not None:
             totals = (self.with_sharing, self.without_sharing)
-        blocks = [
-            table.block(title, quantities, self.rows, totals)
-            for title, quantities in (
-                ("Inference", table.STORAGE + table.INFERENCE),
-                ("Training", table.TRAINING),
-            )
-        ]
-        return "\n\n".join([self._title(), *blocks, self._notes()])
+        run = table.block("Inference", table.INFERENCE, self.rows, totals)
+        train = table.block("Training", table.TRAINING, self.rows, totals)
+        return "\n\n".join([self._title(), run, train, self._notes()])
 
     def to_dict(self) -> dict:
         """Returns the report in plain JSON types; `ratios` included."""
@@ -95,10 +89,7 @@ class CostReport:
         Returns:
             `pathlib.Path(path)`.
         """
-        path = pathlib.Path(path)
-        with atomic_write(path, "w") as file:
-            file.write(json.dumps(self.to_dict(), indent=1) + "\n")
-        return path
+        return write_json(self.to_dict(), path)
 
     def _title(self) -> str:
         batches = f"per image, batches of {self.batch_size}"

@@ -30,6 +30,7 @@ outputs are kept.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 import keras
@@ -130,13 +131,7 @@ def _backward(
     """Both gradients and the update of a layer's weights."""
     trained = node.trainable_parameters
     gradients = (trained > 0) + any(needs_gradient)
-    written = sum(
-        size
-        for size, needed in zip(
-            node.input_elements, needs_gradient, strict=True
-        )
-        if needed
-    )
+    written = sum(itertools.compress(node.input_elements, needs_gradient))
     moved = sum(node.input_elements) + node.output_elements + written
     once = node.parameters + (1 + _OPTIMIZER_ACCESSES) * trained
     return Work(

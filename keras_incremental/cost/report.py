@@ -5,23 +5,10 @@ import functools
 
 import keras
 
+from keras_incremental.cost import counting, timing
 from keras_incremental.cost.cost_report import CostReport
-from keras_incremental.cost.counting import (
-    Work,
-    count_part,
-    inference,
-    parameters,
-    training,
-)
 from keras_incremental.cost.energy import HOROWITZ_45NM, EnergyConstants
 from keras_incremental.cost.part_cost import PartCost, part_cost, total
-from keras_incremental.cost.timing import (
-    inference_step,
-    median_seconds,
-    random_images,
-    training_step,
-    unchanged_random_state,
-)
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks import Network
 
@@ -82,15 +69,21 @@ def report(
     """
     _check(model, batch_size)
     base = model.network.base()
-    with unchanged_random_state():
+    with timing.unchanged_random_state():
         parts = _parts(model.network)
-        counter = _Counter(batch_size, constants)
         trunk = None if trunk_cached else base.trunk
-        rows = _rows(counter, parts, trunk)
-        without = _rows_without_sharing(counter, parts)
+        rows, without = _counted(parts, trunk, batch_size, constants)
         if measure:
-            rows = _timed(rows, parts, base.trunk, trunk_cached, batch_size)
-            without = [_as_long_as(rows[0], row) for row in without]
+            seconds = _measured(
+                rows, parts, base.trunk, trunk_cached, batch_size
+            )
+            rows = [
+                dataclasses.replace(row, **measured)
+                for row, measured in zip(rows, seconds, strict=True)
+            ]
+            without = [
+                dataclasses.replace(row, **seconds[0]) for row in without
+            ]
     shares = base.branch_at is not None
     return CostReport(
         rows=tuple(rows),
@@ -121,75 +114,64 @@ def _parts(network: Network) -> list[_Part]:
     if base.branch_at is None:
         return [_Part("network", base.backbone, base.head)]
     whole = _Part("base", base.backbone, base.head)
-    return [whole, *_later_branches(network)]
-
-
-def _later_branches(network: Network) -> list[_Part]:
-    if network.base() is not network:
-        parts = zip(network.networks[1:], network.branch_heads(), strict=True)
-        return [
-            _Part(f"branch {number}", later, head)
-            for number, (later, head) in enumerate(parts, start=1)
-        ]
-    latest = network.heads[-1]
-    head = ExpandableDense(
-        (latest.stop - latest.start,), capacity=network.head.capacity
-    )
-    head.build(network.tail.output_shape)
-    return [_Part(NEXT_BRANCH, network.tail, head)]
-
-
-# Counted costs.
-
-
-class _Counter:
-    """Counts each network with each size of its head once."""
-
-    def __init__(self, batch_size: int, constants: EnergyConstants):
-        self.batch_size = batch_size
-        self.constants = constants
-        self.operations = functools.cache(count_part)
-
-    def cost(self, part: _Part, before: Work) -> PartCost:
-        """The cost of a part; `before`: what its training runs before it."""
-        operations = self.operations(part.network, part.head.units)
-        return part_cost(
-            part.name,
-            parameters(operations),
-            inference(operations, self.batch_size),
-            training(operations, self.batch_size) + before,
-            self.constants,
-        )
-
-
-def _rows(counter, parts, trunk) -> list[PartCost]:
-    """The parts with sharing; `trunk` runs in each step of a branch."""
-    before = Work()
-    if trunk is not None:
-        before = inference(counter.operations(trunk), counter.batch_size)
-    whole, *branches = parts
-    rows = [counter.cost(branch, before) for branch in branches]
-    return [counter.cost(whole, Work()), *rows]
-
-
-def _rows_without_sharing(counter, parts) -> list[PartCost]:
-    """A whole network for each task, with a head of the task's units."""
-    return [
-        counter.cost(dataclasses.replace(parts[0], head=part.head), Work())
-        for part in parts
+    if base is network:
+        return [whole, _next_branch(base)]
+    later = zip(network.networks[1:], network.branch_heads(), strict=True)
+    return [whole] + [
+        _Part(f"branch {number}", branch, head)
+        for number, (branch, head) in enumerate(later, start=1)
     ]
 
 
-# Measured seconds.
+def _next_branch(base: Network) -> _Part:
+    latest = base.heads[-1]
+    head = ExpandableDense(
+        (latest.stop - latest.start,), capacity=base.head.capacity
+    )
+    head.build(base.tail.output_shape)
+    return _Part(NEXT_BRANCH, base.tail, head)
 
 
-def _timed(rows, parts, trunk, trunk_cached, batch_size) -> list[PartCost]:
-    """Returns the rows with the measured seconds of one image.
+def _counted(
+    parts, trunk, batch_size, constants
+) -> tuple[list[PartCost], list[PartCost]]:
+    """Returns the cost of each part with sharing, and of each task without.
+
+    With sharing, `trunk` (if any) runs in each step of a branch. Without, each
+    task has a whole network, with a head of the task's units.
+    """
+    # Each network with each size of its head is counted once.
+    count = functools.cache(counting.count_part)
+
+    def cost(part, network, trunk=None) -> PartCost:
+        operations = count(network, part.head.units)
+        before = counting.Work()
+        if trunk is not None:
+            before = counting.inference(count(trunk), batch_size)
+        return part_cost(
+            part.name,
+            counting.parameters(operations),
+            counting.inference(operations, batch_size),
+            counting.training(operations, batch_size) + before,
+            constants,
+        )
+
+    whole, *branches = parts
+    rows = [cost(branch, branch.network, trunk) for branch in branches]
+    without = [cost(part, whole.network) for part in parts]
+    # The base network is the same with sharing.
+    return [without[0], *rows], without
+
+
+def _measured(
+    rows, parts, trunk, trunk_cached, batch_size
+) -> list[dict[str, float]]:
+    """Returns the measured seconds of one image, for each part.
 
     The base network runs as a whole, in one call, as it would without sharing:
     run in two, its parts would pay for the call twice.
     """
-    images = random_images(parts[0].network, batch_size)
+    images = timing.random_images(parts[0].network, batch_size)
     inputs = [images]
     if len(parts) > 1:
         inputs += [trunk(images, training=False)] * (len(parts) - 1)
@@ -197,29 +179,21 @@ def _timed(rows, parts, trunk, trunk_cached, batch_size) -> list[PartCost]:
     for row, part, batch in zip(rows, parts, inputs, strict=True):
         key = dataclasses.replace(row, name=""), part.head.allocated, id(batch)
         if (key, "run") not in steps:
-            steps[key, "run"] = inference_step(part.network, part.head, batch)
-            steps[key, "train"] = training_step(part.network, part.head, batch)
+            arguments = part.network, part.head, batch
+            steps[key, "run"] = timing.inference_step(*arguments)
+            steps[key, "train"] = timing.training_step(*arguments)
         keys.append(key)
     if not trunk_cached and len(parts) > 1:
-        steps["trunk"] = inference_step(trunk, None, images)
-    seconds = median_seconds(steps)
+        steps["trunk"] = timing.inference_step(trunk, None, images)
+    seconds = timing.median_seconds(steps)
     before = [0.0] + [seconds.get("trunk", 0.0)] * (len(parts) - 1)
     return [
-        dataclasses.replace(
-            row,
-            inference_seconds=seconds[key, "run"] / batch_size,
-            training_seconds=(seconds[key, "train"] + extra) / batch_size,
-        )
-        for row, key, extra in zip(rows, keys, before, strict=True)
+        {
+            "inference_seconds": seconds[key, "run"] / batch_size,
+            "training_seconds": (seconds[key, "train"] + extra) / batch_size,
+        }
+        for key, extra in zip(keys, before, strict=True)
     ]
-
-
-def _as_long_as(base: PartCost, row: PartCost) -> PartCost:
-    return dataclasses.replace(
-        row,
-        inference_seconds=base.inference_seconds,
-        training_seconds=base.training_seconds,
-    )
 
 
 def _check(model, batch_size) -> None:

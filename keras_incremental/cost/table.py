@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from keras_incremental.cost.part_cost import PartCost, ratio
+from keras_incremental.reports.text_table import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +18,9 @@ class Quantity:
     factor: float
 
 
-STORAGE = (
+INFERENCE = (
     Quantity("parameters", "parameters", "M", 1e-6),
     Quantity("bytes_stored", "stored", "MB", 1e-6),
-)
-INFERENCE = (
     Quantity("inference_macs", "operations", "MMACs", 1e-6),
     Quantity("inference_bytes", "moved", "MB", 1e-6),
     Quantity("inference_energy", "energy", "mJ", 1e3),
@@ -52,7 +51,7 @@ def block(
         totals: none, or the total with and the one without sharing.
 
     >>> row = PartCost("base", 2_000_000, 8e6, 5e6, 0, 0, 0, 0, 0)
-    >>> print(block("storage", STORAGE, [row]))
+    >>> print(block("storage", INFERENCE[:2], [row]))
     storage  parameters  stored
                       M      MB
     base            2.0     8.0
@@ -87,13 +86,3 @@ def _decimals(values: Sequence[float]) -> int:
     if not values:
         return 1
     return min(max(1 - math.floor(math.log10(min(values))), 1), _MAX_DECIMALS)
-
-
-def aligned(columns: Sequence[Sequence[str]]) -> list[str]:
-    """Returns lines of a first column to the left, all others to the right."""
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for name, *cells in zip(*columns, strict=True):
-        padded = map(str.rjust, cells, widths[1:])
-        lines.append("  ".join([name.ljust(widths[0]), *padded]).rstrip())
-    return lines

@@ -4,13 +4,14 @@ import contextlib
 import random
 import statistics
 import time
+import timeit
 from collections.abc import Callable, Hashable, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.graphs.cloning import clone_network
+from keras_incremental.graphs import clone_network, cloned_layer
 
 _WARM_UP_CALLS = 2
 _MIN_ROUNDS = 5
@@ -46,7 +47,7 @@ def median_seconds(
         if count >= _MIN_ROUNDS and spent > _MAX_SECONDS:
             break
         for key, step in steps.items():
-            durations[key].append(_seconds(step))
+            durations[key].append(timeit.timeit(step, number=1))
     return {key: statistics.median(all_) for key, all_ in durations.items()}
 
 
@@ -88,7 +89,8 @@ def training_step(
         head: an `ExpandableDense` of one unit or more.
         inputs: one batch.
     """
-    network, head = clone_network(network, width=1), _fresh(head)
+    network = clone_network(network, width=1)
+    head = cloned_layer(head, trainable=True)
     head.build(network.output_shape)
     labels = tf.range(len(inputs)) % head.units
     variables = network.trainable_variables + head.trainable_variables
@@ -124,15 +126,3 @@ def unchanged_random_state():
         yield
     finally:
         random.setstate(state)
-
-
-def _fresh(layer):
-    copy = type(layer).from_config(layer.get_config())
-    copy.trainable = True
-    return copy
-
-
-def _seconds(step) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start

@@ -136,10 +136,8 @@ def published_version(model: keras.Model, base: PathLike) -> pathlib.Path:
     Returns:
         `pathlib.Path` of its folder, or `None`.
     """
-    base, fingerprint = (
-        version_folders.checked_base(base),
-        fingerprint_of(model),
-    )
+    base = version_folders.checked_base(base)
+    fingerprint = fingerprint_of(model)
     for version in reversed(version_folders.written_here(base)):
         if saved_model.read_record(version).get("fingerprint") == fingerprint:
             return version
@@ -231,16 +229,13 @@ def _served_shape(shape, image_size):
                 "publish_to, call it after fit."
             )
         return shape
-    size = as_size(image_size)
-    if len(shape) != 3 or any(
-        mine not in (None, wanted)
-        for mine, wanted in zip(shape[:2], size, strict=True)
-    ):
+    served = (*as_size(image_size), *shape[-1:])
+    if not tf.TensorShape(shape).is_compatible_with(served):
         raise ValueError(
             f"image_size={image_size!r}, but the model takes inputs {shape}. "
             "Leave image_size out, or pass the size that the model takes."
         )
-    return (*size, shape[-1])
+    return served
 
 
 def _prune(base, keep, version):

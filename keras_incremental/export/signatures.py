@@ -9,15 +9,6 @@ ENCODED = "image/encoded"
 _STRINGS = tf.TensorSpec((None,), tf.string)
 
 
-def takes_pictures(shape):
-    """Whether inputs of this shape can be had from image files.
-
-    >>> takes_pictures((8, 8, 1)), takes_pictures((8, 8, 4))
-    (True, False)
-    """
-    return len(shape) == 3 and shape[-1] in (1, 3)
-
-
 def signatures(model, shape):
     """Returns the concrete functions of a model by their signature's name.
 
@@ -34,14 +25,7 @@ def signatures(model, shape):
     >>> list(signatures(model, (8, 8, 1)))
     ['serving_default', 'serving_bytes', 'classify', 'classification']
     """
-    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-    ranked = tf.function(
-        _ranking(model), input_signature=[images], autograph=False
-    )
-
-    @tf.function(input_signature=[images], autograph=False)
-    def serving_default(images):
-        return ranked(images)
+    ranked = _ranking(model)
 
     @tf.function(input_signature=[_STRINGS], autograph=False)
     def serving_bytes(image_bytes):
@@ -60,8 +44,8 @@ def signatures(model, shape):
         )
         return {"classes": outputs["classes"], "scores": scores}
 
-    functions = {"serving_default": serving_default}
-    if takes_pictures(shape):
+    functions = {"serving_default": ranked}
+    if len(shape) == 3 and shape[-1] in (1, 3):  # grey or RGB pictures
         functions["serving_bytes"] = serving_bytes
         functions["classify"] = classify
         functions["classification"] = classification
@@ -74,7 +58,9 @@ def signatures(model, shape):
 def _ranking(model):
     """Returns the function from raw images to probabilities and ranking."""
     names, best = model.class_names, min(model.num_classes, MOST_RANKED)
+    raw = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
 
+    @tf.function(input_signature=[raw], autograph=False)
     def ranked(images):
         count = tf.shape(images)[0]
         logits = model(_one_or_more(images), training=False)[:count]

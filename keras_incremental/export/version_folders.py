@@ -113,11 +113,9 @@ def _next_number(base):
 
 def written_here(base):
     """Returns the versions that hold the marker, oldest first."""
-    if not base.is_dir():
-        return []
     versions = [
         path
-        for path in base.iterdir()
+        for path in base.glob("*")  # none, if there is no such folder
         if _VERSION.fullmatch(path.name) and (path / MARKER).is_file()
     ]
     return sorted(versions, key=lambda path: int(path.name))

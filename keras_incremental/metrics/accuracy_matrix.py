@@ -52,11 +52,8 @@ class AccuracyMatrix:
     @property
     def values(self) -> np.ndarray:
         """Float64 array `(tasks, tasks)`, NaN above the diagonal; a copy."""
-        tasks = len(self._rows)
-        values = np.full((tasks, tasks), np.nan)
-        for task, row in enumerate(self._rows):
-            values[task, : task + 1] = row
-        return values
+        values = np.array(self.to_list(), dtype=np.float64)
+        return values.reshape(2 * [len(self._rows)])
 
     def to_list(self) -> list[list[float | None]]:
         """Nested lists for JSON, `None` above the diagonal."""

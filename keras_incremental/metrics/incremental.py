@@ -124,11 +124,7 @@ def _checked_accuracies(accuracies):
 def _checked_matrix(accuracy_matrix):
     """`accuracy_matrix` as float64, NaN above the diagonal."""
     values = np.array(accuracy_matrix, dtype=np.float64)
-    if (
-        values.ndim != 2
-        or values.shape[0] != values.shape[1]
-        or not len(values)
-    ):
+    if values.ndim != 2 or len(set(values.shape)) > 1 or not values.size:
         raise ValueError(
             f"accuracy_matrix has shape {values.shape}, expected "
             "(tasks, tasks) with at least one task, as AccuracyMatrix.values."

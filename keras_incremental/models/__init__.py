@@ -7,7 +7,6 @@ from keras_incremental.models.incremental_classifier import (
 )
 from keras_incremental.models.incremental_fit import FitRequest, IncrementalFit
 from keras_incremental.models.inference import batches_of, in_batches
-from keras_incremental.models.training_model import TrainingModel
 from keras_incremental.models.unit_data import (
     evaluation_data,
     unit_validation_data,
@@ -17,7 +16,6 @@ __all__ = [
     "FitRequest",
     "IncrementalClassifier",
     "IncrementalFit",
-    "TrainingModel",
     "batches_of",
     "copy_state",
     "evaluation_data",

@@ -37,8 +37,7 @@ def bytes_figure(
     ]
     if not rows:
         raise ValueError("runs has no final accuracy, expected one or more.")
-    picture = figure.Figure(figsize=(7.0, 4.6), layout="constrained")
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(7.0, 4.6)
     looks = plots.looks(runs, bounds)
     handles = [_draw(axes, row, looks[row["method"]], bounds) for row in rows]
     axes.set_xlim(left=0)
@@ -47,7 +46,7 @@ def bytes_figure(
     plots.scale_accuracy(axes, finals, "final accuracy over all classes")
     if title is None:
         title = describe([run for group in runs.values() for run in group])
-    axes.set_title(plots.literal(title), fontsize="medium")
+    plots.set_title(axes, title)
     cells = [_cells(row, runs[row["method"]]) for row in rows]
     plots.write_table(axes, handles, ("", "final %", "MB"), cells, finals)
     return picture

@@ -60,8 +60,7 @@ def accuracy_figure(
         name: group if isinstance(group, list) else [group]
         for name, group in runs.items()
     }
-    picture = figure.Figure(figsize=(7.0, 4.6), layout="constrained")
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(7.0, 4.6)
     looks = plots.looks(groups, bounds)
     for name, group in groups.items():
         _draw_runs(axes, name, group, looks[name])
@@ -70,17 +69,17 @@ def accuracy_figure(
     all_runs = [run for group in groups.values() for run in group]
     if title is None and len({run["dataset"] for run in all_runs}) == 1:
         title = describe(all_runs)
+    heading = None
     if len(groups) == 1:
         _write_values(axes, axes.lines[0])
         ((name, group),) = groups.items()
         final, average = _accuracies(group)
         heading = f"{name}: final {final}%, average {average}%"
-        title = heading if title is None else f"{heading}\n{title}"
     else:
         rows = [(name, *_accuracies(group)) for name, group in groups.items()]
         heads = ("", "final %", "average %")
         plots.write_table(axes, axes.lines, heads, rows, finals)
-    axes.set_title(plots.literal(title or ""), fontsize="medium")
+    plots.set_title(axes, heading, title)
     return picture
 
 

@@ -3,14 +3,19 @@
 import pathlib
 from typing import Any
 
-from matplotlib import figure, lines, ticker
+from matplotlib import figure, ticker
 
 from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
 
 _MOST = 15
 _MAX_NAME_LENGTH = 24
-_BEFORE, _LOST, _KEPT, _NEW = "0.55", "#D55E00", "#0072B2", "#009E73"
+_COLOURS = {
+    "before": "0.55",
+    "after, lower": "#D55E00",
+    "after, not lower": "#0072B2",
+    "new class": "#009E73",
+}
 
 
 def before_after_figure(report: Any, title: str | None = None) -> figure.Figure:
@@ -54,19 +59,16 @@ def before_after_figure(report: Any, title: str | None = None) -> figure.Figure:
     old = sorted(most, key=changes.get)
     new = [name for name in after if name not in before]
     names = old + sorted(new, key=after.get)[:_MOST]
-    picture = figure.Figure(
-        figsize=(7.0, 1.7 + 0.26 * len(names)), layout="constrained"
-    )
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(7.0, 1.7 + 0.26 * len(names))
     for row, name in enumerate(names):
         _draw(axes, row, before.get(name), after[name])
     if old and new:
         axes.axhline(len(old) - 0.5, color="0.7", linewidth=0.8)
     _label_axes(axes, names, report.validation_images_by_class, len(after))
-    axes.set_title(plots.literal(_title(report, title)), fontsize="medium")
-    picture.legend(
-        handles=_legend(), loc="outside lower center", ncols=4, frameon=False
-    )
+    plots.set_title(axes, title, _accuracies(report))
+    for label, colour in _COLOURS.items():
+        axes.plot([], [], "o", color=colour, label=label)
+    picture.legend(loc="outside lower center", ncols=4, frameon=False)
     return picture
 
 
@@ -90,12 +92,13 @@ def plot_before_after(
 
 def _draw(axes, row, before, after):
     """Draws a class, and writes its accuracies at the right."""
-    text, colour = f"{100 * after:.0f}%", _NEW
+    text, colour = f"{100 * after:.0f}%", _COLOURS["new class"]
     if before is not None:
         text = f"{100 * before:.0f} → {text}"
-        colour = _LOST if after < before else _KEPT
+        is_lower = after < before
+        colour = _COLOURS["after, lower" if is_lower else "after, not lower"]
         axes.plot([before, after], [row, row], color=colour, linewidth=2)
-        axes.plot(before, row, "o", color=_BEFORE, clip_on=False)
+        axes.plot(before, row, "o", color=_COLOURS["before"], clip_on=False)
     axes.plot(after, row, "o", color=colour, markersize=8, clip_on=False)
     axes.annotate(
         text,
@@ -124,7 +127,7 @@ def _label_axes(axes, names, images, count):
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _title(report, title):
+def _accuracies(report):
     parts = []
     if report.old_accuracy is not None:
         parts.append(
@@ -133,17 +136,4 @@ def _title(report, title):
         )
     if report.new_accuracy is not None:
         parts.append(f"new classes {report.new_accuracy:.1%}")
-    heading = [] if title is None else [title]
-    return "\n".join([*heading, ", ".join(parts)])
-
-
-def _legend():
-    return [
-        lines.Line2D([], [], color=colour, marker="o", linestyle="", label=name)
-        for name, colour in (
-            ("before", _BEFORE),
-            ("after, lower", _LOST),
-            ("after, not lower", _KEPT),
-            ("new class", _NEW),
-        )
-    ]
+    return ", ".join(parts)

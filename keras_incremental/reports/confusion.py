@@ -53,10 +53,7 @@ def confusion_figure(
     counts = np.asarray(matrix)
     shares = _row_shares(counts)
     side = float(np.clip(0.42 * len(shares), 3.2, 8.0))
-    picture = figure.Figure(
-        figsize=(side + 2.6, side + 1.6), layout="constrained"
-    )
-    axes = picture.add_subplot()
+    picture, axes = plots.new_figure(side + 2.6, side + 1.6)
     numbered = len(shares) <= _MAX_CLASSES_WITH_NUMBERS
     image = axes.imshow(
         shares,
@@ -73,10 +70,7 @@ def confusion_figure(
     )
     images = counts.sum(axis=1)
     _name_classes(axes, class_names, images)
-    axes.set_title(
-        plots.literal(_title(np.trace(counts), images, title)),
-        fontsize="medium",
-    )
+    plots.set_title(axes, title, _accuracy(np.trace(counts), images))
     for boundary in task_boundaries[:-1]:
         axes.axhline(boundary - 0.5, color="#D55E00", linewidth=0.8)
         axes.axvline(boundary - 0.5, color="#D55E00", linewidth=0.8)
@@ -116,30 +110,27 @@ def _row_shares(counts):
     return np.where(samples > 0, counts / np.maximum(samples, 1), np.nan)
 
 
-def _title(hits, images, title):
-    """Returns accuracy and images in words, below the title if there is one."""
-    heading = [] if title is None else [title]
+def _accuracy(hits, images):
+    """Returns accuracy and images in words."""
     accuracy = hits / max(images.sum(), 1)
     each = dict.fromkeys([f"{images.min():g}", f"{images.max():g}"])
-    heading.append(
+    return (
         f"accuracy {accuracy:.1%} of {images.sum():g} images, "
         f"{' to '.join(each)} a class"
     )
-    return "\n".join(heading)
 
 
 def _name_classes(axes, class_names, images):
     step = -(-len(class_names) // _MAX_NAMES)
     positions = range(0, len(class_names), step)
     names = [
-        plots.shortened(class_names[position], _MAX_NAME_LENGTH)
-        for position in positions
+        plots.shortened(name, _MAX_NAME_LENGTH) for name in class_names[::step]
     ]
     size = "medium" if len(class_names) <= 20 else "x-small"
     axes.set_xticks(positions, names, rotation=90, fontsize=size)
     rows = [
-        f"{name} ({images[position]:g})"
-        for name, position in zip(names, positions, strict=True)
+        f"{name} ({count:g})"
+        for name, count in zip(names, images[::step], strict=True)
     ]
     axes.set_yticks(positions, rows, fontsize=size)
     named = "" if step == 1 else f" (one in {step} is named)"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib import figure
 from numpy.typing import ArrayLike
+from scipy import special
 
 from keras_incremental._types import PathLike
 from keras_incremental.reports import plots
@@ -46,8 +47,7 @@ def mistakes_figure(
     true = np.array([list(class_names).index(name) for name in names], int)
     scores = np.asarray(scores, np.float64)
     found = scores.argmax(axis=1)
-    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
-    surest = 1 / odds.sum(axis=1)
+    surest = special.softmax(scores, axis=1).max(axis=1)
     wrong = np.flatnonzero(found != true)
     worst = wrong[np.argsort(-surest[wrong], kind="stable")][:_MOST]
     rows = max(math.ceil(len(worst) / _COLUMNS), 1)
@@ -63,9 +63,7 @@ def mistakes_figure(
             for unit in (true[index], found[index])
         )
         axes.set_title(
-            f"{name}\ntaken for {other}, {surest[index]:.0%}".replace(
-                "%", " %"
-            ),
+            f"{name}\ntaken for {other}, {100 * surest[index]:.0f} %",
             fontsize="small",
         )
     return picture

@@ -3,9 +3,10 @@
 import pathlib
 
 import numpy as np
-from matplotlib import ticker
+from matplotlib import figure, ticker
 
 from keras_incremental.files import atomic_write
+from keras_incremental.reports.text_table import aligned
 
 DPI = 150
 # Okabe and Ito's colours, which stay apart for colour-blind readers, without
@@ -62,6 +63,12 @@ def looks(names, bounds=()):
     return found
 
 
+def new_figure(width, height):
+    """Returns a figure of a size in inches, and its axes."""
+    picture = figure.Figure(figsize=(width, height), layout="constrained")
+    return picture, picture.add_subplot()
+
+
 def scale_accuracy(axes, accuracies, label):
     """Makes the y axis one of accuracy, from 0% to 100%, with a label.
 
@@ -93,19 +100,15 @@ def write_table(axes, handles, heads, rows, accuracies):
         rows: The cells of each method, as text.
         accuracies: By which the rows are ordered, the best one first.
     """
-    widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
-
-    def aligned(name, *values):
-        cells = map(str.rjust, values, widths[1:])
-        return literal("  ".join([name.ljust(widths[0]), *cells]))
-
+    columns = list(zip(heads, *rows, strict=True))
+    head, *lines = map(literal, aligned(columns))
     order = np.argsort(-np.array(accuracies), kind="stable")
     picture = axes.figure
     font = {"family": "monospace", "size": "small"}
     legend = picture.legend(
         [handles[index] for index in order],
-        [aligned(*rows[index]) for index in order],
-        title=aligned(*heads),
+        [lines[index] for index in order],
+        title=head,
         loc="outside right center",
         alignment="right",
         frameon=False,
@@ -145,6 +148,12 @@ def save(picture, path):
     with atomic_write(path) as file:
         picture.savefig(file, format=path.suffix[1:] or "png", dpi=DPI)
     return path
+
+
+def set_title(axes, *lines):
+    """Writes the title of axes, of those lines that are there."""
+    title = "\n".join(line for line in lines if line)
+    axes.set_title(literal(title), fontsize="medium")
 
 
 def literal(text):

@@ -96,8 +96,13 @@ def write_results(results: Mapping, output_dir: PathLike) -> pathlib.Path:
     }
     <BLANKLINE>
     """
-    text = _text(_plain(results, "results")) + "\n"
-    path = pathlib.Path(output_dir) / FILE_NAME
+    return write_json(results, pathlib.Path(output_dir) / FILE_NAME)
+
+
+def write_json(content: Mapping, path: PathLike) -> pathlib.Path:
+    """Writes `content` as `write_results` does, to a file of any name."""
+    path = pathlib.Path(path)
+    text = _text(_plain(content, path.stem)) + "\n"
     with atomic_write(path, "w") as file:
         file.write(text)
     return path

@@ -95,24 +95,24 @@ def summarize(runs: Mapping[str, Sequence[Mapping]]) -> list[dict]:
         exemplars as they are stored, and the sums of a closed form; `None`
         where all images are kept.
     """
-    rows = []
-    for name, group in runs.items():
-        rows.append(
-            {
-                "method": name,
-                "seeds": [results["seed"] for results in group],
-                **{
-                    key: list(spread([results.get(key) for results in group]))
-                    for key in ACCURACIES.values()
-                },
-                "exemplars": spread(
-                    [results["tasks"][-1]["exemplars"] for results in group]
-                )[0],
-                "bytes": spread([_bytes(results) for results in group])[0],
-                "seconds": spread([_seconds(results) for results in group])[0],
-            }
-        )
-    return rows
+    return [
+        {
+            "method": name,
+            "seeds": [results["seed"] for results in group],
+            **{
+                key: list(spread([results.get(key) for results in group]))
+                for key in ACCURACIES.values()
+            },
+            "exemplars": spread([_exemplars(results) for results in group])[0],
+            "bytes": spread([_bytes(results) for results in group])[0],
+            "seconds": spread([_seconds(results) for results in group])[0],
+        }
+        for name, group in runs.items()
+    ]
+
+
+def _exemplars(results):
+    return results["tasks"][-1]["exemplars"]
 
 
 def _bytes(results):
@@ -140,21 +140,18 @@ def markdown(runs: Mapping[str, Sequence[Mapping]]) -> str:
     lines = [_line(heads), _line(["---"] * 2 + ["---:"] * (len(heads) - 2))]
     for row, group in zip(summarize(runs), runs.values(), strict=True):
         size = row["bytes"]
-        lines.append(
-            _line(
-                [
-                    row["method"],
-                    ", ".join(map(str, row["seeds"])),
-                    *(
-                        percent([results.get(key) for results in group])
-                        for key in ACCURACIES.values()
-                    ),
-                    f"{row['exemplars']:.0f}",
-                    "-" if size is None else f"{size / 1e6:.2f}",
-                    f"{row['seconds']:.0f}",
-                ]
-            )
-        )
+        cells = [
+            row["method"],
+            ", ".join(map(str, row["seeds"])),
+            *(
+                percent([results.get(key) for results in group])
+                for key in ACCURACIES.values()
+            ),
+            f"{row['exemplars']:.0f}",
+            "-" if size is None else f"{size / 1e6:.2f}",
+            f"{row['seconds']:.0f}",
+        ]
+        lines.append(_line(cells))
     return "\n".join(lines)
 
 

@@ -20,7 +20,6 @@ from keras_incremental.samples.reading import (
 from keras_incremental.samples.samples import (
     ArraySamples,
     ChosenSamples,
-    LookUp,
     MappedSamples,
     Samples,
     call_in_graph,
@@ -32,7 +31,6 @@ __all__ = [
     "ArraySamples",
     "CachedColumn",
     "ChosenSamples",
-    "LookUp",
     "MappedSamples",
     "Pixels",
     "Samples",

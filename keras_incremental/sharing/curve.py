@@ -1,7 +1,6 @@
 """Accuracy and cost over the branch point."""
 
 import dataclasses
-import json
 import math
 import pathlib
 import textwrap
@@ -10,9 +9,10 @@ from matplotlib import ticker
 
 from keras_incremental._types import PathLike
 from keras_incremental.cost import CostReport
-from keras_incremental.cost.table import aligned
-from keras_incremental.files import atomic_write
-from keras_incremental.sharing import plots
+from keras_incremental.reports import plots
+from keras_incremental.reports.results import write_json
+from keras_incremental.reports.text_table import aligned
+from keras_incremental.sharing.plots import curve_figure
 
 _LONGEST_NAME = 19
 _LINE = 80
@@ -156,18 +156,21 @@ class SharingCurve:
 
     def save(self, path: PathLike) -> pathlib.Path:
         """Writes `to_dict()` to a JSON file, whole or not at all."""
-        path = pathlib.Path(path)
-        with atomic_write(path) as file:
-            file.write(json.dumps(self.to_dict(), indent=2).encode())
-        return path
+        return write_json(self.to_dict(), path)
 
     def plot(self, path: PathLike) -> pathlib.Path:
         """Draws accuracy and cost over the share of layers.
 
         Args:
             path: `str` or path-like; `.png`, `.svg` or `.pdf`.
+
+        Returns:
+            `pathlib.Path(path)`.
+
+        Raises:
+            ValueError: For another kind of file.
         """
-        return plots.plot_curve(self, path)
+        return plots.save(curve_figure(self), path)
 
     def _loss(self, point: SharingPoint) -> float:
         return self.points[0].task_aware_accuracy - point.task_aware_accuracy

@@ -46,9 +46,7 @@ def cut_points(backbone: keras.Model) -> list[CutPoint]:
     features 1.0 1.0
     """
     extractor = as_feature_extractor(backbone)
-    graph = Graph(extractor)
-    counted = [node.macs for node in count_network(extractor)]
-    before = np.cumsum(counted)
+    before = np.cumsum([node.macs for node in count_network(extractor)])
     return [
         CutPoint(
             cut.name,
@@ -56,5 +54,5 @@ def cut_points(backbone: keras.Model) -> list[CutPoint]:
             cut.parameters,
             float(before[cut.index] / max(before[-1], 1)),
         )
-        for cut in legal_cuts(graph)
+        for cut in legal_cuts(Graph(extractor))
     ]

@@ -1,6 +1,7 @@
 """A task to try sharing on before any new class arrives."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -38,17 +39,13 @@ def hold_out(task: Task, classes: int = 2, seed: int = 0) -> tuple[Task, Task]:
             "least 1, and fewer than the task has."
         )
     order = np.random.default_rng(seed).permutation(len(task.labels))
-    held_out = {int(position) for position in order[:classes]}
-    positions = range(len(task.labels))
-    base = _with_classes(task, [p for p in positions if p not in held_out])
-    demo = _with_classes(task, [p for p in positions if p in held_out])
-    return (
-        base,
-        dataclasses.replace(demo, index=task.index + 1, seen_test=task.test),
-    )
+    demo = _with_classes(task, sorted(order[:classes]))
+    base = _with_classes(task, sorted(order[classes:]))
+    demo = dataclasses.replace(demo, index=task.index + 1, seen_test=task.test)
+    return base, demo
 
 
-def _with_classes(task: Task, positions: list[int]) -> Task:
+def _with_classes(task: Task, positions: Sequence[int]) -> Task:
     labels = [task.labels[position] for position in positions]
     test = _filtered(task.test, labels)
     return dataclasses.replace(

@@ -20,47 +20,31 @@ _COSTS = (
 )
 
 
-def plot_curve(curve, path):
-    """Draws accuracy, tolerance band and choice, and the cost of training.
+def curve_figure(curve) -> figure.Figure:
+    """Returns a figure of accuracy, tolerance, choice and cost of training.
 
     Args:
         curve: A `SharingCurve`.
-        path: `str` or path-like; `.png`, `.svg` or `.pdf`.
-
-    Returns:
-        the path.
-
-    Raises:
-        ValueError: For another kind of file.
     """
-    return plots.save(curve_figure(curve), path)
-
-
-def curve_figure(curve) -> figure.Figure:
-    """Returns the figure that `plot_curve` writes."""
     drawing = figure.Figure(figsize=(7.0, 8.0), layout="constrained")
     upper, lower = drawing.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     _draw_accuracy(upper, curve)
     _draw_cost(lower, curve)
     for axes, columns in ((upper, 2), (lower, 3)):
         axes.grid(alpha=0.3)
-        _legend_above(axes, columns)
+        # Above the axes it covers no point.
+        axes.legend(
+            fontsize="small",
+            frameon=False,
+            ncols=columns,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            labelspacing=0.7,
+        )
     lower.set_xlim(-4, 104)
     lower.set_xlabel("layers shared and frozen (% of the weight layers)")
     drawing.suptitle("Accuracy and cost of sharing the first layers")
     return drawing
-
-
-def _legend_above(axes, columns: int) -> None:
-    """Puts the legend where it covers no point."""
-    axes.legend(
-        fontsize="small",
-        frameon=False,
-        ncols=columns,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        labelspacing=0.7,
-    )
 
 
 def _draw_accuracy(axes, curve) -> None:

@@ -112,18 +112,19 @@ def search(
     points = [points] if isinstance(points, (str, float)) else points
     method = PartialSharing() if method is None else method
     _check(model)
-    candidates = _candidates(model, points)
-    methods = [_method_at(candidate, method) for candidate in candidates]
-    for candidate, method_at in zip(candidates, methods, strict=True):
+    trials = _trials(model, points, method)
+    for candidate, method_at in trials:
         method_at.check(candidate, memory)
     _check_classes(model, tasks)
     _check_memory(model, tasks, memory)
-    found = []
-    for candidate, method_at in zip(candidates, methods, strict=True):
+    class_names, found = {}, []
+    for task in tasks:
+        class_names |= dict(zip(task.labels, task.class_names, strict=True))
+    for candidate, method_at in trials:
         incremental = IncrementalCallback(
             copy.copy(memory),  # what it stores is never changed
             method_at,
-            class_names=_class_names(tasks),
+            class_names=class_names,
             augment=augment,
             seed=seed,
         )
@@ -143,11 +144,17 @@ def search(
 
 
 def _point(model, tasks, reports, seconds, cost_report) -> SharingPoint:
-    """What a trained candidate shows."""
+    """What a trained candidate shows, on all test images and the new tasks'."""
+    all_tasks = predict(model, tasks[-1].seen_test)
+    new = all_tasks.of_tasks_from(len(model.heads) - len(tasks))
     return SharingPoint(
         branch_at=model.branch_at,
         layers=model.network.shared_layers,
-        **_accuracies(model, tasks[-1], len(tasks)),
+        task_aware_accuracy=metrics.accuracy(new.task_aware_classes, new.units),
+        uncalibrated_accuracy=new.uncalibrated_accuracy,
+        accuracy=new.accuracy,
+        uncalibrated_accuracy_of_all=all_tasks.uncalibrated_accuracy,
+        accuracy_of_all=all_tasks.accuracy,
         calibrated=all(r.details["calibrated"] for r in reports),
         similarity=tuple(r.details["similarity"] for r in reports),
         seconds_per_epoch=float(
@@ -158,45 +165,22 @@ def _point(model, tasks, reports, seconds, cost_report) -> SharingPoint:
     )
 
 
-def _candidates(model, points) -> list[IncrementalClassifier]:
-    """A copy of the model for each point, from none shared to all."""
+def _trials(
+    model, points, method: PartialSharing
+) -> list[tuple[IncrementalClassifier, PartialSharing]]:
+    """A copy of the model and its method for each point, the deepest last."""
     by_place = {}
     for point in (0.0, *points):
         candidate = model.with_branch_at(point)
         by_place.setdefault(candidate.branch_at, candidate)
-    return sorted(
+    candidates = sorted(
         by_place.values(), key=lambda item: len(item.network.trunk.layers)
     )
-
-
-def _method_at(candidate, method: PartialSharing) -> PartialSharing:
-    """The method for one branch point; a bare classifier is never thinned."""
-    if candidate.network.tail.weights:
-        return method
-    return dataclasses.replace(method, width=1.0)
-
-
-def _class_names(tasks: Sequence[Task]) -> dict:
-    return {
-        label: name
-        for task in tasks
-        for label, name in zip(task.labels, task.class_names, strict=True)
-    }
-
-
-def _accuracies(model, last_task: Task, new_tasks: int) -> dict:
-    """Accuracies over all test images, and over those of the new tasks."""
-    all_tasks = predict(model, last_task.seen_test)
-    new = all_tasks.of_tasks_from(len(model.heads) - new_tasks)
-    return {
-        "task_aware_accuracy": metrics.accuracy(
-            new.task_aware_classes, new.units
-        ),
-        "uncalibrated_accuracy": new.uncalibrated_accuracy,
-        "accuracy": new.accuracy,
-        "uncalibrated_accuracy_of_all": all_tasks.uncalibrated_accuracy,
-        "accuracy_of_all": all_tasks.accuracy,
-    }
+    unthinned = dataclasses.replace(method, width=1.0)  # for a bare classifier
+    return [
+        (candidate, method if candidate.network.tail.weights else unthinned)
+        for candidate in candidates
+    ]
 
 
 def _cost(model, batch_size, augment, method) -> cost.CostReport:

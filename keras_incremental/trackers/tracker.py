@@ -7,17 +7,6 @@ from collections.abc import Mapping
 from keras_incremental.callbacks import TaskCallback
 from keras_incremental.training import TaskReport
 
-_VALUES = (
-    "accuracy",
-    "old_accuracy_before",
-    "old_accuracy",
-    "new_accuracy",
-    "exemplars",
-    "epochs",
-    "train_seconds",
-    "overhead_seconds",
-)
-
 
 class Tracker(TaskCallback, abc.ABC):
     """Logs the settings of a run once, and the figures of each task.
@@ -65,13 +54,18 @@ def values_of(report: TaskReport) -> dict[str, float]:
     >>> values_of(report)["task/published_version"]
     3
     """
-    found = {f"task/{name}": getattr(report, name) for name in _VALUES}
+    figures = {"accuracy": report.accuracy, **report.to_json()}
+    found = {
+        f"task/{name}": value
+        for name, value in figures.items()
+        if isinstance(value, (int, float))
+    }
     if report.published is not None:
         version = int(pathlib.PurePath(report.published).name)
         found["task/published_version"] = version
     for name, accuracy in (report.accuracy_by_class or {}).items():
         found[f"class/{name}"] = accuracy
-    return {name: value for name, value in found.items() if value is not None}
+    return found
 
 
 def flat(settings: Mapping, prefix: str = "") -> dict:

@@ -1,6 +1,5 @@
 """The cost report, against hand counts; and that it changes nothing."""
 
-import importlib
 import json
 import random
 
@@ -10,7 +9,12 @@ import pytest
 from keras import layers
 
 import keras_incremental as ki
-from keras_incremental.cost import HOROWITZ_45NM, EnergyConstants, PartCost
+from keras_incremental.cost import (
+    HOROWITZ_45NM,
+    EnergyConstants,
+    PartCost,
+    timing,
+)
 from keras_incremental.cost import report as cost_report
 from keras_incremental.cost.part_cost import QUANTITIES
 from keras_incremental.graphs import clone_network
@@ -218,8 +222,7 @@ def fake_clock(monkeypatch):
         made.extend(steps)
         return {key: float(k) for k, key in enumerate(steps, start=1)}
 
-    module = importlib.import_module("keras_incremental.cost.report")
-    monkeypatch.setattr(module, "median_seconds", median)
+    monkeypatch.setattr(timing, "median_seconds", median)
     return made
 
 

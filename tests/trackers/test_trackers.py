@@ -81,8 +81,8 @@ def test_what_is_not_known_is_not_logged():
         accuracy_by_class=None, accuracy_by_class_before=None, published=None
     )
     assert [*values_of(report)] == [
-        "task/exemplars",
         "task/epochs",
+        "task/exemplars",
         "task/train_seconds",
         "task/overhead_seconds",
     ]
