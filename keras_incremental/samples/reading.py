@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.files import OwnedFolder
 from keras_incremental.labels import check_labels, whole_labels
 from keras_incremental.samples.pixels import PixelReader, Pixels
 from keras_incremental.samples.samples import (
@@ -18,7 +17,7 @@ from keras_incremental.samples.samples import (
     MappedSamples,
     Samples,
 )
-from keras_incremental.samples.temporary_files import check_room, filling
+from keras_incremental.samples.temporary_files import temporary_file
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
@@ -128,12 +127,9 @@ def _read_dataset(
         batches = _batches_of(dataset, expected)
     labels = []
     batches = _checked_batches(batches, image_shape, labels, reader)
-    images, folder = _collected(batches, cache_bytes, verbose, int(expected))
-    flat = np.concatenate(labels)
-    if folder is None:
-        samples = ArraySamples(images, flat)
-    else:
-        samples = MappedSamples(images, flat, folder)
+    images = _collected(batches, cache_bytes, verbose, int(expected))
+    kind = MappedSamples if isinstance(images, np.memmap) else ArraySamples
+    samples = kind(images, np.concatenate(labels))
     samples.batch_size = len(labels[0])
     return samples
 
@@ -199,12 +195,12 @@ def _ending(batches: Iterable[tuple]) -> Iterator[tuple]:
 
 def _collected(
     batches: Iterable[np.ndarray], cache_bytes: int, verbose: int, expected: int
-):
-    """Returns all images, and the folder of their file if they take more.
+) -> np.ndarray:
+    """Returns all images, mapped from a file if they take more.
 
     `expected` batches will come, or an unknown number if it is negative.
     """
-    kept, folder, size, count = [], None, 0, 0
+    kept, file, size, count = [], None, 0, 0
     start = time.monotonic()
     progress = keras.utils.Progbar(None, verbose=verbose, unit_name="image")
     with contextlib.ExitStack() as stack:
@@ -213,30 +209,29 @@ def _collected(
             size += images.nbytes
             count += len(images)
             if size > cache_bytes:
-                if folder is None:
-                    folder = OwnedFolder(tempfile.gettempdir(), "samples")
-                    stack.enter_context(filling(folder))
-                    check_room(folder, expected * kept[0].nbytes)
-                    path = folder.path / "images"
-                    file = stack.enter_context(path.open("wb"))
-                    room = _MOST_OF_DISK * shutil.disk_usage(folder.path).free
-                _check_room(count, size, room)
+                if file is None:
+                    file = stack.enter_context(temporary_file())
+                    needed = expected * kept[0].nbytes
+                    free = shutil.disk_usage(tempfile.gettempdir()).free
+                _check_room(count, max(size, needed), _MOST_OF_DISK * free)
                 file.writelines(batch.tobytes() for batch in kept)
                 kept.clear()
             seconds = time.monotonic() - start
-            if folder is not None or seconds > _SECONDS_WITHOUT_PROGRESS:
+            if file is not None or seconds > _SECONDS_WITHOUT_PROGRESS:
                 progress.update(count)
-    if folder is None:
-        return np.concatenate(kept), None
-    mapped = np.memmap(path, images.dtype, "r")
-    return mapped.reshape(-1, *images.shape[1:]), folder
+        if file is None:
+            return np.concatenate(kept)
+        file.flush()
+        mapped = np.memmap(file, images.dtype, "r")
+    return mapped.reshape(-1, *images.shape[1:])
 
 
 def _check_room(count: int, size: int, room: float) -> None:
     if size > room:
         raise ValueError(
-            f"The dataset has given {count} images, {size} bytes, and the disk "
-            f"has room for {room:.0f}. {_IF_ENDLESS} Otherwise set the "
+            f"The dataset takes {size} bytes or more, of which it has given "
+            f"{count} images, and the disk has room for {room:.0f} in "
+            f"{tempfile.gettempdir()}. {_IF_ENDLESS} Otherwise set the "
             "environment variable TMPDIR to a folder with more room."
         )
 

@@ -97,11 +97,10 @@ class MappedSamples(Samples):
     Args:
         images: `(samples, height, width, channels)`, mapped from the file.
         labels: `(samples,)`, already checked.
-        owner: kept for as long as the samples, e.g. the folder of the file.
     """
 
-    def __init__(self, images: np.memmap, labels: np.ndarray, owner=None):
-        self._images, self.labels, self._owner = images, labels, owner
+    def __init__(self, images: np.memmap, labels: np.ndarray):
+        self._images, self.labels = images, labels
         self.image_spec = tf.TensorSpec(images.shape[1:], images.dtype)
 
     def take(self, indices):
