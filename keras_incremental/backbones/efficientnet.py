@@ -116,16 +116,9 @@ def _check_shape(shape):
 
 def _features(x, kernel_regularizer):
     """Returns the feature maps of preprocessed images."""
-    x = keras.layers.Conv2D(
-        32,
-        3,
-        strides=2,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=keras.initializers.HeNormal(),
-        kernel_regularizer=kernel_regularizer,
-        name="stem_conv",
-    )(x)
+    x = building_blocks.conv(
+        x, 32, 3, "stem_conv", kernel_regularizer, strides=2, centred=False
+    )
     x = _relu6(building_blocks.batch_norm(x, "stem_bn", _EPSILON), "stem_out")
     for stage, (blocks, size, strides, expansion, filters) in enumerate(
         _STAGES, start=1
@@ -141,9 +134,7 @@ def _features(x, kernel_regularizer):
                 kernel_regularizer=kernel_regularizer,
             )
         x = building_blocks.end_of_stage(x, stage)
-    x = building_blocks.conv(
-        x, 1280, 1, "head_conv", kernel_regularizer=kernel_regularizer
-    )
+    x = building_blocks.conv(x, 1280, 1, "head_conv", kernel_regularizer)
     x = building_blocks.batch_norm(x, "head_bn", _EPSILON)
     return _relu6(x, "head_out")
 
@@ -175,12 +166,9 @@ def inverted_residual(
     """
     y = x
     if expansion > 1:
+        wide = expansion * x.shape[-1]
         y = building_blocks.conv(
-            y,
-            expansion * x.shape[-1],
-            1,
-            f"{name}_expand",
-            kernel_regularizer=kernel_regularizer,
+            y, wide, 1, f"{name}_expand", kernel_regularizer
         )
         y = building_blocks.batch_norm(y, f"{name}_bn0", _EPSILON)
         y = _relu6(y, f"{name}_relu0")
@@ -195,12 +183,9 @@ def inverted_residual(
         name=f"{name}_depthwise",
     )(y)
     y = building_blocks.batch_norm(y, f"{name}_bn1", _EPSILON)
+    y = _relu6(y, f"{name}_relu1")
     y = building_blocks.conv(
-        _relu6(y, f"{name}_relu1"),
-        filters,
-        1,
-        f"{name}_project",
-        kernel_regularizer=kernel_regularizer,
+        y, filters, 1, f"{name}_project", kernel_regularizer
     )
     y = building_blocks.batch_norm(y, f"{name}_bn2", _EPSILON)
     if strides == 1 and x.shape[-1] == filters:
