@@ -369,15 +369,13 @@ class ExemplarMemory:
             ValueError: If the file is damaged, or says what cannot be; it is
                 named.
         """
+        path = folder_format.memory_file(directory)
         try:
-            settings, images = folder_format.read(directory, selection, storage)
+            settings, images = folder_format.read(path, selection, storage)
             memory = cls(**settings)
             memory.restore(images)
             memory.check_stored()
-        except FileNotFoundError:
-            raise
         except Exception as error:  # of many kinds, for damage in many places
-            path = folder_format.memory_file(directory)
             raise ValueError(
                 f"{path} is damaged, or cannot be loaded: {error}"
             ) from error
