@@ -17,21 +17,6 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _SMALLEST = 32  # pixels a side that leave one pixel at the end
-# The names of PyTorch's layers by the last part of ours.
-_STEM_AND_HEAD = {
-    "stem_conv": "_conv_stem",
-    "stem_bn": "_bn0",
-    "head_conv": "_conv_head",
-    "head_bn": "_bn1",
-}
-_IN_BLOCK = {
-    "expand": "_expand_conv",
-    "bn0": "_bn0",
-    "depthwise": "_depthwise_conv",
-    "bn1": "_bn1",
-    "project": "_project_conv",
-    "bn2": "_bn2",
-}
 
 
 def efficientnet_lite0(
@@ -96,7 +81,7 @@ def efficientnet_lite0(
     x = _features(x, kernel_regularizer)
     network = keras.Model(image, building_blocks.global_pool(x), name=name)
     if weights == "imagenet":
-        pretrained.load_imagenet(network, _torch_names())
+        pretrained.load_imagenet(network)
     elif weights is not None:
         pretrained.load_file(network, weights)
     return network
@@ -191,17 +176,3 @@ def inverted_residual(
     if strides == 1 and x.shape[-1] == filters:
         y = keras.layers.Add(name=f"{name}_add")([x, y])
     return keras.layers.Identity(name=f"{name}_out")(y)
-
-
-def _torch_names():
-    """Returns PyTorch's name of each layer that has weights, by ours."""
-    names = dict(_STEM_AND_HEAD)
-    blocks = (
-        f"stage{stage}_block{block}"
-        for stage, (count, *_) in enumerate(_STAGES, start=1)
-        for block in range(1, count + 1)
-    )
-    for index, block in enumerate(blocks):
-        for ours, theirs in _IN_BLOCK.items():
-            names[f"{block}_{ours}"] = f"_blocks.{index}.{theirs}"
-    return names
