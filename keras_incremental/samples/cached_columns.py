@@ -103,7 +103,7 @@ def cache_column(
     rows = _allocate(probe, copies, len(samples), memory_bytes)
     batches = with_progress(
         samples.images().batch(_BATCH).prefetch(2),
-        math.ceil(len(samples) / _BATCH),
+        None,
         "caching outputs of frozen layers",
         verbose=verbose,
     )
