@@ -35,14 +35,10 @@ class Header:
 
     def number(self, at, size, little=True):
         """Returns the number of `size` bytes at a position, int64."""
-        if tf.is_tensor(at):
-            at = tf.minimum(at, self.size)
+        at = tf.minimum(tf.cast(at, tf.int64), self.size)
         digits = tf.gather(self.values, at + np.arange(size))
         worth = 256 ** np.arange(size)
-        if tf.is_tensor(little):
-            worth = tf.where(little, worth, worth[::-1])
-        elif not little:
-            worth = worth[::-1]
+        worth = tf.where(little, worth, worth[::-1])
         return tf.reduce_sum(tf.cast(digits, tf.int64) * worth)
 
     def has(self, at, text):
