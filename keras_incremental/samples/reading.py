@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 
 import keras
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.labels import check_labels, whole_labels
+from keras_incremental.progress import with_progress
 from keras_incremental.samples.pixels import PixelReader, Pixels
 from keras_incremental.samples.samples import (
     ArraySamples,
@@ -23,7 +23,6 @@ DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
 _MOST_OF_UNKNOWN_LENGTH = 1_000_000
 _MOST_OF_DISK = 0.9
-_SECONDS_WITHOUT_PROGRESS = 1.0
 _IF_ENDLESS = "If it never ends, pass dataset.take(batches)."
 
 
@@ -46,8 +45,8 @@ def read_samples(
             any size.
         cache_bytes: the images of a dataset that take more than this are kept
             in a file of the temporary folder, which goes with the samples.
-        verbose: 0 silent, else a progress bar once a dataset is found to be
-            too large to cache, or takes longer than a second.
+        verbose: 0 silent, else a progress bar once a dataset has taken two
+            seconds.
         like: the images that the new ones join (`PixelReader`).
 
     Raises:
@@ -91,7 +90,9 @@ def _check_is_array(x) -> None:
 
 
 def _read_arrays(x, y, image_shape, reader: PixelReader) -> ArraySamples:
-    images = _in_native_order(np.asarray(x))
+    images = np.asarray(x)
+    # A pixel's bytes in the order of this machine.
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     labels = check_labels(y)
     _check_image_spec(tf.TensorShape(images.shape), images.dtype, image_shape)
     if len(images) != len(labels):
@@ -109,25 +110,24 @@ def _read_arrays(x, y, image_shape, reader: PixelReader) -> ArraySamples:
     return ArraySamples(images, labels)
 
 
-def _in_native_order(images: np.ndarray) -> np.ndarray:
-    """Returns the images with the bytes of a pixel in this machine's order."""
-    return images.astype(images.dtype.newbyteorder("="), copy=False)
-
-
 def _read_dataset(
     dataset, image_shape, reader: PixelReader, cache_bytes, verbose
 ) -> Samples:
     if isinstance(dataset, tf.data.Dataset):
         _check_dataset_spec(dataset, image_shape)
-        batches, expected = dataset.as_numpy_iterator(), dataset.cardinality()
-        if expected == tf.data.UNKNOWN_CARDINALITY:
-            batches = _ending(batches)
+        batches = dataset.as_numpy_iterator()
+        expected = int(dataset.cardinality())  # negative if unknown
     else:
         expected = _number_of_batches(dataset)
         batches = _batches_of(dataset, expected)
     labels = []
-    batches = _checked_batches(batches, image_shape, labels, reader)
-    images = _collected(batches, cache_bytes, verbose, int(expected))
+    batches = with_progress(
+        _checked_batches(batches, image_shape, labels, reader, expected),
+        max(expected, 0),
+        "reading the images",
+        verbose=verbose,
+    )
+    images = _collected(batches, cache_bytes, expected)
     kind = MappedSamples if isinstance(images, np.memmap) else ArraySamples
     samples = kind(images, np.concatenate(labels))
     samples.batch_size = len(labels[0])
@@ -163,9 +163,12 @@ def _batches_of(dataset: keras.utils.PyDataset, count: int) -> Iterator[tuple]:
 
 
 def _checked_batches(
-    batches, image_shape, labels: list, reader: PixelReader
+    batches, image_shape, labels: list, reader: PixelReader, expected: int
 ) -> Iterator[np.ndarray]:
-    """Yields the images of each batch, and appends their labels to a list."""
+    """Yields the images of each batch, and appends their labels to a list.
+
+    Where it is not known how many batches there are, there may be no end.
+    """
     count = 0
     for images, batch_labels in batches:
         _check_image_spec(
@@ -174,35 +177,25 @@ def _checked_batches(
         image_shape = images.shape[1:]
         labels.append(check_labels(batch_labels))
         count += len(images)
-        yield reader(images)
-    _check_not_empty(count)
-
-
-def _ending(batches: Iterable[tuple]) -> Iterator[tuple]:
-    """Yields batches of a dataset that may have no end, up to a bound."""
-    count = 0
-    for images, labels in batches:
-        count += len(images)
-        if count > _MOST_OF_UNKNOWN_LENGTH:
+        if expected < 0 and count > _MOST_OF_UNKNOWN_LENGTH:
             raise ValueError(
                 "The dataset does not say how many batches it has, and has "
                 f"given {count} images; expected one pass over the new data. "
                 f"{_IF_ENDLESS} If it does end, tell by dataset.apply(tf.data."
                 "experimental.assert_cardinality(batches))."
             )
-        yield images, labels
+        yield reader(images)
+    _check_not_empty(count)
 
 
 def _collected(
-    batches: Iterable[np.ndarray], cache_bytes: int, verbose: int, expected: int
+    batches: Iterable[np.ndarray], cache_bytes: int, expected: int
 ) -> np.ndarray:
     """Returns all images, mapped from a file if they take more.
 
     `expected` batches will come, or an unknown number if it is negative.
     """
     kept, file, size, count = [], None, 0, 0
-    start = time.monotonic()
-    progress = keras.utils.Progbar(None, verbose=verbose, unit_name="image")
     with contextlib.ExitStack() as stack:
         for images in batches:
             kept.append(images)
@@ -216,9 +209,6 @@ def _collected(
                 _check_room(count, max(size, needed), _MOST_OF_DISK * free)
                 file.writelines(batch.tobytes() for batch in kept)
                 kept.clear()
-            seconds = time.monotonic() - start
-            if file is not None or seconds > _SECONDS_WITHOUT_PROGRESS:
-                progress.update(count)
         if file is None:
             return np.concatenate(kept)
         file.flush()
