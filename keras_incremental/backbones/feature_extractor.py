@@ -32,7 +32,12 @@ def as_feature_extractor(backbone: keras.Model) -> keras.Model:
     >>> as_feature_extractor(maps).output_shape
     (None, 16)
     """
-    _check_is_model(backbone)
+    if not isinstance(backbone, keras.Model):
+        raise TypeError(
+            f"backbone is a {type(backbone).__name__}, not a keras.Model. Pass "
+            "a Functional or Sequential model from images to features, such as "
+            "keras_incremental.backbones.resnet32()."
+        )
     _check_single_input_and_output(backbone)
     _check_is_not_classifier(backbone)
     backbone = _for_any_batch_size(backbone)
@@ -63,16 +68,6 @@ def _takes_and_gives_one_tensor(backbone):
     return isinstance(backbone, keras.Sequential) or all(
         isinstance(tensor, keras.KerasTensor)
         for tensor in (backbone.input, backbone.output)
-    )
-
-
-def _check_is_model(backbone):
-    if isinstance(backbone, keras.Model):
-        return
-    raise TypeError(
-        f"backbone is a {type(backbone).__name__}, not a keras.Model. Pass a "
-        "Functional or Sequential model from images to features, such as "
-        "keras_incremental.backbones.resnet32()."
     )
 
 
