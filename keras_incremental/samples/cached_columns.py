@@ -11,11 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.progress import with_progress
-from keras_incremental.samples.samples import (
-    LookUp,
-    Samples,
-    call_in_graph,
-)
+from keras_incremental.samples.samples import LookUp, Samples, call_in_graph
 from keras_incremental.samples.temporary_files import temporary_file
 
 _BATCH = 128

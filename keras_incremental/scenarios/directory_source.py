@@ -8,10 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.progress import with_progress
-from keras_incremental.scenarios.class_labels import (
-    check_same_classes,
-    shown,
-)
+from keras_incremental.scenarios.class_labels import check_same_classes, shown
 from keras_incremental.scenarios.image_files import image_reader, is_image
 
 
