@@ -235,16 +235,11 @@ def _check_dataset_spec(dataset, image_shape) -> None:
             "batches of two dense tensors, without sample weights, "
             "dictionaries or ragged tensors."
         )
-    image_spec, label_spec = spec
+    image_spec, _ = spec
     if image_spec.shape.rank == len(image_shape):
         raise ValueError(
             f"The dataset yields single images of shape {image_spec.shape}; "
             "expected batches. Call .batch(batch_size) on it first."
-        )
-    if not (label_spec.dtype.is_integer or label_spec.dtype == tf.string):
-        raise TypeError(
-            f"The dataset's labels have dtype {label_spec.dtype.name}; "
-            "expected integers or strings."
         )
     _check_image_spec(image_spec.shape, image_spec.dtype, image_shape)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
