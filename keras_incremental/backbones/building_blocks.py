@@ -99,10 +99,10 @@ def end_of_stage(x, stage):
     return keras.layers.Identity(name=f"stage{stage}")(x)
 
 
-def global_pool(x):
+def global_pool(x, name="features"):
     """Mean over height and width: `(batch, h, w, c)` to `(batch, c)`."""
     return keras.layers.GlobalAveragePooling2D(
-        data_format="channels_last", name="features"
+        data_format="channels_last", name=name
     )(x)
 
 

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_incremental.backbones.building_blocks import global_pool
+
 
 def as_feature_extractor(backbone: keras.Model) -> keras.Model:
     """Returns a model from images to feature vectors that uses `backbone`.
@@ -44,9 +46,7 @@ def as_feature_extractor(backbone: keras.Model) -> keras.Model:
     features = backbone.outputs[0]
     _check_feature_shape(backbone, features.shape)
     if len(features.shape) == 4:
-        features = keras.layers.GlobalAveragePooling2D(
-            data_format="channels_last", name=f"{backbone.name}_pool"
-        )(features)
+        features = global_pool(features, f"{backbone.name}_pool")
     elif _takes_and_gives_one_tensor(backbone):
         return backbone
     return keras.Model(backbone.inputs[0], features, name=backbone.name)

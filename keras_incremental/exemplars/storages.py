@@ -320,9 +320,6 @@ class _ImageFile:
     def __deepcopy__(self, memo):
         return self
 
-    def __copy__(self):
-        return self
-
     def __reduce__(self):
         raise TypeError(
             "Exemplars in files cannot be pickled: the files are deleted with "
