@@ -104,7 +104,7 @@ def _features(x, kernel_regularizer):
     x = building_blocks.conv(
         x, 32, 3, "stem_conv", kernel_regularizer, strides=2, centred=False
     )
-    x = _relu6(building_blocks.batch_norm(x, "stem_bn", _EPSILON), "stem_out")
+    x = _norm_relu6(x, "stem_bn", "stem_out")
     for stage, (blocks, size, strides, expansion, filters) in enumerate(
         _STAGES, start=1
     ):
@@ -120,12 +120,12 @@ def _features(x, kernel_regularizer):
             )
         x = building_blocks.end_of_stage(x, stage)
     x = building_blocks.conv(x, 1280, 1, "head_conv", kernel_regularizer)
-    x = building_blocks.batch_norm(x, "head_bn", _EPSILON)
-    return _relu6(x, "head_out")
+    return _norm_relu6(x, "head_bn", "head_out")
 
 
-def _relu6(x, name):
-    return keras.layers.ReLU(max_value=6.0, name=name)(x)
+def _norm_relu6(x, norm_name, relu_name):
+    x = building_blocks.batch_norm(x, norm_name, _EPSILON)
+    return keras.layers.ReLU(max_value=6.0, name=relu_name)(x)
 
 
 def inverted_residual(
@@ -155,8 +155,7 @@ def inverted_residual(
         y = building_blocks.conv(
             y, wide, 1, f"{name}_expand", kernel_regularizer
         )
-        y = building_blocks.batch_norm(y, f"{name}_bn0", _EPSILON)
-        y = _relu6(y, f"{name}_relu0")
+        y = _norm_relu6(y, f"{name}_bn0", f"{name}_relu0")
     y = keras.layers.DepthwiseConv2D(
         kernel_size,
         strides=strides,
@@ -167,8 +166,7 @@ def inverted_residual(
         depthwise_regularizer=kernel_regularizer,
         name=f"{name}_depthwise",
     )(y)
-    y = building_blocks.batch_norm(y, f"{name}_bn1", _EPSILON)
-    y = _relu6(y, f"{name}_relu1")
+    y = _norm_relu6(y, f"{name}_bn1", f"{name}_relu1")
     y = building_blocks.conv(
         y, filters, 1, f"{name}_project", kernel_regularizer
     )
