@@ -68,11 +68,10 @@ def load_imagenet(network: keras.Model) -> None:
         ValueError: if the package's file is damaged.
     """
     cache = _cache()
-    if cache.is_file():
-        with contextlib.suppress(Exception):  # whatever is damaged is made anew
-            _load(network, cache)
-            if _checksum(network) == _WEIGHTS_SHA256:
-                return
+    with contextlib.suppress(Exception):  # missing or damaged: it is made anew
+        _load(network, cache)
+        if _checksum(network) == _WEIGHTS_SHA256:
+            return
     network.set_weights(arrays(network, source_tensors()))
     # Under a policy of 16-bit variables they are rounded: nothing to keep.
     if _checksum(network) == _WEIGHTS_SHA256:
