@@ -96,8 +96,7 @@ class TfdsImages:
         none = np.array([], "int64")
         return np.concatenate([none, *(batch.numpy() for batch in scanned)])
 
-    def _decode(self, position, example):
-        del position
+    def _decode(self, _, example):
         image, label = example[self._image_key], example[self._label_key]
         if image.dtype == tf.string:
             image = self._feature.decode_example(image)
