@@ -123,12 +123,10 @@ class ExemplarMemory:
             dtype = self.storage.dtype
             return None if dtype is None else Pixels(np.dtype(dtype))
         count = _EXEMPLARS_LOOKED_AT // len(labels)
-        images = [self._images[label].head(count).decoded() for label in labels]
-        return Pixels(
-            images[0].dtype,
-            float(min(image.min() for image in images)),
-            float(max(image.max() for image in images)),
+        images = np.concatenate(
+            [self._images[label].head(count).decoded() for label in labels]
         )
+        return Pixels(images.dtype, float(images.min()), float(images.max()))
 
     def labels_with_exemplars(self) -> list[int | str]:
         """Returns the classes that have exemplars, in order of arrival."""
