@@ -169,15 +169,11 @@ def _delete_abandoned(parent: pathlib.Path) -> None:
         folder = parent / name
         with contextlib.suppress(OSError):
             try:
-                lock = os.open(folder / _LOCK, os.O_RDWR)
+                with open(folder / _LOCK, "r+b") as lock:
+                    if _lock(lock.fileno(), wait=False):
+                        _delete(folder)
             except FileNotFoundError:
                 folder.rmdir()  # killed at its start; in use it is not empty
-                continue
-            try:
-                if _lock(lock, wait=False):
-                    _delete(folder)
-            finally:
-                os.close(lock)
 
 
 def make_folder(folder) -> None:
