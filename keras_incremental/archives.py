@@ -13,10 +13,6 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 _ROOM = 2**26  # bytes of variables that are in no file: metrics, counters
 
 
@@ -75,9 +71,9 @@ def read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
-        if version not in _HEADERS:
+        if version != (1, 0):  # only records need a longer header
             raise ValueError(f"its entry {name!r} is of the format {version}.")
-        shape, in_columns, dtype = _HEADERS[version](file)
+        shape, in_columns, dtype = np.lib.format.read_array_header_1_0(file)
         size = archive.getinfo(name).file_size - file.tell()
         _check_header(name, shape, dtype, size)
         values = np.frombuffer(file.read(), dtype)
@@ -114,31 +110,24 @@ def check_datasets(file, size: int) -> None:
         ValueError: If a dataset does not have its bytes in this file, as they
             are, or if all are larger together than the file.
     """
-    total = 0
+    sizes = []
+
+    def check(_, item):
+        if isinstance(item, h5py.Group):
+            return
+        declared = math.prod(item.shape or ()) * item.dtype.itemsize
+        sizes.append(declared)
+        elsewhere = item.external or item.is_virtual
+        if elsewhere or item.id.get_storage_size() != declared:
+            raise ValueError(
+                f"its weights {item.name!r} say that they have {declared} "
+                "bytes, and are compressed, elsewhere or not there."
+            )
+
     with h5py.File(file, "r") as content:
-        for dataset in _datasets(content):
-            declared = math.prod(dataset.shape or ()) * dataset.dtype.itemsize
-            total += declared
-            elsewhere = dataset.external or dataset.is_virtual
-            if elsewhere or dataset.id.get_storage_size() != declared:
-                raise ValueError(
-                    f"its weights {dataset.name!r} say that they have "
-                    f"{declared} bytes, and are compressed, elsewhere or not "
-                    "there."
-                )
-    if total > size:
-        raise ValueError(f"its weights say {total} bytes, in {size}.")
-
-
-def _datasets(content: h5py.File) -> list[h5py.Dataset]:
-    found: list[h5py.Dataset] = []
-
-    def note(_, item):
-        if isinstance(item, h5py.Dataset):
-            found.append(item)
-
-    content.visititems(note)
-    return found
+        content.visititems(check)
+    if sum(sizes) > size:
+        raise ValueError(f"its weights say {sum(sizes)} bytes, in {size}.")
 
 
 @contextlib.contextmanager

@@ -196,20 +196,17 @@ class BackupFolder:
         used = set()
         for number in kept:
             try:
-                used.update(self._read_blobs(self._state(number)))
+                text = self._state(number).read_text(encoding="utf-8")
+                used.update(json.loads(text)["blobs"].values())
             except (*_MALFORMED, OSError):
                 return  # a damaged one: remove nothing that it may need
         for path in self.path.glob("*.npz"):
             if path.stem not in used:
                 path.unlink(missing_ok=True)
 
-    def _read_blobs(self, path) -> list[str]:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return list(content["blobs"].values())
-
     def _numbers(self) -> list[int]:
-        names = [path.stem for path in self.path.glob("state-*.json")]
-        texts = [name.removeprefix("state-") for name in names]
+        paths = self.path.glob("state-*.json")
+        texts = [path.stem.removeprefix("state-") for path in paths]
         return sorted(int(text) for text in texts if text.isdecimal())
 
     def _state(self, number: int):

@@ -117,28 +117,22 @@ def _temporary_name(name: str) -> str:
 
 def _new_owned(parent: pathlib.Path, name: str) -> tuple[pathlib.Path, int]:
     """Makes a folder; returns it and the descriptor of its lock."""
-    while True:
+    while True:  # as another process may take it for abandoned
         folder = parent / _temporary_name(name)
         folder.mkdir(0o700)
-        # Before it has its lock, another process may take it for abandoned.
-        with contextlib.suppress(FileNotFoundError):
-            return folder, _new_lock(folder / _LOCK)
-
-
-def _new_lock(path: pathlib.Path) -> int:
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError:
-        with contextlib.suppress(OSError):
-            path.parent.rmdir()
-        raise
-    _lock(lock, wait=True)
-    try:
-        os.stat(path)
-    except FileNotFoundError:
+        path = folder / _LOCK
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            raise
+        _lock(lock, wait=True)
+        if path.exists():
+            return folder, lock
         os.close(lock)
-        raise
-    return lock
 
 
 def _lock(descriptor: int, wait: bool) -> bool:
@@ -175,15 +169,11 @@ def _delete_abandoned(parent: pathlib.Path) -> None:
         folder = parent / name
         with contextlib.suppress(OSError):
             try:
-                lock = os.open(folder / _LOCK, os.O_RDWR)
+                with open(folder / _LOCK, "r+b") as lock:
+                    if _lock(lock.fileno(), wait=False):
+                        _delete(folder)
             except FileNotFoundError:
                 folder.rmdir()  # killed at its start; in use it is not empty
-                continue
-            try:
-                if _lock(lock, wait=False):
-                    _delete(folder)
-            finally:
-                os.close(lock)
 
 
 def make_folder(folder) -> None:

@@ -310,5 +310,4 @@ def distinct_in_order(labels) -> list[int | str]:
     >>> distinct_in_order([40, 7, 40])
     [40, 7]
     """
-    distinct, first = np.unique(check_labels(labels), return_index=True)
-    return distinct[np.argsort(first)].tolist()
+    return list(dict.fromkeys(check_labels(labels).tolist()))

@@ -4,9 +4,7 @@ The kernel keeps the lock (`flock`), and takes it back when the process ends,
 however it ends: there is never a lock of a dead process to wait for.
 """
 
-import contextlib
 import datetime
-import json
 import os
 import socket
 import weakref
@@ -39,13 +37,11 @@ class FolderLock:
         except BlockingIOError as error:
             raise BlockingIOError(error.errno, self._refusal()) from None
         self._file.truncate(0)
-        since = datetime.datetime.now().astimezone()
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": since.isoformat(" ", "seconds"),
-        }
-        json.dump(holder, self._file)
+        since = datetime.datetime.now().astimezone().isoformat(" ", "seconds")
+        host = socket.gethostname()
+        self._file.write(
+            f"Process {os.getpid()} on host {host!r}, since {since},"
+        )
         self._file.flush()
 
     def is_in_place(self) -> bool:
@@ -61,12 +57,8 @@ class FolderLock:
         self._file.close()
 
     def _refusal(self) -> str:
-        who = "Another process"
         self._file.seek(0)
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            holder = json.loads(self._file.read())
-            who = "Process {pid} on host {host!r}".format(**holder)
-            who += f", since {holder['since']},"
+        who = self._file.read() or "Another process"
         self._file.close()
         return (
             f"{who} uses the folder {os.path.dirname(self._path)!r}, and is "

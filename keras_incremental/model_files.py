@@ -1,6 +1,5 @@
 """A model's `.keras` file, checked as a whole."""
 
-import contextlib
 import zipfile
 
 import keras
@@ -54,7 +53,10 @@ def load_model(
     if not path.is_file():
         raise FileNotFoundError(f"There is no model {str(path)!r}.")
     try:
-        with checked_archive(path) as local, _sizes_checked(local):
+        with (
+            checked_archive(path) as local,
+            variables_within(_checked_bytes_of_weights(local)),
+        ):
             return keras.models.load_model(local, custom_objects, compile)
     except Exception as error:  # of many kinds, for damage in many places
         raise ValueError(
@@ -62,9 +64,8 @@ def load_model(
         ) from error
 
 
-@contextlib.contextmanager
-def _sizes_checked(path):
-    """Lets the body take memory for what is in a `.keras` file, not more.
+def _checked_bytes_of_weights(path) -> int:
+    """Returns how many bytes the weights in a `.keras` file have.
 
     Raises:
         ValueError: If the file says that it holds more than it has room for.
@@ -75,5 +76,4 @@ def _sizes_checked(path):
         size = archive.getinfo(_WEIGHTS).file_size
         with archive.open(_WEIGHTS) as weights:
             check_datasets(weights, size)
-    with variables_within(size):
-        yield
+    return size

@@ -1,6 +1,7 @@
 """What is said of work that turns out to be long, where Keras' bars are."""
 
 import contextlib
+import operator
 import sys
 import threading
 
@@ -50,7 +51,7 @@ def with_progress(items, total, title, unit_name="batch", verbose=1):
     >>> list(with_progress("abc", 3, "spelling"))
     ['a', 'b', 'c']
     """
-    total = _length(items) if total is None else total
+    total = total or operator.length_hint(items) or None  # 0: not known
     bar = keras.utils.Progbar(total, interval=0.5, unit_name=unit_name)
     with told_if_long(title, verbose) as is_long:
         done = 0
@@ -60,10 +61,3 @@ def with_progress(items, total, title, unit_name="batch", verbose=1):
                 bar.update(done)
         if is_long.is_set() and total is None:
             bar.update(done, finalize=True)  # ends its line
-
-
-def _length(items) -> int | None:
-    try:
-        return len(items)
-    except TypeError:  # of a generator, and of a dataset of unknown length
-        return None

@@ -7,7 +7,9 @@ import gc
 import importlib
 import logging
 import os
+import pathlib
 import sys
+import tempfile
 import threading
 import typing
 
@@ -279,6 +281,19 @@ def damaged():
             yield content[:place]
 
     return copies
+
+
+@pytest.fixture
+def mapped_files(tmp_path, monkeypatch):
+    """Counts the files of a temporary folder that this process has mapped.
+
+    They have no names; Linux tells of them.
+    """
+    maps = pathlib.Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("mapped files are not listed here")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return lambda: maps.read_text(encoding="utf-8").count(f"{tmp_path}/")
 
 
 @pytest.fixture

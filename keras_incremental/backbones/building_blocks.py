@@ -58,15 +58,18 @@ def rescaling(scale, offset=0.0):
     )
 
 
-def conv(x, filters, kernel_size, name, strides=1, kernel_regularizer=None):
+def conv(
+    x, filters, kernel_size, name, kernel_regularizer, strides=1, centred=True
+):
     """Convolution without bias, He-normal, zero padded by `kernel_size // 2`.
 
     With a stride, Keras' `padding="same"` pads even sizes at the bottom and
     the right only, one pixel off the shortcut beside it; there the padding is
-    explicit and the same on each side, as in the authors' networks.
+    explicit and the same on each side, as in the authors' networks, unless
+    `centred` is off.
     """
     padding = "same"
-    if strides > 1 and kernel_size > 1:
+    if centred and strides > 1 and kernel_size > 1:
         x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
     return keras.layers.Conv2D(
@@ -96,19 +99,18 @@ def end_of_stage(x, stage):
     return keras.layers.Identity(name=f"stage{stage}")(x)
 
 
-def global_pool(x):
+def global_pool(x, name="features"):
     """Mean over height and width: `(batch, h, w, c)` to `(batch, c)`."""
     return keras.layers.GlobalAveragePooling2D(
-        data_format="channels_last", name="features"
+        data_format="channels_last", name=name
     )(x)
 
 
-def basic_block(
-    x, filters, name, strides, shortcut, kernel_regularizer, final_relu=True
-):
-    """Two 3x3 convolutions and a shortcut, `relu(F(x) + shortcut(x))`.
+def basic_block(x, filters, name, strides, shortcut, kernel_regularizer):
+    """Two 3x3 convolutions and a shortcut, `F(x) + shortcut(x)`.
 
-    He et al. 2016 (arXiv:1512.03385), Eq. 1 and 2 and Fig. 5, left.
+    He et al. 2016 (arXiv:1512.03385), Eq. 1 and 2 and Fig. 5, left, without
+    the ReLU behind the sum.
 
     Args:
         x: `(batch, h, w, c)` Keras tensor.
@@ -119,21 +121,19 @@ def basic_block(
             called where the shape changes; elsewhere the shortcut is the
             identity.
         kernel_regularizer: of every kernel, or `None`.
-        final_relu: whether the outer `relu` is there.
 
     Returns:
         `(batch, ceil(h / strides), ceil(w / strides), filters)`.
     """
-    y = conv(x, filters, 3, f"{name}_conv1", strides, kernel_regularizer)
+    y = conv(x, filters, 3, f"{name}_conv1", kernel_regularizer, strides)
     y = relu(batch_norm(y, f"{name}_bn1"), f"{name}_relu1")
-    y = conv(y, filters, 3, f"{name}_conv2", 1, kernel_regularizer)
+    y = conv(y, filters, 3, f"{name}_conv2", kernel_regularizer)
     y = batch_norm(y, f"{name}_bn2")
     if strides > 1 or x.shape[-1] != filters:
         x = shortcut(
             x, filters, strides, f"{name}_shortcut", kernel_regularizer
         )
-    y = keras.layers.Add(name=f"{name}_add")([x, y])
-    return relu(y, f"{name}_out") if final_relu else y
+    return keras.layers.Add(name=f"{name}_add")([x, y])
 
 
 def residual_stages(
@@ -155,15 +155,11 @@ def residual_stages(
         for block in range(1, blocks + 1):
             strides = 2 if stage > 1 and block == 1 else 1
             name = f"stage{stage}_block{block}"
-            is_last = (stage, block) == (len(widths), blocks)
             x = basic_block(
-                x,
-                filters,
-                name,
-                strides,
-                shortcut,
-                kernel_regularizer,
-                final_relu=final_relu or not is_last,
+                x, filters, name, strides, shortcut, kernel_regularizer
             )
+            is_last = (stage, block) == (len(widths), blocks)
+            if final_relu or not is_last:
+                x = relu(x, f"{name}_out")
         x = end_of_stage(x, stage)
     return x

@@ -56,9 +56,7 @@ def _cifar_resnet(
     """The `6 * blocks + 2` layer network, classifier counted but left out."""
     image = building_blocks.image_input(input_shape)
     x = building_blocks.rescaling(1 / 127.5, offset=-1.0)(image)
-    x = building_blocks.conv(
-        x, 16, 3, "stem_conv", kernel_regularizer=kernel_regularizer
-    )
+    x = building_blocks.conv(x, 16, 3, "stem_conv", kernel_regularizer)
     x = building_blocks.batch_norm(x, "stem_bn")
     x = building_blocks.relu(x, "stem_out")
     x = building_blocks.residual_stages(

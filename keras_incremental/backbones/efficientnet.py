@@ -17,21 +17,6 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 _SMALLEST = 32  # pixels a side that leave one pixel at the end
-# The names of PyTorch's layers by the last part of ours.
-_STEM_AND_HEAD = {
-    "stem_conv": "_conv_stem",
-    "stem_bn": "_bn0",
-    "head_conv": "_conv_head",
-    "head_bn": "_bn1",
-}
-_IN_BLOCK = {
-    "expand": "_expand_conv",
-    "bn0": "_bn0",
-    "depthwise": "_depthwise_conv",
-    "bn1": "_bn1",
-    "project": "_project_conv",
-    "bn2": "_bn2",
-}
 
 
 def efficientnet_lite0(
@@ -96,7 +81,7 @@ def efficientnet_lite0(
     x = _features(x, kernel_regularizer)
     network = keras.Model(image, building_blocks.global_pool(x), name=name)
     if weights == "imagenet":
-        pretrained.load_imagenet(network, _torch_names())
+        pretrained.load_imagenet(network)
     elif weights is not None:
         pretrained.load_file(network, weights)
     return network
@@ -116,17 +101,10 @@ def _check_shape(shape):
 
 def _features(x, kernel_regularizer):
     """Returns the feature maps of preprocessed images."""
-    x = keras.layers.Conv2D(
-        32,
-        3,
-        strides=2,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=keras.initializers.HeNormal(),
-        kernel_regularizer=kernel_regularizer,
-        name="stem_conv",
-    )(x)
-    x = _relu6(building_blocks.batch_norm(x, "stem_bn", _EPSILON), "stem_out")
+    x = building_blocks.conv(
+        x, 32, 3, "stem_conv", kernel_regularizer, strides=2, centred=False
+    )
+    x = _norm_relu6(x, "stem_bn", "stem_out")
     for stage, (blocks, size, strides, expansion, filters) in enumerate(
         _STAGES, start=1
     ):
@@ -141,15 +119,13 @@ def _features(x, kernel_regularizer):
                 kernel_regularizer=kernel_regularizer,
             )
         x = building_blocks.end_of_stage(x, stage)
-    x = building_blocks.conv(
-        x, 1280, 1, "head_conv", kernel_regularizer=kernel_regularizer
-    )
-    x = building_blocks.batch_norm(x, "head_bn", _EPSILON)
-    return _relu6(x, "head_out")
+    x = building_blocks.conv(x, 1280, 1, "head_conv", kernel_regularizer)
+    return _norm_relu6(x, "head_bn", "head_out")
 
 
-def _relu6(x, name):
-    return keras.layers.ReLU(max_value=6.0, name=name)(x)
+def _norm_relu6(x, norm_name, relu_name):
+    x = building_blocks.batch_norm(x, norm_name, _EPSILON)
+    return keras.layers.ReLU(max_value=6.0, name=relu_name)(x)
 
 
 def inverted_residual(
@@ -175,15 +151,11 @@ def inverted_residual(
     """
     y = x
     if expansion > 1:
+        wide = expansion * x.shape[-1]
         y = building_blocks.conv(
-            y,
-            expansion * x.shape[-1],
-            1,
-            f"{name}_expand",
-            kernel_regularizer=kernel_regularizer,
+            y, wide, 1, f"{name}_expand", kernel_regularizer
         )
-        y = building_blocks.batch_norm(y, f"{name}_bn0", _EPSILON)
-        y = _relu6(y, f"{name}_relu0")
+        y = _norm_relu6(y, f"{name}_bn0", f"{name}_relu0")
     y = keras.layers.DepthwiseConv2D(
         kernel_size,
         strides=strides,
@@ -194,29 +166,11 @@ def inverted_residual(
         depthwise_regularizer=kernel_regularizer,
         name=f"{name}_depthwise",
     )(y)
-    y = building_blocks.batch_norm(y, f"{name}_bn1", _EPSILON)
+    y = _norm_relu6(y, f"{name}_bn1", f"{name}_relu1")
     y = building_blocks.conv(
-        _relu6(y, f"{name}_relu1"),
-        filters,
-        1,
-        f"{name}_project",
-        kernel_regularizer=kernel_regularizer,
+        y, filters, 1, f"{name}_project", kernel_regularizer
     )
     y = building_blocks.batch_norm(y, f"{name}_bn2", _EPSILON)
     if strides == 1 and x.shape[-1] == filters:
         y = keras.layers.Add(name=f"{name}_add")([x, y])
     return keras.layers.Identity(name=f"{name}_out")(y)
-
-
-def _torch_names():
-    """Returns PyTorch's name of each layer that has weights, by ours."""
-    names = dict(_STEM_AND_HEAD)
-    blocks = (
-        f"stage{stage}_block{block}"
-        for stage, (count, *_) in enumerate(_STAGES, start=1)
-        for block in range(1, count + 1)
-    )
-    for index, block in enumerate(blocks):
-        for ours, theirs in _IN_BLOCK.items():
-            names[f"{block}_{ours}"] = f"_blocks.{index}.{theirs}"
-    return names

@@ -2,6 +2,8 @@
 
 import keras
 
+from keras_incremental.backbones.building_blocks import global_pool
+
 
 def as_feature_extractor(backbone: keras.Model) -> keras.Model:
     """Returns a model from images to feature vectors that uses `backbone`.
@@ -32,16 +34,19 @@ def as_feature_extractor(backbone: keras.Model) -> keras.Model:
     >>> as_feature_extractor(maps).output_shape
     (None, 16)
     """
-    _check_is_model(backbone)
+    if not isinstance(backbone, keras.Model):
+        raise TypeError(
+            f"backbone is a {type(backbone).__name__}, not a keras.Model. Pass "
+            "a Functional or Sequential model from images to features, such as "
+            "keras_incremental.backbones.resnet32()."
+        )
     _check_single_input_and_output(backbone)
     _check_is_not_classifier(backbone)
     backbone = _for_any_batch_size(backbone)
     features = backbone.outputs[0]
     _check_feature_shape(backbone, features.shape)
     if len(features.shape) == 4:
-        features = keras.layers.GlobalAveragePooling2D(
-            data_format="channels_last", name=f"{backbone.name}_pool"
-        )(features)
+        features = global_pool(features, f"{backbone.name}_pool")
     elif _takes_and_gives_one_tensor(backbone):
         return backbone
     return keras.Model(backbone.inputs[0], features, name=backbone.name)
@@ -63,16 +68,6 @@ def _takes_and_gives_one_tensor(backbone):
     return isinstance(backbone, keras.Sequential) or all(
         isinstance(tensor, keras.KerasTensor)
         for tensor in (backbone.input, backbone.output)
-    )
-
-
-def _check_is_model(backbone):
-    if isinstance(backbone, keras.Model):
-        return
-    raise TypeError(
-        f"backbone is a {type(backbone).__name__}, not a keras.Model. Pass a "
-        "Functional or Sequential model from images to features, such as "
-        "keras_incremental.backbones.resnet32()."
     )
 
 

@@ -8,14 +8,14 @@ from keras_incremental.backbones import building_blocks
 def _projection_shortcut(x, filters, strides, name, kernel_regularizer):
     """1x1 convolution and batch normalisation, option B of the paper."""
     x = building_blocks.conv(
-        x, filters, 1, f"{name}_conv", strides, kernel_regularizer
+        x, filters, 1, f"{name}_conv", kernel_regularizer, strides
     )
     return building_blocks.batch_norm(x, f"{name}_bn")
 
 
 def _stem(x, kernel_regularizer):
     """7x7 convolution and 3x3 max pooling: a quarter of each side."""
-    x = building_blocks.conv(x, 64, 7, "stem_conv", 2, kernel_regularizer)
+    x = building_blocks.conv(x, 64, 7, "stem_conv", kernel_regularizer, 2)
     x = building_blocks.batch_norm(x, "stem_bn")
     x = building_blocks.relu(x, "stem_out")
     # Zeros are neutral for the maximum here: nothing is below 0 after a ReLU.

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_incremental.backbones.building_blocks import global_pool
 from keras_incremental.backbones.feature_extractor import as_feature_extractor
 
 
@@ -64,9 +65,7 @@ def _pooled(layer):
             "(batch, height, width, channels) or vectors (batch, dim)."
         )
     if rank == 4:
-        features = keras.layers.GlobalAveragePooling2D(
-            data_format="channels_last", name=f"{layer.name}_pooled"
-        )(features)
+        features = global_pool(features, f"{layer.name}_pooled")
     return _of_length_1(features, layer.name)
 
 

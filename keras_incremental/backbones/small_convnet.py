@@ -8,9 +8,7 @@ from keras_incremental.backbones import building_blocks
 def _stage(x, filters, stage, kernel_regularizer):
     """3x3 convolution, batch normalisation, ReLU."""
     name = f"stage{stage}_block1"
-    x = building_blocks.conv(
-        x, filters, 3, f"{name}_conv1", kernel_regularizer=kernel_regularizer
-    )
+    x = building_blocks.conv(x, filters, 3, f"{name}_conv1", kernel_regularizer)
     x = building_blocks.batch_norm(x, f"{name}_bn1")
     x = building_blocks.relu(x, f"{name}_out")
     return building_blocks.end_of_stage(x, stage)

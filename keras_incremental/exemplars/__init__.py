@@ -7,8 +7,8 @@
 
 from keras_incremental.exemplars.balanced import balanced_samples
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
+from keras_incremental.exemplars.folder_format import storage_record
 from keras_incremental.exemplars.memory import ExemplarMemory
-from keras_incremental.exemplars.registry import storage_record
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,

@@ -82,6 +82,3 @@ class StoredSamples(Samples):
     def take(self, indices):
         rows = self._rows[np.asarray(indices, int)]
         return self._storage.decode(rows, self.image_spec)
-
-    def look_up(self):
-        return lambda epoch, indices: {"images": self.batch(indices)}

@@ -16,11 +16,6 @@ import numpy as np
 from keras_incremental.archives import check_members, parsed, read_array
 from keras_incremental.exemplars.class_exemplars import ClassExemplars
 from keras_incremental.exemplars.ranking import Selection
-from keras_incremental.exemplars.registry import (
-    recorded_storage,
-    registered,
-    storage_record,
-)
 from keras_incremental.exemplars.selection import (
     herding_order,
     nearest_to_mean_order,
@@ -100,30 +95,36 @@ def _is_own(path) -> bool:
     return head.startswith(b"PK") and head.endswith(_RECORD.encode())
 
 
-def read(
-    directory,
-    selection: Selection | None = None,
-    storage: Storage | None = None,
-) -> tuple[dict, dict[int | str, ClassExemplars]]:
-    """Reads what `write` wrote: the settings, and the exemplars by label.
-
-    Args:
-        directory: The folder.
-        selection: In place of the one that was saved.
-        storage: In place of the one that was saved; the exemplars are moved
-            to it, class by class.
+def memory_file(directory):
+    """Returns the path of the file in a memory's folder.
 
     Raises:
         FileNotFoundError: If the folder or its file is missing.
-        ValueError: If the file is damaged, or is not a memory that can be
-            loaded.
     """
-    path = memory_file(directory)
+    path = as_path(directory) / _FILE
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist. Expected a folder that "
             "ExemplarMemory.save wrote."
         )
+    return path
+
+
+def read(
+    path, selection: Selection | None, storage: Storage | None
+) -> tuple[dict, dict[int | str, ClassExemplars]]:
+    """Reads what `write` wrote: the settings, and the exemplars by label.
+
+    Args:
+        path: Of the file (`memory_file`).
+        selection: In place of the one that was saved.
+        storage: In place of the one that was saved; the exemplars are moved
+            to it, class by class.
+
+    Raises:
+        ValueError: If the file is not a memory that can be loaded; other
+            errors are raised for other damage.
+    """
     with (
         checked_archive(path) as local,
         zipfile.ZipFile(local) as archive,
@@ -132,15 +133,10 @@ def read(
         return _read(archive, selection, storage)
 
 
-def memory_file(directory):
-    """Returns the path of the file in a memory's folder."""
-    return as_path(directory) / _FILE
-
-
 def _read(archive, selection, storage):
     settings = parsed(archive.read(_RECORD))
     _check_settings(settings)
-    saved = recorded_storage(settings["storage"])
+    saved = _recorded_storage(settings["storage"])
     settings["storage"] = storage or saved
     settings["selection"] = selection or _recorded_selection(
         settings["selection"]
@@ -183,19 +179,60 @@ def _check_settings(settings) -> None:
         as_label(label)  # refuses what is none
 
 
+def storage_record(storage: Storage) -> dict:
+    """Returns what `ExemplarMemory.load` makes the same storage of, JSON types.
+
+    >>> from keras_incremental.exemplars import JpegStorage
+    >>> storage_record(JpegStorage(90))["config"]
+    {'quality': 90}
+    """
+    return {
+        "name": keras.saving.get_registered_name(type(storage)),
+        "config": storage.get_config(),
+    }
+
+
+def _recorded_storage(record: dict) -> Storage:
+    """Makes a storage of what `storage_record` returned.
+
+    Raises:
+        ValueError: If its class is not registered with `keras.saving`, or is
+            no `Storage`.
+    """
+    kind = _registered(record["name"], "Import the module that registers it.")
+    if not (isinstance(kind, type) and issubclass(kind, Storage)):
+        raise ValueError(f"{record['name']!r} is no Storage.")
+    return kind.from_config(record["config"])
+
+
 def _recorded_selection(name: str) -> Selection:
     """Returns the selection that is registered under a name; it is not called.
 
     Raises:
         ValueError: If nothing is, or nothing that selects.
     """
-    found = registered(
+    found = _registered(
         name, "Pass it: ExemplarMemory.load(directory, selection=...)."
     )
     if isinstance(found, type) or len(inspect.signature(found).parameters) != 3:
         raise ValueError(
             f"{name!r} is no selection, which is a function (features, count, "
             "seed) -> indices."
+        )
+    return found
+
+
+def _registered(name: str, advice: str):
+    """Returns what is registered with `keras.saving` under a name.
+
+    Raises:
+        ValueError: If nothing is; it ends with the advice.
+    """
+    found = keras.saving.get_registered_object(name)
+    if found is None:
+        raise ValueError(
+            f"The memory was saved with {name!r}, which is not registered with "
+            f"keras.saving. {advice}"
         )
     return found
 

@@ -123,12 +123,10 @@ class ExemplarMemory:
             dtype = self.storage.dtype
             return None if dtype is None else Pixels(np.dtype(dtype))
         count = _EXEMPLARS_LOOKED_AT // len(labels)
-        images = [self._images[label].head(count).decoded() for label in labels]
-        return Pixels(
-            images[0].dtype,
-            float(min(image.min() for image in images)),
-            float(max(image.max() for image in images)),
+        images = np.concatenate(
+            [self._images[label].head(count).decoded() for label in labels]
         )
+        return Pixels(images.dtype, float(images.min()), float(images.max()))
 
     def labels_with_exemplars(self) -> list[int | str]:
         """Returns the classes that have exemplars, in order of arrival."""
@@ -369,15 +367,13 @@ class ExemplarMemory:
             ValueError: If the file is damaged, or says what cannot be; it is
                 named.
         """
+        path = folder_format.memory_file(directory)
         try:
-            settings, images = folder_format.read(directory, selection, storage)
+            settings, images = folder_format.read(path, selection, storage)
             memory = cls(**settings)
             memory.restore(images)
             memory.check_stored()
-        except FileNotFoundError:
-            raise
         except Exception as error:  # of many kinds, for damage in many places
-            path = folder_format.memory_file(directory)
             raise ValueError(
                 f"{path} is damaged, or cannot be loaded: {error}"
             ) from error

@@ -7,9 +7,9 @@ in Python, a batch at a time.
 
 import abc
 import dataclasses
+import itertools
 import os
 import pathlib
-import shutil
 import tempfile
 import weakref
 import zlib
@@ -149,12 +149,13 @@ class JpegStorage(Storage):
             )
 
     def encode(self, images):
-        return _as_rows(
+        rows = (
             tf.io.encode_jpeg(
                 image, quality=self.quality, optimize_size=True
             ).numpy()
             for image in images
         )
+        return np.fromiter(rows, object)
 
     def decode(self, rows, image_spec):
         images = np.empty((len(rows), *image_spec.shape), np.uint8)
@@ -189,7 +190,7 @@ class JpegStorage(Storage):
                 f"their {content.shape} bytes."
             )
         parts = np.split(content, np.cumsum(sizes))[:-1]
-        rows = _as_rows(part.tobytes() for part in parts)
+        rows = np.fromiter((part.tobytes() for part in parts), object)
         for row in rows:
             _check_jpeg(row, arrays["images"].shape[1:])
         return rows
@@ -252,12 +253,10 @@ class DiskStorage(Storage):
     folder: str | os.PathLike | None = None
 
     def encode(self, images):
-        folder = _Folder(self.folder)
+        folder = _owned_folder(self.folder)
         with disk_errors(folder.path):
-            return _as_rows(
-                _ImageFile(folder, str(number), image)
-                for number, image in enumerate(images)
-            )
+            rows = (_ImageFile(folder, image) for image in images)
+            return np.fromiter(rows, object)
 
     def decode(self, rows, image_spec):
         images = np.empty(
@@ -290,20 +289,35 @@ class DiskStorage(Storage):
         return cls()
 
 
-def _as_rows(items) -> np.ndarray:
-    items = [*items]
-    rows = np.empty(len(items), object)
-    rows[:] = items
-    return rows
+_OWNED: Mapping = weakref.WeakValueDictionary()
+_NUMBERS = itertools.count()
 
 
-class _OnDisk:
-    """What stands for something on disk: all its copies are one object."""
+def _owned_folder(parent) -> OwnedFolder:
+    """Returns the folder of this process for the files of all its exemplars.
+
+    It is one for all, because each holds a file open.
+    """
+    parent = pathlib.Path(parent or tempfile.gettempdir()).absolute()
+    key = os.getpid(), parent
+    folder = _OWNED.get(key) or OwnedFolder(parent, "exemplars")
+    _OWNED[key] = folder
+    return folder
+
+
+class _ImageFile:
+    """A file with one image, deleted with this object; copies are itself."""
+
+    def __init__(self, folder: OwnedFolder, image: np.ndarray):
+        self._folder = folder  # goes with the last of its files
+        self.path = folder.path / str(next(_NUMBERS))
+        finalizer = weakref.finalize(self, _remove, os.getpid(), self.path)
+        finalizer.atexit = False  # the folder goes as a whole
+        content = image.tobytes()
+        self.checksum = zlib.crc32(content)
+        self.path.write_bytes(content)
 
     def __deepcopy__(self, memo):
-        return self
-
-    def __copy__(self):
         return self
 
     def __reduce__(self):
@@ -311,35 +325,6 @@ class _OnDisk:
             "Exemplars in files cannot be pickled: the files are deleted with "
             "this process. Keep them by ExemplarMemory.save(folder)."
         )
-
-
-_OWNED: Mapping = weakref.WeakValueDictionary()
-
-
-class _Folder(_OnDisk):
-    """A new folder, deleted with this object."""
-
-    def __init__(self, parent):
-        parent = pathlib.Path(parent or tempfile.gettempdir()).absolute()
-        # One of this process for all: each holds a file open.
-        key = os.getpid(), parent
-        self._owner = _OWNED.get(key) or OwnedFolder(parent, "exemplars")
-        _OWNED[key] = self._owner
-        self.path = tempfile.mkdtemp(dir=self._owner.path)
-        weakref.finalize(self, _remove, os.getpid(), self.path)
-
-
-class _ImageFile(_OnDisk):
-    """A file with one image, deleted with this object."""
-
-    def __init__(self, folder: _Folder, name: str, image: np.ndarray):
-        self._folder = folder  # goes with the last of its files
-        self.path = pathlib.Path(folder.path, name)
-        content = image.tobytes()
-        self.checksum = zlib.crc32(content)
-        self.path.write_bytes(content)
-        finalizer = weakref.finalize(self, _remove, os.getpid(), str(self.path))
-        finalizer.atexit = False  # the folder goes as a whole
 
     def read_into(self, image: np.ndarray) -> None:
         """Reads the file into a contiguous array.
@@ -365,11 +350,7 @@ class _ImageFile(_OnDisk):
             )
 
 
-def _remove(owner: int, path: str) -> None:
-    """Removes a file or a folder, in the process that made it."""
-    if os.getpid() != owner:
-        return  # a fork: the files are its parent's
-    if os.path.isdir(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        pathlib.Path(path).unlink(missing_ok=True)
+def _remove(owner: int, path: pathlib.Path) -> None:
+    """Removes a file, in the process that made it, and not in a fork."""
+    if os.getpid() == owner:
+        path.unlink(missing_ok=True)

@@ -8,15 +8,9 @@ as the outputs of frozen layers, is a `CachedColumn`.
 """
 
 from keras_incremental.samples.batches import training_batches
-from keras_incremental.samples.cached_columns import (
-    CachedColumn,
-    cache_column,
-)
+from keras_incremental.samples.cached_columns import CachedColumn, cache_column
 from keras_incremental.samples.pixels import Pixels
-from keras_incremental.samples.reading import (
-    DEFAULT_CACHE_BYTES,
-    read_samples,
-)
+from keras_incremental.samples.reading import DEFAULT_CACHE_BYTES, read_samples
 from keras_incremental.samples.samples import (
     ArraySamples,
     ChosenSamples,

@@ -18,6 +18,7 @@ from keras_incremental.samples.samples import (
 _STORED_AT_ONCE = 512
 _PREFETCHED = 4
 _LOOKED_UP_AT_ONCE = 256
+_fold_in = tf.random.experimental.stateless_fold_in
 ToUnits = Callable[[np.ndarray], np.ndarray]
 # From columns by name, batch first, to the rows of one more column.
 Column = Callable[[dict], np.ndarray]
@@ -165,7 +166,7 @@ def _gathered(look_up, units, augment, steps, epochs, base) -> tf.data.Dataset:
 
     @tf.autograph.experimental.do_not_convert
     def steps_of_epoch(epoch):
-        seed = tf.random.experimental.stateless_fold_in(base, epoch)
+        seed = _fold_in(base, epoch)
         order = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
         epoch = tf.data.Dataset.from_tensors((epoch, order, seed))
         return tf.data.Dataset.zip(
@@ -177,7 +178,7 @@ def _gathered(look_up, units, augment, steps, epochs, base) -> tf.data.Dataset:
         index = order[step * count // steps : (step + 1) * count // steps]
         columns = look_up(epoch, index)
         if augment is not None:
-            seed = _batch_seed(seed, step)
+            seed = _fold_in(seed, step)
             columns = {**columns, "images": augment(columns["images"], seed)}
         return columns, tf.gather(units, index)
 
@@ -199,10 +200,6 @@ def _as_it_is() -> tf.data.Options:
     return options
 
 
-def _batch_seed(epoch_seed, step):
-    return tf.random.experimental.stateless_fold_in(epoch_seed, step)
-
-
 def _augmented(sources, augment, seed, cache_bytes) -> ArraySamples:
     """Makes all copies of all images, once."""
     count = sum(len(source) for source in sources) * augment.copies
@@ -222,7 +219,7 @@ def _augmented(sources, augment, seed, cache_bytes) -> ArraySamples:
     copies = [
         augment(
             tf.constant(images[start : start + _STORED_AT_ONCE]),
-            _batch_seed(seed, start),
+            _fold_in(seed, start),
         ).numpy()
         for start in range(0, len(images), _STORED_AT_ONCE)
     ]

@@ -1,7 +1,7 @@
 """What is computed once for each sample, and looked up from then on."""
 
-import itertools
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -10,14 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.files import OwnedFolder
 from keras_incremental.progress import with_progress
-from keras_incremental.samples.samples import (
-    LookUp,
-    Samples,
-    call_in_graph,
-)
-from keras_incremental.samples.temporary_files import filling, reserve
+from keras_incremental.samples.samples import LookUp, Samples, call_in_graph
+from keras_incremental.samples.temporary_files import temporary_file
 
 _BATCH = 128
 
@@ -33,13 +28,11 @@ class CachedColumn:
         rows: an array `(copies, samples, ...)`, or a tuple of such, in host
             memory or mapped from a file.
         labels: `(samples,)`, already checked.
-        owner: kept for as long as the rows, e.g. the folder of the file.
     """
 
-    def __init__(self, name: str, rows, labels: np.ndarray, owner=None):
+    def __init__(self, name: str, rows, labels: np.ndarray):
         self.name, self.rows, self.labels = name, rows, labels
         self.copies = len(keras.tree.flatten(rows)[0])
-        self._owner = owner
 
     def __len__(self):
         return len(self.labels)
@@ -94,8 +87,8 @@ def cache_column(
             above 1.
         copies: variants of each image.
         seed: int64 `(2,)` for the augmentation.
-        memory_bytes: rows that take more than this are kept in files of the
-            temporary folder, which are deleted when they are not used any more.
+        memory_bytes: rows that take more than this are mapped from files of the
+            temporary folder, which go with them.
         verbose: 0 silent, else a progress bar.
 
     Raises:
@@ -103,10 +96,10 @@ def cache_column(
     """
     spec = samples.image_spec
     probe = function(tf.zeros([1, *spec.shape], spec.dtype))
-    rows, owner = _allocate(probe, copies, len(samples), memory_bytes)
+    rows = _allocate(probe, copies, len(samples), memory_bytes)
     batches = with_progress(
         samples.images().batch(_BATCH).prefetch(2),
-        math.ceil(len(samples) / _BATCH),
+        None,
         "caching outputs of frozen layers",
         verbose=verbose,
     )
@@ -120,7 +113,7 @@ def cache_column(
             )
             _write(rows, copy, first, last, function(augment(images, drawn)))
         first = last
-    return CachedColumn(name, rows, samples.labels, owner)
+    return CachedColumn(name, rows, samples.labels)
 
 
 def _write(rows, copy: int, first: int, last: int, values) -> None:
@@ -132,7 +125,7 @@ def _write(rows, copy: int, first: int, last: int, values) -> None:
 
 
 def _allocate(probe, copies: int, count: int, memory_bytes: int):
-    """Returns empty rows like `probe`, and the folder of their files."""
+    """Returns empty rows like `probe`, in memory or mapped from files."""
 
     def shape(part):
         return (copies, count, *part.shape[1:])
@@ -144,7 +137,7 @@ def _allocate(probe, copies: int, count: int, memory_bytes: int):
     if size <= memory_bytes:
         return keras.tree.map_structure(
             lambda part: np.empty(shape(part), part.dtype.as_numpy_dtype), probe
-        ), None
+        )
     parent = tempfile.gettempdir()
     free = shutil.disk_usage(parent).free
     if size > free:
@@ -155,14 +148,22 @@ def _allocate(probe, copies: int, count: int, memory_bytes: int):
             "whose outputs are smaller, or an augmentation with copies=0, "
             "which caches nothing."
         )
-    folder = OwnedFolder(parent, "cached_columns")
-    numbers = itertools.count()
 
     def mapped(part):
-        path = folder.path / str(next(numbers))
-        reserve(path, math.prod(shape(part)) * part.dtype.size)
-        dtype = part.dtype.as_numpy_dtype
-        return np.memmap(path, dtype, "r+", shape=shape(part))
+        with temporary_file() as file:
+            _reserve(file, math.prod(shape(part)) * part.dtype.size)
+            dtype = part.dtype.as_numpy_dtype
+            return np.memmap(file, dtype, "r+", shape=shape(part))
 
-    with filling(folder):
-        return keras.tree.map_structure(mapped, probe), folder
+    return keras.tree.map_structure(mapped, probe)
+
+
+def _reserve(file, size: int) -> None:
+    """Gives a file room on the disk for all of its bytes.
+
+    Where a file without it is mapped, a full disk ends the process.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)

@@ -3,28 +3,26 @@
 import contextlib
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.files import OwnedFolder
 from keras_incremental.labels import check_labels, whole_labels
+from keras_incremental.progress import with_progress
 from keras_incremental.samples.pixels import PixelReader, Pixels
 from keras_incremental.samples.samples import (
     ArraySamples,
     MappedSamples,
     Samples,
 )
-from keras_incremental.samples.temporary_files import check_room, filling
+from keras_incremental.samples.temporary_files import temporary_file
 
 DEFAULT_CACHE_BYTES = 2 * 1024**3
 _CHECKED_AT_ONCE = 1024
 _MOST_OF_UNKNOWN_LENGTH = 1_000_000
 _MOST_OF_DISK = 0.9
-_SECONDS_WITHOUT_PROGRESS = 1.0
 _IF_ENDLESS = "If it never ends, pass dataset.take(batches)."
 
 
@@ -47,8 +45,8 @@ def read_samples(
             any size.
         cache_bytes: the images of a dataset that take more than this are kept
             in a file of the temporary folder, which goes with the samples.
-        verbose: 0 silent, else a progress bar once a dataset is found to be
-            too large to cache, or takes longer than a second.
+        verbose: 0 silent, else a progress bar once a dataset has taken two
+            seconds.
         like: the images that the new ones join (`PixelReader`).
 
     Raises:
@@ -92,7 +90,9 @@ def _check_is_array(x) -> None:
 
 
 def _read_arrays(x, y, image_shape, reader: PixelReader) -> ArraySamples:
-    images = _in_native_order(np.asarray(x))
+    images = np.asarray(x)
+    # A pixel's bytes in the order of this machine.
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     labels = check_labels(y)
     _check_image_spec(tf.TensorShape(images.shape), images.dtype, image_shape)
     if len(images) != len(labels):
@@ -110,30 +110,26 @@ def _read_arrays(x, y, image_shape, reader: PixelReader) -> ArraySamples:
     return ArraySamples(images, labels)
 
 
-def _in_native_order(images: np.ndarray) -> np.ndarray:
-    """Returns the images with the bytes of a pixel in this machine's order."""
-    return images.astype(images.dtype.newbyteorder("="), copy=False)
-
-
 def _read_dataset(
     dataset, image_shape, reader: PixelReader, cache_bytes, verbose
 ) -> Samples:
     if isinstance(dataset, tf.data.Dataset):
         _check_dataset_spec(dataset, image_shape)
-        batches, expected = dataset.as_numpy_iterator(), dataset.cardinality()
-        if expected == tf.data.UNKNOWN_CARDINALITY:
-            batches = _ending(batches)
+        batches = dataset.as_numpy_iterator()
+        expected = int(dataset.cardinality())  # negative if unknown
     else:
         expected = _number_of_batches(dataset)
         batches = _batches_of(dataset, expected)
     labels = []
-    batches = _checked_batches(batches, image_shape, labels, reader)
-    images, folder = _collected(batches, cache_bytes, verbose, int(expected))
-    flat = np.concatenate(labels)
-    if folder is None:
-        samples = ArraySamples(images, flat)
-    else:
-        samples = MappedSamples(images, flat, folder)
+    batches = with_progress(
+        _checked_batches(batches, image_shape, labels, reader, expected),
+        max(expected, 0),
+        "reading the images",
+        verbose=verbose,
+    )
+    images = _collected(batches, cache_bytes, expected)
+    kind = MappedSamples if isinstance(images, np.memmap) else ArraySamples
+    samples = kind(images, np.concatenate(labels))
     samples.batch_size = len(labels[0])
     return samples
 
@@ -167,9 +163,12 @@ def _batches_of(dataset: keras.utils.PyDataset, count: int) -> Iterator[tuple]:
 
 
 def _checked_batches(
-    batches, image_shape, labels: list, reader: PixelReader
+    batches, image_shape, labels: list, reader: PixelReader, expected: int
 ) -> Iterator[np.ndarray]:
-    """Yields the images of each batch, and appends their labels to a list."""
+    """Yields the images of each batch, and appends their labels to a list.
+
+    Where it is not known how many batches there are, there may be no end.
+    """
     count = 0
     for images, batch_labels in batches:
         _check_image_spec(
@@ -178,65 +177,51 @@ def _checked_batches(
         image_shape = images.shape[1:]
         labels.append(check_labels(batch_labels))
         count += len(images)
-        yield reader(images)
-    _check_not_empty(count)
-
-
-def _ending(batches: Iterable[tuple]) -> Iterator[tuple]:
-    """Yields batches of a dataset that may have no end, up to a bound."""
-    count = 0
-    for images, labels in batches:
-        count += len(images)
-        if count > _MOST_OF_UNKNOWN_LENGTH:
+        if expected < 0 and count > _MOST_OF_UNKNOWN_LENGTH:
             raise ValueError(
                 "The dataset does not say how many batches it has, and has "
                 f"given {count} images; expected one pass over the new data. "
                 f"{_IF_ENDLESS} If it does end, tell by dataset.apply(tf.data."
                 "experimental.assert_cardinality(batches))."
             )
-        yield images, labels
+        yield reader(images)
+    _check_not_empty(count)
 
 
 def _collected(
-    batches: Iterable[np.ndarray], cache_bytes: int, verbose: int, expected: int
-):
-    """Returns all images, and the folder of their file if they take more.
+    batches: Iterable[np.ndarray], cache_bytes: int, expected: int
+) -> np.ndarray:
+    """Returns all images, mapped from a file if they take more.
 
     `expected` batches will come, or an unknown number if it is negative.
     """
-    kept, folder, size, count = [], None, 0, 0
-    start = time.monotonic()
-    progress = keras.utils.Progbar(None, verbose=verbose, unit_name="image")
+    kept, file, size, count = [], None, 0, 0
     with contextlib.ExitStack() as stack:
         for images in batches:
             kept.append(images)
             size += images.nbytes
             count += len(images)
             if size > cache_bytes:
-                if folder is None:
-                    folder = OwnedFolder(tempfile.gettempdir(), "samples")
-                    stack.enter_context(filling(folder))
-                    check_room(folder, expected * kept[0].nbytes)
-                    path = folder.path / "images"
-                    file = stack.enter_context(path.open("wb"))
-                    room = _MOST_OF_DISK * shutil.disk_usage(folder.path).free
-                _check_room(count, size, room)
+                if file is None:
+                    file = stack.enter_context(temporary_file())
+                    needed = expected * kept[0].nbytes
+                    free = shutil.disk_usage(tempfile.gettempdir()).free
+                _check_room(count, max(size, needed), _MOST_OF_DISK * free)
                 file.writelines(batch.tobytes() for batch in kept)
                 kept.clear()
-            seconds = time.monotonic() - start
-            if folder is not None or seconds > _SECONDS_WITHOUT_PROGRESS:
-                progress.update(count)
-    if folder is None:
-        return np.concatenate(kept), None
-    mapped = np.memmap(path, images.dtype, "r")
-    return mapped.reshape(-1, *images.shape[1:]), folder
+        if file is None:
+            return np.concatenate(kept)
+        file.flush()
+        mapped = np.memmap(file, images.dtype, "r")
+    return mapped.reshape(-1, *images.shape[1:])
 
 
 def _check_room(count: int, size: int, room: float) -> None:
     if size > room:
         raise ValueError(
-            f"The dataset has given {count} images, {size} bytes, and the disk "
-            f"has room for {room:.0f}. {_IF_ENDLESS} Otherwise set the "
+            f"The dataset takes {size} bytes or more, of which it has given "
+            f"{count} images, and the disk has room for {room:.0f} in "
+            f"{tempfile.gettempdir()}. {_IF_ENDLESS} Otherwise set the "
             "environment variable TMPDIR to a folder with more room."
         )
 
@@ -250,16 +235,11 @@ def _check_dataset_spec(dataset, image_shape) -> None:
             "batches of two dense tensors, without sample weights, "
             "dictionaries or ragged tensors."
         )
-    image_spec, label_spec = spec
+    image_spec, _ = spec
     if image_spec.shape.rank == len(image_shape):
         raise ValueError(
             f"The dataset yields single images of shape {image_spec.shape}; "
             "expected batches. Call .batch(batch_size) on it first."
-        )
-    if not (label_spec.dtype.is_integer or label_spec.dtype == tf.string):
-        raise TypeError(
-            f"The dataset's labels have dtype {label_spec.dtype.name}; "
-            "expected integers or strings."
         )
     _check_image_spec(image_spec.shape, image_spec.dtype, image_shape)
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:

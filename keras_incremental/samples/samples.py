@@ -68,8 +68,8 @@ class Samples(abc.ABC):
         return np.flatnonzero(self.labels == label)
 
 
-class ArraySamples(Samples):
-    """Samples kept in host memory.
+class _SamplesOfArray(Samples):
+    """Samples whose images are one array.
 
     Args:
         images: `(samples, height, width, channels)`.
@@ -81,7 +81,16 @@ class ArraySamples(Samples):
         self.image_spec = tf.TensorSpec(images.shape[1:], images.dtype)
 
     def take(self, indices):
-        return self._images[np.asarray(indices, int)]
+        return np.asarray(self._images[np.asarray(indices, int)])
+
+
+class ArraySamples(_SamplesOfArray):
+    """Samples kept in host memory.
+
+    Args:
+        images: `(samples, height, width, channels)`.
+        labels: `(samples,)`, already checked.
+    """
 
     def all_images(self) -> np.ndarray:
         """Returns all images, `(samples, h, w, c)`, without a copy."""
@@ -91,21 +100,13 @@ class ArraySamples(Samples):
         return look_up_in_arrays([self._images])
 
 
-class MappedSamples(Samples):
+class MappedSamples(_SamplesOfArray):
     """Samples kept in a file, of which the system holds what there is room for.
 
     Args:
         images: `(samples, height, width, channels)`, mapped from the file.
         labels: `(samples,)`, already checked.
-        owner: kept for as long as the samples, e.g. the folder of the file.
     """
-
-    def __init__(self, images: np.memmap, labels: np.ndarray, owner=None):
-        self._images, self.labels, self._owner = images, labels, owner
-        self.image_spec = tf.TensorSpec(images.shape[1:], images.dtype)
-
-    def take(self, indices):
-        return np.asarray(self._images[np.asarray(indices, int)])
 
 
 class ChosenSamples(Samples):

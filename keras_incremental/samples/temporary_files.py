@@ -1,46 +1,19 @@
 """Files in the temporary folder, for what takes more RAM than it may."""
 
 import contextlib
-import errno
-import os
-import shutil
+import tempfile
 
-from keras_incremental.files import OwnedFolder, disk_errors
+from keras_incremental.files import disk_errors
 
 
 @contextlib.contextmanager
-def filling(folder: OwnedFolder):
-    """Deletes a temporary folder if the body, which fills it, fails.
+def temporary_file():
+    """Yields an open file without a name, for the body to write and to map.
 
-    Whoever keeps the error would keep the disk full. One of the disk names the
-    folder, and the way out.
+    It is gone once it is neither open nor mapped, however the process ends. An
+    error of the disk names the temporary folder, and the way out.
     """
+    folder = tempfile.gettempdir()
     advice = "Set the environment variable TMPDIR to a folder with room."
-    try:
-        with disk_errors(folder.path, advice=advice):
-            yield
-    except BaseException:
-        folder.close()
-        raise
-
-
-def check_room(folder: OwnedFolder, size: int) -> None:
-    """Refuses to begin what the disk has no room for.
-
-    Raises:
-        OSError: If `size` bytes are more than there are free.
-    """
-    if size > shutil.disk_usage(folder.path).free:
-        raise OSError(errno.ENOSPC, f"{size} bytes are needed")
-
-
-def reserve(path, size: int) -> None:
-    """Makes a file that has room on the disk for all of its bytes.
-
-    Where a file without it is mapped, a full disk ends the process.
-    """
-    with open(path, "wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
+    with disk_errors(folder, folder, advice), tempfile.TemporaryFile() as file:
+        yield file

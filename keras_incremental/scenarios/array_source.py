@@ -21,23 +21,18 @@ class ArrayImages:
     def __init__(self, images, labels):
         self.labels = labels
         with tf.device("CPU:0"):
-            self._images = tf.constant(images)
-            self._label_tensor = tf.constant(labels)
-        self.image_shape = tuple(self._images.shape[1:])
-        self.dtype = self._images.dtype
+            self._columns = tf.constant(images), tf.constant(labels)
+        self.image_shape = images.shape[1:]
+        self.dtype = self._columns[0].dtype
 
     def dataset(self, indices):
         """Returns the unbatched `(image, label)` pairs of `indices`."""
         chosen = tf.data.Dataset.from_tensor_slices(np.asarray(indices))
-        gathered = chosen.batch(_GATHERED_TOGETHER).map(self._gather)
+        gathered = chosen.batch(_GATHERED_TOGETHER).map(
+            lambda rows: tuple(tf.gather(part, rows) for part in self._columns)
+        )
         return gathered.unbatch().apply(
             tf.data.experimental.assert_cardinality(len(indices))
-        )
-
-    def _gather(self, indices):
-        return (
-            tf.gather(self._images, indices),
-            tf.gather(self._label_tensor, indices),
         )
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_incremental.optional import imported
+
 
 def load_digits() -> tuple[np.ndarray, ...]:
     """Loads 1,797 handwritten digits of 8x8 pixels, split 75 to 25.
@@ -23,13 +25,8 @@ def load_digits() -> tuple[np.ndarray, ...]:
     >>> x_train.shape
     (1347, 8, 8, 1)
     """
-    try:
-        from sklearn import datasets, model_selection
-    except ImportError as error:
-        raise ImportError(
-            "The digits data set is part of scikit-learn, which is not "
-            "installed. Run `pip install scikit-learn`."
-        ) from error
+    datasets = imported("sklearn.datasets", "examples")
+    model_selection = imported("sklearn.model_selection", "examples")
     digits = datasets.load_digits()
     images = np.rint(digits.images * (255 / 16)).astype("uint8")[..., None]
     labels = digits.target.astype("int64")

@@ -8,10 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_incremental.progress import with_progress
-from keras_incremental.scenarios.class_labels import (
-    check_same_classes,
-    shown,
-)
+from keras_incremental.scenarios.class_labels import check_same_classes, shown
 from keras_incremental.scenarios.image_files import image_reader, is_image
 
 
@@ -69,8 +66,11 @@ def train_and_test(
         )
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error={on_error!r}; expected 'raise' or 'skip'.")
-    if test_path is None:
-        _check_fraction(test_fraction)
+    if test_path is None and not 0 < test_fraction < 1:
+        raise ValueError(
+            f"test_fraction={test_fraction}; expected a share between 0 and "
+            "1, both excluded. For a test set of its own pass test_path."
+        )
     readable = image_reader(size, channels) if on_error == "skip" else None
     train = class_folders(path, readable)
     if test_path is None:
@@ -170,14 +170,6 @@ def split_folders(folders, test_fraction, seed):
     return train, test
 
 
-def _check_fraction(test_fraction):
-    if not 0 < test_fraction < 1:
-        raise ValueError(
-            f"test_fraction={test_fraction}; expected a share between 0 and "
-            "1, both excluded. For a test set of its own pass test_path."
-        )
-
-
 def labelled_files(folders, seed=None):
     """Flattens class folders to paths and labels 0, 1, ... by folder order.
 
@@ -232,12 +224,17 @@ def _files(folder):
     return [entry.path for entry in entries]
 
 
-def _check_images(files):
+def _by_file(function, files, title):
+    """Calls a function with each file, several at a time; returns a dict."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        checks = with_progress(
-            pool.map(is_image, files), len(files), "looking at files", "file"
-        )
-        wrong = [f for f, ok in zip(files, checks, strict=True) if not ok]
+        results = pool.map(function, files)
+        shown_results = with_progress(results, len(files), title, "file")
+        return dict(zip(files, shown_results, strict=True))
+
+
+def _check_images(files):
+    are_images = _by_file(is_image, files, "looking at files")
+    wrong = [file for file, ok in are_images.items() if not ok]
     if wrong:
         raise ValueError(
             f"{len(wrong)} of {len(files)} files are not JPEG, PNG, GIF, BMP "
@@ -259,11 +256,8 @@ def _skipped(files, reader):
             return str(error)
         return None
 
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        checks = with_progress(
-            pool.map(problem, files), len(files), "reading files", "file"
-        )
-        problems = {f: p for f, p in zip(files, checks, strict=True) if p}
+    found = _by_file(problem, files, "reading files")
+    problems = {file: text for file, text in found.items() if text}
     if problems:
         warnings.warn(
             f"{len(problems)} of {len(files)} files are left out:\n"

@@ -36,8 +36,7 @@ def as_size(image_size):
             f"image_size={image_size!r}; expected an int or (height, width) "
             "in pixels, each at least 1."
         )
-    height, width = np.broadcast_to(sides, 2).tolist()
-    return height, width
+    return tuple(np.broadcast_to(sides, 2).tolist())
 
 
 @functools.cache

@@ -35,14 +35,10 @@ class Header:
 
     def number(self, at, size, little=True):
         """Returns the number of `size` bytes at a position, int64."""
-        if tf.is_tensor(at):
-            at = tf.minimum(at, self.size)
+        at = tf.minimum(tf.cast(at, tf.int64), self.size)
         digits = tf.gather(self.values, at + np.arange(size))
         worth = 256 ** np.arange(size)
-        if tf.is_tensor(little):
-            worth = tf.where(little, worth, worth[::-1])
-        elif not little:
-            worth = worth[::-1]
+        worth = tf.where(little, worth, worth[::-1])
         return tf.reduce_sum(tf.cast(digits, tf.int64) * worth)
 
     def has(self, at, text):
@@ -61,8 +57,7 @@ class Header:
             The position, or 0.
         """
 
-        def step_on(found, at):
-            del found
+        def step_on(_, at):
             found, following = step(at)
             return tf.cast(found, tf.int64), tf.maximum(following, at + 1)
 
@@ -128,18 +123,17 @@ def orientation(header, kind):
             following = tf.where(header.has(at, b"\xff\xff"), at + 1, following)
             is_marker = header.number(at, 1) == 0xFF
             is_end = ~is_marker | header.has(at, b"\xff\xda")
-            return tf.where(is_exif, at + 10, 0), _unless(
-                is_end, following, header
-            )
+            following = tf.where(is_end, header.size, following)
+            return tf.where(is_exif, at + 10, 0), following
 
         return header.find(2, step)
 
     def png():
         def step(at):
             following = at + 12 + header.number(at, 4, False)
-            return tf.where(header.has(at + 4, b"eXIf"), at + 8, 0), _unless(
-                header.has(at + 4, b"IDAT"), following, header
-            )
+            is_end = header.has(at + 4, b"IDAT")
+            following = tf.where(is_end, header.size, following)
+            return tf.where(header.has(at + 4, b"eXIf"), at + 8, 0), following
 
         return header.find(8, step)
 
@@ -163,10 +157,6 @@ def orientation(header, kind):
     )
 
 
-def _unless(is_end, following, header):
-    return tf.where(is_end, header.size, following)
-
-
 def _of_tiff(header, start):
     """Returns the orientation that a TIFF header's first table has."""
     little = header.has(start, b"II")
@@ -175,9 +165,8 @@ def _of_tiff(header, start):
     )
     table = start + header.number(start + 4, 4, little)
     table = tf.minimum(table, header.size)
-    entries = header.values[
-        table + 2 : table + 2 + 12 * header.number(table, 2, little)
-    ]
+    count = header.number(table, 2, little)
+    entries = header.values[table + 2 : table + 2 + 12 * count]
     pairs = tf.reshape(entries[: tf.size(entries) // 12 * 12], (-1, 6, 2))
     weights = tf.cast(tf.where(little, [1, 256], [256, 1]), tf.int64)
     numbers = tf.reduce_sum(tf.cast(pairs, tf.int64) * weights, axis=-1)
@@ -206,7 +195,7 @@ def without_transparency(header, data):
         following = tf.cond(
             is_extension, lambda: after_sub_blocks(at + 2), lambda: header.size
         )
-        following = _unless(following == 0, following, header)
+        following = tf.where(following == 0, header.size, following)
         return tf.where(is_control, at + 3, 0), following
 
     at = header.find(13 + tf.where(flags >= 128, palette, 0), step)

@@ -62,11 +62,8 @@ class ClassSchedule:
                 list `classes_per_task` does not add up to their number.
         """
         order = self._order(labels)
-        stops = np.cumsum(self._sizes(order)).tolist()
-        starts = [0, *stops[:-1]]
-        return [
-            order[start:stop] for start, stop in zip(starts, stops, strict=True)
-        ]
+        stops = np.cumsum(self._sizes(order))
+        return [task.tolist() for task in np.split(order, stops[:-1])]
 
     def _order(self, labels):
         if self.class_order is None:

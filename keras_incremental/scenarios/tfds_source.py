@@ -61,7 +61,7 @@ class TfdsImages:
         wanted[indices] = True
         wanted = tf.constant(wanted)
         chosen = (
-            self._encoded()
+            encoded_examples(self._builder, self._split)
             .take(int(indices[-1]) + 1)
             .enumerate()
             .filter(lambda position, _: tf.gather(wanted, position))
@@ -82,25 +82,21 @@ class TfdsImages:
         shape = (len(self._used), *self.image_shape)
         images = np.empty(shape, self.dtype.as_numpy_dtype)
         batches = self._read(self._used).batch(_DECODED_TOGETHER).prefetch(2)
-        total = math.ceil(len(images) / _DECODED_TOGETHER)
         start = 0
-        for batch, _ in with_progress(batches, total, "reading the data"):
+        for batch, _ in with_progress(batches, None, "reading the data"):
             images[start : start + len(batch)] = batch.numpy()
             start += len(batch)
         return ArrayImages(images, self.labels[self._used])
 
-    def _encoded(self):
-        return encoded_examples(self._builder, self._split)
-
     def _scan(self):
-        labels = self._encoded().map(lambda example: example[self._label_key])
+        examples = encoded_examples(self._builder, self._split)
+        labels = examples.map(lambda example: example[self._label_key])
         batches = labels.batch(_SCANNED_TOGETHER).prefetch(2)
         scanned = with_progress(batches, None, "reading the labels")
         none = np.array([], "int64")
         return np.concatenate([none, *(batch.numpy() for batch in scanned)])
 
-    def _decode(self, position, example):
-        del position
+    def _decode(self, _, example):
         image, label = example[self._image_key], example[self._label_key]
         if image.dtype == tf.string:
             image = self._feature.decode_example(image)

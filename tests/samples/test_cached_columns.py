@@ -3,7 +3,6 @@
 import errno
 import gc
 import os
-import pathlib
 import weakref
 
 import numpy as np
@@ -20,12 +19,12 @@ from keras_incremental.samples import (
 SHAPE = (2, 2, 1)
 
 
-def column(owner=None, rows=None):
+def column(rows=None):
     """Two variants of five samples; row (c, i) is filled with 10 c + i."""
     if rows is None:
         rows = np.zeros((2, 5, 3), "float32")
         rows += (10 * np.arange(2)[:, None] + np.arange(5))[..., None]
-    return CachedColumn("frozen", rows, np.array([3, 1, 3, 1, 3]), owner)
+    return CachedColumn("frozen", rows, np.array([3, 1, 3, 1, 3]))
 
 
 def make_samples(count, cache_bytes=10**6):
@@ -93,15 +92,11 @@ def test_a_column_may_be_mapped_from_a_file(tmp_path):
 def test_rows_are_freed_with_their_column():
     """TensorFlow keeps functions of datasets till the process ends."""
     gc.freeze()  # leaves few objects to search
-
-    class Folder:
-        pass
-
-    owner = Folder()
-    cached, freed = column(owner), weakref.ref(owner)
+    cached = column()
+    freed = weakref.ref(cached.rows)
     indices = tf.data.Dataset.from_tensors((0, [0, 1]))
     assert len(list(indices.map(cached.look_up()))) == 1
-    del owner, cached
+    del cached
     gc.collect()
     assert freed() is None
 
@@ -161,17 +156,15 @@ def test_the_draws_of_the_variants_follow_the_seed():
     assert seeds((1, 2)) == seeds((1, 2)) != seeds((1, 3))
 
 
-def test_files_of_a_column_go_with_it(monkeypatch, tmp_path):
+def test_files_of_a_column_go_with_it(mapped_files):
     gc.freeze()  # leaves few objects to search
-    monkeypatch.setattr(cached_columns.tempfile, "tempdir", str(tmp_path))
     cached = cache_column(
         "frozen", first_pixels, make_samples(5), memory_bytes=0
     )
-    (folder,) = tmp_path.iterdir()
-    assert pathlib.Path(cached.rows.filename).parent == folder
+    assert isinstance(cached.rows, np.memmap) and mapped_files() == 1
     del cached
     gc.collect()
-    assert not any(tmp_path.iterdir())
+    assert mapped_files() == 0
 
 
 def test_a_disk_without_room_names_what_can_be_done(monkeypatch):
@@ -184,7 +177,7 @@ def test_a_disk_without_room_names_what_can_be_done(monkeypatch):
 
 
 def test_room_that_another_takes_meanwhile_is_an_error_and_no_crash(
-    monkeypatch, tmp_path
+    monkeypatch, tmp_path, mapped_files
 ):
     """A mapped file that the disk has no room for would end the process."""
     gc.freeze()  # leaves few objects to search
@@ -192,12 +185,11 @@ def test_room_that_another_takes_meanwhile_is_an_error_and_no_crash(
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cached_columns.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match=rf"{tmp_path}.*No space left.*TMPDIR"):
         cache_column("frozen", first_pixels, make_samples(5), memory_bytes=0)
     gc.collect()
-    assert not any(tmp_path.iterdir())
+    assert mapped_files() == 0
 
 
 def test_images_of_an_unknown_size_are_cached():

@@ -95,9 +95,9 @@ def endless():
     )
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_endless_dataset_of_unknown_length_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(reading, "_MOST_OF_UNKNOWN_LENGTH", 300)
-    monkeypatch.setattr(reading, "_SECONDS_WITHOUT_PROGRESS", 0)
     message = r"given 310 images.*dataset\.take\(batches\).*assert_cardinality"
     with pytest.raises(ValueError, match=message):
         read(endless(), verbose=2)

@@ -328,8 +328,10 @@ def test_digits_are_scaled_stratified_and_always_the_same():
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ImportError, match="pip install scikit-learn"):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(
+        ImportError, match=r"sklearn.*pip install.*\[examples\]"
+    ):
         load_digits()
 
 
