@@ -39,7 +39,7 @@ def attack(rounds, seed, folder):
         home = folder / f"round_{index}"
         home.mkdir()
         first = start(home, "first")
-        time.sleep(chance.choice([0, chance.uniform(0, 5)]))
+        time.sleep(chance.choice([0, chance.uniform(0, 1)]))
         second = start(home, "second")
         while first.poll() is second.poll() is None:
             time.sleep(0.01)
