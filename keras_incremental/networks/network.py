@@ -256,33 +256,12 @@ def _of_any_size(value):
     return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
 
 
-def inference_of(network: keras.Model) -> Callable:
-    """Returns a function of a network in inference mode, without gradient."""
-    return lambda inputs: tf.stop_gradient(network(inputs, training=False))
-
-
-class Traced:
-    """Functions traced once, behind a plain object.
+def traced_inference(network: keras.Model) -> Callable:
+    """Returns a network in inference mode, traced once, without gradient.
 
     A network that calls one for each branch is traced anew when a branch is
-    added, and finds the traces of all others ready. Keras and SavedModel do not
-    look into plain objects, so they neither track nor save them.
-
-    Args:
-        *functions: of tensors.
-
-    Attributes:
-        calls: the traced functions, in the same order.
-        call: the first of them.
-
-    >>> double = Traced(lambda x: 2 * x)
-    >>> double.call(tf.constant([3])).numpy().tolist()
-    [6]
+    added, and finds the traces of all others ready.
     """
-
-    def __init__(self, *functions: Callable):
-        self.calls = [*map(traced, functions)]
-
-    @property
-    def call(self):
-        return self.calls[0]
+    return traced(
+        lambda inputs: tf.stop_gradient(network(inputs, training=False))
+    )

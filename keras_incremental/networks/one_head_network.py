@@ -15,11 +15,7 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
-from keras_incremental.networks.network import (
-    Network,
-    Traced,
-    inference_of,
-)
+from keras_incremental.networks.network import Network, traced_inference
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -121,8 +117,8 @@ class OneHeadNetwork(BranchingNetwork):
     def frozen(self, images: tf.Tensor) -> Any:
         """Returns the trunk's outputs and the features of old branches."""
         outputs = self.trunk_outputs(images)
-        parts = [self._traced_tail.call(outputs)]
-        parts += [branch(outputs) for branch in self._traced.calls[:-1]]
+        parts = [self._base.tail_features(outputs)]
+        parts += [branch(outputs) for branch in self._inferences[:-1]]
         return outputs, tf.concat(parts, axis=-1)
 
     def trained(self, frozen, training=False):
@@ -179,4 +175,4 @@ class OneHeadNetwork(BranchingNetwork):
 
     def _trace_branches(self) -> None:
         """Makes a function for each branch, traced once."""
-        self._traced = Traced(*map(inference_of, self.branches))
+        self._inferences = [*map(traced_inference, self.branches)]

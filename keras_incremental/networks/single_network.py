@@ -17,7 +17,11 @@ from keras_incremental.graphs import (
     split,
 )
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Network, Traced
+from keras_incremental.networks.network import (
+    Network,
+    traced,
+    traced_inference,
+)
 from keras_incremental.networks.trainable import all_layers, set_trainable
 
 
@@ -101,6 +105,16 @@ class SingleNetwork(Network):
         """The backbone after the cut, or `None`."""
         return None if self._cut is None else self._cut.tail
 
+    def trunk_outputs(self, images: tf.Tensor) -> Any:
+        """Returns what the trunk makes of images, in inference mode."""
+        if self.branch_at == 0.0:
+            return images
+        return self._cut.trunk_outputs(images)
+
+    def tail_features(self, outputs: Any) -> tf.Tensor:
+        """Returns features of the trunk's outputs, in inference mode."""
+        return self._cut.tail_features(outputs)
+
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
         return self
@@ -108,7 +122,7 @@ class SingleNetwork(Network):
     def inference(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns logits and features, by a function that is traced once."""
         # A head that has grown has other variables: traced anew.
-        return self._traced.call(images, self.head.allocated)
+        return self._inference(images, self.head.allocated)
 
     def trained(self, frozen, training=False):
         features = self.backbone(frozen, training=training)
@@ -210,7 +224,9 @@ class SingleNetwork(Network):
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)
-        self._traced = Traced(lambda images, columns: self.outputs(images))
+        self._inference = traced(lambda images, columns: self.outputs(images))
+        if self._cut is not None:
+            self._cut.finalize_state()
 
     def get_config(self):
         return {
@@ -264,12 +280,10 @@ class _CutBackbone:
         graph = Graph(network.backbone)
         self.place = find_cut(graph, branch_at)
         self.trunk, self.tail = split(graph, self.place)
-        self._is_first = self.place.index == 0
-        self._is_last = self.place.index == graph.output_index
+        # The cut layer's name; 0.0 or 1.0 before or after all layers.
+        ends = {graph.output_index: 1.0, 0: 0.0}
+        self.branch_at = ends.get(self.place.index, self.place.name)
 
-    @property
-    def branch_at(self) -> str | float:
-        """The cut layer's name; 0.0 or 1.0 before or after all layers."""
-        if self._is_first:
-            return 0.0
-        return 1.0 if self._is_last else self.place.name
+    def finalize_state(self) -> None:
+        self.trunk_outputs = traced_inference(self.trunk)
+        self.tail_features = traced_inference(self.tail)
