@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.networks import Network, all_layers
+from keras_incremental.networks import Network, all_layers, traced
 
 
 class BatchStatistics:
@@ -30,7 +30,8 @@ class BatchStatistics:
         self._layers = moving_normalizations(network)
         self._variables = _statistics(self._layers)
         self._strategy = strategy
-        self._of_batch = tf.function(self._in_replicas(network))
+        # One trace for all sizes, so that a resumed run has the same one.
+        self._of_batch = traced(self._in_replicas(network))
 
     def fits(self, network: Network) -> bool:
         """Whether the network still has the same layers to measure."""
@@ -47,12 +48,8 @@ class BatchStatistics:
             return
         total, count = 0.0, 0
         for columns in batches:
-            # One trace for all sizes, so that a resumed run has the same one.
-            of_batch = self._of_batch.get_concrete_function(
-                keras.tree.map_structure(_of_any_size, columns)
-            )
             total = total + np.concatenate(
-                [part.numpy().ravel() for part in of_batch(columns)],
+                [part.numpy().ravel() for part in self._of_batch(columns)],
                 dtype=np.float64,
             )
             count += 1
@@ -70,10 +67,7 @@ class BatchStatistics:
         def of_batch(columns):
             for variable in self._variables:
                 variable.assign(tf.zeros_like(variable))
-            frozen = columns.get("frozen")
-            if frozen is None:
-                frozen = network.frozen(columns["images"])
-            network.trained(frozen, training=True)
+            network.trained_on(columns, training=True)
             # They were 0, so they are (1 - momentum) * the batch's now.
             return [
                 tf.cast(variable, tf.float32) / (1.0 - layer.momentum)
@@ -102,10 +96,6 @@ def moving_normalizations(
         and layer.trainable
         and layer.momentum < 1
     ]
-
-
-def _of_any_size(batch: tf.Tensor) -> tf.TensorSpec:
-    return tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
 
 
 def _statistics(layers: Iterable) -> list[keras.Variable]:

@@ -38,11 +38,7 @@ class Teacher:
             columns: `{"images": images}`, or `{"frozen": outputs}` of the
                 frozen part, which are the network's and the teacher's alike.
         """
-        if "frozen" in columns:
-            frozen = columns["frozen"]
-        else:
-            frozen = self._twin.frozen(columns["images"])
-        logits, _ = self._twin.trained(frozen, training=False)
+        logits, _ = self._twin.trained_on(columns, training=False)
         return tf.stop_gradient(logits)
 
     def all_logits(self, columns: Mapping) -> np.ndarray:

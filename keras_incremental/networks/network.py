@@ -1,7 +1,7 @@
 """What a classifier's network is: images to features and logits, growing."""
 
 import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -149,6 +149,20 @@ class Network(keras.layers.Layer):
         Returns:
             `(batch, trained units)` logits, `(batch, dim)` features.
         """
+
+    def trained_on(
+        self, columns: Mapping, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what `trained` does, of a batch that may be cached.
+
+        Args:
+            columns: `{"images": images}`, or `{"frozen": outputs}` of `frozen`.
+            training: as for `trained`.
+        """
+        frozen = columns.get("frozen")
+        if frozen is None:
+            frozen = self.frozen(columns["images"])
+        return self.trained(frozen, training)
 
     def outputs(self, frozen: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns all logits, in inference mode, and the features.
