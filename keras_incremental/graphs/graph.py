@@ -65,6 +65,10 @@ class Graph:
         self.output = keras.tree.flatten(self._replay(network, self.input))[0]
         self.output_index = self._index_of_tensor[id(self.output)]
         self._check_names()
+        # A layer that is called twice is found by its last call.
+        self._index_of_name = {
+            node.name: index for index, node in enumerate(self.nodes)
+        }
 
     def index(self, name: str) -> int:
         """Returns the node of the layer of this name, its last call.
@@ -72,10 +76,7 @@ class Graph:
         Raises:
             KeyError: if there is none.
         """
-        for index in reversed(range(len(self.nodes))):
-            if self.nodes[index].name == name:
-                return index
-        raise KeyError(name)
+        return self._index_of_name[name]
 
     def readers(self) -> list[list[int]]:
         """Returns, for each node, the nodes that read its output."""
@@ -91,7 +92,11 @@ class Graph:
         structure = keras.tree.pack_sequence_as(
             network.input, keras.tree.flatten(inputs)
         )
-        return _run(network, structure, self._call)
+        # Private. The public way, `clone_model` with a `call_function`, gives a
+        # nested model outputs that are cut off from the inputs it was called on.
+        return network._run_through_graph(
+            structure, operation_fn=lambda layer: layer, call_fn=self._call
+        )
 
     def _call(self, layer, *args, **kwargs):
         if _is_graph(layer):
@@ -129,18 +134,6 @@ class Graph:
                     f"included, are named {node.name!r}; a branch point would "
                     "be ambiguous. Give each layer a name of its own."
                 )
-
-
-def _run(network: keras.Model, inputs, call):
-    """Returns the outputs of `call(layer, *args)` through a network's graph.
-
-    `_run_through_graph` is private. The public way, `clone_model` with a
-    `call_function`, gives a nested model outputs that are cut off from the
-    inputs it was called on.
-    """
-    return network._run_through_graph(
-        inputs, operation_fn=lambda layer: layer, call_fn=call
-    )
 
 
 def _is_graph(layer) -> bool:
