@@ -93,7 +93,7 @@ class Graph:
             network.input, keras.tree.flatten(inputs)
         )
         # Private. The public way, `clone_model` with a `call_function`, gives a
-        # nested model outputs that are cut off from the inputs it was called on.
+        # nested model outputs cut off from the inputs that it was called on.
         return network._run_through_graph(
             structure, operation_fn=lambda layer: layer, call_fn=self._call
         )
