@@ -12,7 +12,7 @@ from keras_incremental import distribution
 from keras_incremental.models.compiled_loss import check_takes_logits
 from keras_incremental.models.gradient_noise import NoiseSettings, add_noise
 from keras_incremental.models.network_model import NetworkModel
-from keras_incremental.models.optimizer_start import fresh_optimizer
+from keras_incremental.models.optimizer_start import fresh_optimizer, restart
 from keras_incremental.models.training_state import TrainingState
 from keras_incremental.networks import Network
 from keras_incremental.objectives import Batch, CrossEntropy, Objective
@@ -159,7 +159,7 @@ class TrainingModel(NetworkModel):
 
     def restart_optimizer(self) -> None:
         """Sets momentum, moments and step count back to the start."""
-        self._training.start.restart(self.optimizer, self.trainable_variables)
+        restart(self.optimizer, self.trainable_variables)
 
     # The steps.
 
