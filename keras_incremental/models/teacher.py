@@ -51,8 +51,5 @@ class Teacher:
             `(samples, allocated)` float32; columns without a unit are 0.
         """
         logits = self._traced_logits(dict(columns)).numpy()
-        rows = np.zeros(
-            (len(logits), self._twin.trained_head.allocated), np.float32
-        )
-        rows[:, : logits.shape[1]] = logits
-        return rows
+        without_unit = self._twin.trained_head.allocated - logits.shape[1]
+        return np.pad(logits.astype(np.float32), [(0, 0), (0, without_unit)])
