@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.networks import Network, traced
+from keras_incremental.networks import Network, traced, trained_outputs
 
 
 class Teacher:
@@ -38,7 +38,7 @@ class Teacher:
             columns: `{"images": images}`, or `{"frozen": outputs}` of the
                 frozen part, which are the network's and the teacher's alike.
         """
-        logits, _ = self._twin.trained_on(columns, training=False)
+        logits, _ = trained_outputs(self._twin, columns, training=False)
         return tf.stop_gradient(logits)
 
     def all_logits(self, columns: Mapping) -> np.ndarray:

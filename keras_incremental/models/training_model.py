@@ -14,7 +14,7 @@ from keras_incremental.models.gradient_noise import NoiseSettings, add_noise
 from keras_incremental.models.network_model import NetworkModel
 from keras_incremental.models.optimizer_start import fresh_optimizer, restart
 from keras_incremental.models.training_state import TrainingState
-from keras_incremental.networks import Network
+from keras_incremental.networks import Network, trained_outputs
 from keras_incremental.objectives import Batch, CrossEntropy, Objective
 from keras_incremental.score_rules import ScoreRule
 
@@ -171,7 +171,7 @@ class TrainingModel(NetworkModel):
         count, objective = tf.shape(units)[0], self._training.objective
         with tf.GradientTape() as tape:
             logits, features = distribution.rows_of(
-                lambda rows: self.network.trained_on(rows, training=True),
+                lambda rows: trained_outputs(self.network, rows, training=True),
                 columns,
                 count,
             )

@@ -9,7 +9,11 @@ from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.frozen_trunk_network import (
     FrozenTrunkNetwork,
 )
-from keras_incremental.networks.network import Network, traced
+from keras_incremental.networks.network import (
+    Network,
+    traced,
+    trained_outputs,
+)
 from keras_incremental.networks.one_head_network import OneHeadNetwork
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import all_layers
@@ -27,4 +31,5 @@ __all__ = [
     "TrainedTrunkNetwork",
     "all_layers",
     "traced",
+    "trained_outputs",
 ]

@@ -138,7 +138,7 @@ class BranchedNetwork(BranchingNetwork):
 
     def features(self, frozen):
         if not self.branches:
-            return self._base.tail_features(frozen)
+            return self._base.cut.tail_features(frozen)
         return self.branches[-1].features(frozen)
 
     def outputs(self, frozen):
@@ -159,7 +159,7 @@ class BranchedNetwork(BranchingNetwork):
 
     def part_outputs(self, frozen: Any) -> list[tuple]:
         """Returns logits and features of the base and of each branch."""
-        features = self._base.tail_features(frozen)
+        features = self._base.cut.tail_features(frozen)
         parts = [branch.inference(frozen) for branch in self.branches]
         return [(self._base.head(features), features), *parts]
 

@@ -107,7 +107,7 @@ class BranchingNetwork(Network):
 
     def trunk_outputs(self, images: tf.Tensor) -> Any:
         """Returns what the trunk makes of images, in inference mode."""
-        return self._base.trunk_outputs(images)
+        return self._base.cut.trunk_outputs(images)
 
     def structure(self):
         branches = keras.saving.serialize_keras_object(self.branches)

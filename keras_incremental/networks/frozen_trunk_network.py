@@ -55,7 +55,7 @@ class FrozenTrunkNetwork(SingleNetwork):
         set_trainable(self.trunk, False)
 
     def frozen(self, images):
-        return self.trunk_outputs(images)
+        return self.cut.trunk_outputs(images)
 
     def trained(self, frozen, training=False):
         features = self.tail(frozen, training=training)

@@ -150,20 +150,6 @@ class Network(keras.layers.Layer):
             `(batch, trained units)` logits, `(batch, dim)` features.
         """
 
-    def trained_on(
-        self, columns: Mapping, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns what `trained` does, of a batch that may be cached.
-
-        Args:
-            columns: `{"images": images}`, or `{"frozen": outputs}` of `frozen`.
-            training: as for `trained`.
-        """
-        frozen = columns.get("frozen")
-        if frozen is None:
-            frozen = self.frozen(columns["images"])
-        return self.trained(frozen, training)
-
     def outputs(self, frozen: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns all logits, in inference mode, and the features.
 
@@ -236,6 +222,23 @@ def _place_of_head(
     """Returns the layer that holds a head, and the head's index there."""
     places = [(layer, i) for layer in layers for i in range(len(layer.heads))]
     return places[index]
+
+
+def trained_outputs(
+    network: Network, columns: Mapping, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what `network.trained` does, of a batch that may be cached.
+
+    Args:
+        network: of which to run the trained part.
+        columns: `{"images": images}`, or `{"frozen": outputs}` of the frozen
+            part.
+        training: as for `network.trained`.
+    """
+    frozen = columns.get("frozen")
+    if frozen is None:
+        frozen = network.frozen(columns["images"])
+    return network.trained(frozen, training)
 
 
 def traced(function: Callable) -> Callable:

@@ -70,7 +70,9 @@ class SingleNetwork(Network):
         )
         if not self.head.built:
             self.head.build((None, backbone.output_shape[-1]))
-        self._cut = None if branch_at is None else _CutBackbone(self, branch_at)
+        self.cut = (
+            None if branch_at is None else CutBackbone(backbone, branch_at)
+        )
         self._trainable_before: list = []
         self.built = True
         self.finalize_state()
@@ -88,32 +90,22 @@ class SingleNetwork(Network):
     @property
     def branch_at(self) -> str | float | None:
         """The layer where the backbone is cut, 0.0, 1.0, or `None`."""
-        return None if self._cut is None else self._cut.branch_at
+        return None if self.cut is None else self.cut.branch_at
 
     @property
     def shared_layers(self) -> float | None:
         """The share of the weight layers before the cut, or `None`."""
-        return None if self._cut is None else self._cut.place.layers
+        return None if self.cut is None else self.cut.place.layers
 
     @property
     def trunk(self) -> keras.Model | None:
         """The backbone before the cut, or `None`."""
-        return None if self._cut is None else self._cut.trunk
+        return None if self.cut is None else self.cut.trunk
 
     @property
     def tail(self) -> keras.Model | None:
         """The backbone after the cut, or `None`."""
-        return None if self._cut is None else self._cut.tail
-
-    def trunk_outputs(self, images: tf.Tensor) -> Any:
-        """Returns what the trunk makes of images, in inference mode."""
-        if self.branch_at == 0.0:
-            return images
-        return self._cut.trunk_outputs(images)
-
-    def tail_features(self, outputs: Any) -> tf.Tensor:
-        """Returns features of the trunk's outputs, in inference mode."""
-        return self._cut.tail_features(outputs)
+        return None if self.cut is None else self.cut.tail
 
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
@@ -225,8 +217,8 @@ class SingleNetwork(Network):
     def finalize_state(self):
         finalize_normalizations(self.backbone)
         self._inference = traced(lambda images, columns: self.outputs(images))
-        if self._cut is not None:
-            self._cut.finalize_state()
+        if self.cut is not None:
+            self.cut.finalize_state()
 
     def get_config(self):
         return {
@@ -269,21 +261,26 @@ def _last_regularizer(backbone: keras.Model):
     return found[-1] if found else None
 
 
-class _CutBackbone:
+class CutBackbone:
     """Trunk and tail of a backbone; a plain object.
 
     They use the backbone's own layers, so that Keras tracks and saves them with
     the backbone alone.
     """
 
-    def __init__(self, network: SingleNetwork, branch_at: str | float):
-        graph = Graph(network.backbone)
+    def __init__(self, backbone: keras.Model, branch_at: str | float):
+        graph = Graph(backbone)
         self.place = find_cut(graph, branch_at)
         self.trunk, self.tail = split(graph, self.place)
         # The cut layer's name; 0.0 or 1.0 before or after all layers.
         ends = {graph.output_index: 1.0, 0: 0.0}
         self.branch_at = ends.get(self.place.index, self.place.name)
 
+    def trunk_outputs(self, images: tf.Tensor) -> Any:
+        """Returns what the trunk makes of images, in inference mode."""
+        return images if self.branch_at == 0.0 else self._trunk(images)
+
     def finalize_state(self) -> None:
-        self.trunk_outputs = traced_inference(self.trunk)
+        """Traces anew, as `Network.finalize_state` asks for."""
+        self._trunk = traced_inference(self.trunk)
         self.tail_features = traced_inference(self.tail)
