@@ -1,5 +1,6 @@
 """A classification layer that takes new classes without new variables."""
 
+import itertools
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -76,11 +77,8 @@ class ExpandableDense(keras.layers.Layer):
     @property
     def heads(self) -> list[slice]:
         """The units of each head, in order of arrival."""
-        stops = np.cumsum(self._head_sizes, dtype=int).tolist()
-        return [
-            slice(stop - size, stop)
-            for stop, size in zip(stops, self._head_sizes, strict=True)
-        ]
+        stops = itertools.accumulate(self._head_sizes, initial=0)
+        return [slice(*ends) for ends in itertools.pairwise(stops)]
 
     @property
     def units(self) -> int:

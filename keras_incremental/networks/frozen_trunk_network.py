@@ -60,6 +60,3 @@ class FrozenTrunkNetwork(SingleNetwork):
     def trained(self, frozen, training=False):
         features = self.tail(frozen, training=training)
         return self.head(features), features
-
-    def features(self, frozen):
-        return self.tail(frozen, training=False)

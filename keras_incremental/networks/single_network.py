@@ -120,9 +120,6 @@ class SingleNetwork(Network):
         features = self.backbone(frozen, training=training)
         return self.head(features), features
 
-    def features(self, frozen):
-        return self.backbone(frozen, training=False)
-
     def reinitialize(self, seed: Sequence[int]) -> None:
         """Draws anew all that training changes, heads and backbone.
 
