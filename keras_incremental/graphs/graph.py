@@ -60,15 +60,12 @@ class Graph:
         )
         self.input = layer.output
         self._index_of_tensor: dict[int, int] = {}
+        self._index_of_name: dict[str, int] = {}
         self.nodes: list[Node] = []
         self._add(layer, ((), {}), self.input)
         self.output = keras.tree.flatten(self._replay(network, self.input))[0]
         self.output_index = self._index_of_tensor[id(self.output)]
         self._check_names()
-        # A layer that is called twice is found by its last call.
-        self._index_of_name = {
-            node.name: index for index, node in enumerate(self.nodes)
-        }
 
     def index(self, name: str) -> int:
         """Returns the node of the layer of this name, its last call.
@@ -99,7 +96,8 @@ class Graph:
         )
 
     def _call(self, layer, *args, **kwargs):
-        if _is_graph(layer):
+        # A nested model whose own layers can be seen is opened.
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
             return self._replay(layer, args[0] if args else kwargs["inputs"])
         output = layer(*args, **kwargs)
         self._add(layer, (args, kwargs), output)
@@ -112,6 +110,7 @@ class Graph:
             if isinstance(tensor, keras.KerasTensor)
         ]
         outputs = keras.tree.flatten(output)
+        self._index_of_name[layer.name] = len(self.nodes)
         for tensor in outputs:
             self._index_of_tensor[id(tensor)] = len(self.nodes)
         self.nodes.append(
@@ -126,18 +125,10 @@ class Graph:
         )
 
     def _check_names(self) -> None:
-        layers: dict[str, object] = {}
         for node in self.nodes:
-            if layers.setdefault(node.name, node.layer) is not node.layer:
+            if self.nodes[self.index(node.name)].layer is not node.layer:
                 raise ValueError(
                     f"Two layers of {self.network_name!r}, nested models "
                     f"included, are named {node.name!r}; a branch point would "
                     "be ambiguous. Give each layer a name of its own."
                 )
-
-
-def _is_graph(layer) -> bool:
-    """Whether a layer is a model whose own layers can be seen."""
-    return isinstance(layer, keras.Model) and bool(
-        getattr(layer, "inputs", None)
-    )
