@@ -130,9 +130,6 @@ class BranchedNetwork(BranchingNetwork):
         else:
             self.branches.pop()
 
-    def frozen(self, images):
-        return self.trunk_outputs(images)
-
     def trained(self, frozen, training=False):
         return self.branches[-1].trained(frozen, training)
 

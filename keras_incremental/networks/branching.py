@@ -4,7 +4,6 @@ import abc
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.network import Network
@@ -105,8 +104,7 @@ class BranchingNetwork(Network):
     def branch_heads(self) -> list[ExpandableDense]:
         """A layer as large as what each branch adds to the heads."""
 
-    def trunk_outputs(self, images: tf.Tensor) -> Any:
-        """Returns what the trunk makes of images, in inference mode."""
+    def frozen(self, images):
         return self._base.cut.trunk_outputs(images)
 
     def structure(self):

@@ -116,7 +116,7 @@ class OneHeadNetwork(BranchingNetwork):
 
     def frozen(self, images: tf.Tensor) -> Any:
         """Returns the trunk's outputs and the features of old branches."""
-        outputs = self.trunk_outputs(images)
+        outputs = super().frozen(images)
         parts = [self._base.cut.tail_features(outputs)]
         parts += [branch(outputs) for branch in self._inferences[:-1]]
         return outputs, tf.concat(parts, axis=-1)
