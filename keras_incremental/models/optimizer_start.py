@@ -82,9 +82,7 @@ def _with_rate_of(optimizer, config: dict):
     every function. Keras has no public attribute for it.
     """
     rate = getattr(optimizer, "_learning_rate", None)
-    if callable(rate) or isinstance(
-        rate, keras.optimizers.schedules.LearningRateSchedule
-    ):
+    if callable(rate):
         config["learning_rate"] = rate
     try:
         return type(optimizer).from_config(config)

@@ -22,7 +22,7 @@ from keras_incremental.networks.network import (
     traced,
     traced_inference,
 )
-from keras_incremental.networks.trainable import all_layers, set_trainable
+from keras_incremental.networks.trainable import all_layers
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -204,12 +204,9 @@ class SingleNetwork(Network):
                 for part in (self.backbone, self.head)
                 for layer in all_layers(part)
             ]
-        set_trainable(self.backbone, False)
-        set_trainable(self.head, False)
         in_trunk = set(map(id, all_layers(self.trunk))) if but_trunk else ()
         for layer, trainable in self._trainable_before:
-            if id(layer) in in_trunk:
-                layer.trainable = trainable
+            layer.trainable = trainable and id(layer) in in_trunk
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)
