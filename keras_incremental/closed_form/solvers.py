@@ -26,10 +26,7 @@ class Solver(abc.ABC):
 
     def get_config(self) -> dict:
         """Returns the numbers, for Keras' serialization."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-        }
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config: dict) -> "Solver":

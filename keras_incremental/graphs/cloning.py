@@ -233,9 +233,8 @@ def _clone(graph: Graph, kept: list[_Kept]) -> keras.Model:
 
 def _copy_weights(graph: Graph, kept: list[_Kept], clone: keras.Model) -> None:
     """Assigns the kept part of each layer's weights to its clone."""
-    index_of = {node.name: index for index, node in enumerate(graph.nodes)}
     for layer in clone.layers:
-        index = index_of[layer.name]
+        index = graph.index(layer.name)
         node = graph.nodes[index]
         if not node.layer.weights:
             continue

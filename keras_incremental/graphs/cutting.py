@@ -88,8 +88,6 @@ def find_cut(graph: Graph, branch_at: str | float) -> Cut:
     cuts = legal_cuts(graph)
     if branch_at == 0:
         return cuts[0]
-    if branch_at == 1:
-        return cuts[-1]
     # A network without weight layers has no share but 0.
     enough = [cut.layers for cut in cuts if cut.layers >= branch_at]
     share = min(enough, default=0.0)
@@ -148,43 +146,39 @@ def _named_cut(graph: Graph, name: str) -> Cut:
     )
 
 
-def _descendants(graph: Graph) -> list[int]:
-    """For each node, the nodes that depend on it, as the bits of an int."""
-    after = [0] * len(graph.nodes)
+def _descendants(graph: Graph) -> list[set[int]]:
+    """For each node, the nodes that depend on it."""
+    after: list[set[int]] = [set() for _ in graph.nodes]
     readers = graph.readers()
     for index in reversed(range(len(graph.nodes))):
         for reader in readers[index]:
-            after[index] |= (1 << reader) | after[reader]
+            after[index] |= {reader} | after[reader]
     return after
 
 
-def _is_legal(graph: Graph, index: int, after: int) -> bool:
+def _is_legal(graph: Graph, index: int, after: set[int]) -> bool:
     if index == graph.output_index:
         return True
     is_tensor = isinstance(graph.nodes[index].output, keras.KerasTensor)
-    if not is_tensor or not after >> graph.output_index & 1:
+    if not is_tensor or graph.output_index not in after:
         return False
-    layers_after = set()
-    for position, other in enumerate(graph.nodes):
-        if after >> position & 1:
-            layers_after.add(id(other.layer))
-            if any(not after >> i & 1 and i != index for i in other.inputs):
-                return False
-    return not any(
-        id(other.layer) in layers_after
-        for position, other in enumerate(graph.nodes)
-        if not after >> position & 1
+    read = {i for position in after for i in graph.nodes[position].inputs}
+    layers_after = {id(graph.nodes[position].layer) for position in after}
+    return read - after == {index} and layers_after.isdisjoint(
+        id(node.layer)
+        for position, node in enumerate(graph.nodes)
+        if position not in after
     )
 
 
-def _weights_before(graph: Graph, after: list[int]):
+def _weights_before(graph: Graph, after: list[set[int]]):
     """Weight layers and parameters that do not depend on each node."""
     kernels, parameters = [], []
-    for index in range(len(graph.nodes)):
+    for descendants in after:
         layers = {
             id(node.layer): node.layer
             for position, node in enumerate(graph.nodes)
-            if not after[index] >> position & 1
+            if position not in descendants
         }.values()
         kernels.append(sum(map(_has_kernel, layers)))
         parameters.append(sum(map(_parameters, layers)))

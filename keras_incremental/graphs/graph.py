@@ -60,6 +60,7 @@ class Graph:
         )
         self.input = layer.output
         self._index_of_tensor: dict[int, int] = {}
+        self._index_of_name: dict[str, int] = {}
         self.nodes: list[Node] = []
         self._add(layer, ((), {}), self.input)
         self.output = keras.tree.flatten(self._replay(network, self.input))[0]
@@ -72,10 +73,7 @@ class Graph:
         Raises:
             KeyError: if there is none.
         """
-        for index in reversed(range(len(self.nodes))):
-            if self.nodes[index].name == name:
-                return index
-        raise KeyError(name)
+        return self._index_of_name[name]
 
     def readers(self) -> list[list[int]]:
         """Returns, for each node, the nodes that read its output."""
@@ -91,10 +89,15 @@ class Graph:
         structure = keras.tree.pack_sequence_as(
             network.input, keras.tree.flatten(inputs)
         )
-        return _run(network, structure, self._call)
+        # Private. The public way, `clone_model` with a `call_function`, gives a
+        # nested model outputs cut off from the inputs that it was called on.
+        return network._run_through_graph(
+            structure, operation_fn=lambda layer: layer, call_fn=self._call
+        )
 
     def _call(self, layer, *args, **kwargs):
-        if _is_graph(layer):
+        # A nested model whose own layers can be seen is opened.
+        if isinstance(layer, keras.Model) and getattr(layer, "inputs", None):
             return self._replay(layer, args[0] if args else kwargs["inputs"])
         output = layer(*args, **kwargs)
         self._add(layer, (args, kwargs), output)
@@ -107,6 +110,7 @@ class Graph:
             if isinstance(tensor, keras.KerasTensor)
         ]
         outputs = keras.tree.flatten(output)
+        self._index_of_name[layer.name] = len(self.nodes)
         for tensor in outputs:
             self._index_of_tensor[id(tensor)] = len(self.nodes)
         self.nodes.append(
@@ -121,30 +125,10 @@ class Graph:
         )
 
     def _check_names(self) -> None:
-        layers: dict[str, object] = {}
         for node in self.nodes:
-            if layers.setdefault(node.name, node.layer) is not node.layer:
+            if self.nodes[self.index(node.name)].layer is not node.layer:
                 raise ValueError(
                     f"Two layers of {self.network_name!r}, nested models "
                     f"included, are named {node.name!r}; a branch point would "
                     "be ambiguous. Give each layer a name of its own."
                 )
-
-
-def _run(network: keras.Model, inputs, call):
-    """Returns the outputs of `call(layer, *args)` through a network's graph.
-
-    `_run_through_graph` is private. The public way, `clone_model` with a
-    `call_function`, gives a nested model outputs that are cut off from the
-    inputs it was called on.
-    """
-    return network._run_through_graph(
-        inputs, operation_fn=lambda layer: layer, call_fn=call
-    )
-
-
-def _is_graph(layer) -> bool:
-    """Whether a layer is a model whose own layers can be seen."""
-    return isinstance(layer, keras.Model) and bool(
-        getattr(layer, "inputs", None)
-    )

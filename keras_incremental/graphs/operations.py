@@ -79,9 +79,9 @@ def count_network(network: keras.Model) -> tuple[NodeOperations, ...]:
     nodes = Graph(network).nodes
     for node in nodes:
         _check_complete(node, network.name)
-    seen: set[int] = set()
+    first_call = {id(node.layer): node for node in reversed(nodes)}
     return tuple(
-        _describe(node, operations, _is_repeat(node.layer, seen))
+        _describe(node, operations, node is not first_call[id(node.layer)])
         for node, operations in zip(nodes, _traced(nodes), strict=True)
     )
 
@@ -93,13 +93,6 @@ def elements(shape: Sequence) -> int:
     32
     """
     return math.prod(shape[1:])
-
-
-def _is_repeat(layer, seen: set[int]) -> bool:
-    """Whether a layer was met before; remembers it."""
-    repeat = id(layer) in seen
-    seen.add(id(layer))
-    return repeat
 
 
 def _describe(node: Node, operations, is_repeat: bool) -> NodeOperations:

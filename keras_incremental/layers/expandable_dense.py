@@ -1,5 +1,6 @@
 """A classification layer that takes new classes without new variables."""
 
+import itertools
 import numbers
 from collections.abc import Iterable
 from typing import Any
@@ -76,11 +77,8 @@ class ExpandableDense(keras.layers.Layer):
     @property
     def heads(self) -> list[slice]:
         """The units of each head, in order of arrival."""
-        stops = np.cumsum(self._head_sizes, dtype=int).tolist()
-        return [
-            slice(stop - size, stop)
-            for stop, size in zip(stops, self._head_sizes, strict=True)
-        ]
+        stops = itertools.accumulate(self._head_sizes, initial=0)
+        return [slice(*ends) for ends in itertools.pairwise(stops)]
 
     @property
     def units(self) -> int:
@@ -165,7 +163,7 @@ class ExpandableDense(keras.layers.Layer):
         """
         kept = [np.setdiff1d(np.r_[head], units) for head in self.heads]
         columns = np.concatenate([np.zeros(0, int), *kept])
-        whole = slice(0, self.allocated)
+        whole = slice(None)
         for blocks in (self._kernels, self._biases):
             values = self._read(blocks, whole)
             moved = np.zeros_like(values)
@@ -335,18 +333,12 @@ class ExpandableDense(keras.layers.Layer):
 
     def _write(self, blocks, columns: slice, values) -> None:
         """Writes the last axis' `columns` of the blocks laid end to end."""
-        values, first = keras.ops.convert_to_numpy(values), 0
-        for block in blocks:
-            width = block.shape[-1]
-            start = max(columns.start, first)
-            stop = min(columns.stop, first + width)
-            if start < stop:
-                array = keras.ops.convert_to_numpy(block).copy()
-                array[..., start - first : stop - first] = values[
-                    ..., start - columns.start : stop - columns.start
-                ]
-                block.assign(array)
-            first += width
+        whole = self._read(blocks, slice(None))
+        whole[..., columns] = keras.ops.convert_to_numpy(values)
+        stops = np.cumsum([block.shape[-1] for block in blocks])
+        parts = np.split(whole, stops[:-1], axis=-1)
+        for block, part in zip(blocks, parts, strict=True):
+            block.assign(part)
 
 
 class _BlockPenalty(keras.regularizers.Regularizer):

@@ -42,16 +42,11 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         )
 
     def call(self, inputs, training=None, mask=None):
-        if not self._can_fuse or mask is not None:
+        is_frozen = training and not self.trainable
+        if not self._can_fuse or mask is not None or is_frozen:
             return super().call(inputs, training=training, mask=mask)
-        if not training:
-            return self._normalize(inputs)
-        if not self.trainable:
-            return super().call(inputs, training=training)
-        return self._normalize_batch(inputs)
-
-    def _normalize(self, inputs):
-        """Normalises by the moving statistics."""
+        if training:
+            return self._normalize_batch(inputs)
         return self._fused(
             inputs, self.moving_mean, self.moving_variance, is_training=False
         ).y

@@ -1,12 +1,17 @@
 """The moving statistics of batch normalisation, measured over given data."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.networks import Network, all_layers
+from keras_incremental.networks import (
+    Network,
+    all_layers,
+    traced,
+    trained_outputs,
+)
 
 
 class BatchStatistics:
@@ -29,8 +34,9 @@ class BatchStatistics:
     def __init__(self, network: Network, strategy: tf.distribute.Strategy):
         self._layers = moving_normalizations(network)
         self._variables = _statistics(self._layers)
-        self._strategy = strategy
-        self._of_batch = tf.function(self._in_replicas(network))
+        self._network, self._strategy = network, strategy
+        # One trace for all sizes, so that a resumed run has the same one.
+        self._of_batch = traced(self._in_first_replica)
 
     def fits(self, network: Network) -> bool:
         """Whether the network still has the same layers to measure."""
@@ -47,12 +53,8 @@ class BatchStatistics:
             return
         total, count = 0.0, 0
         for columns in batches:
-            # One trace for all sizes, so that a resumed run has the same one.
-            of_batch = self._of_batch.get_concrete_function(
-                keras.tree.map_structure(_of_any_size, columns)
-            )
             total = total + np.concatenate(
-                [part.numpy().ravel() for part in of_batch(columns)],
+                [part.numpy().ravel() for part in self._of_batch(columns)],
                 dtype=np.float64,
             )
             count += 1
@@ -61,34 +63,23 @@ class BatchStatistics:
         for variable, mean in zip(self._variables, means, strict=True):
             variable.assign(mean.reshape(variable.shape))
 
-    def _in_replicas(self, network: Network) -> Callable:
-        """Returns a function from a batch to the statistics of it alone.
+    def _in_first_replica(self, columns) -> list[tf.Tensor]:
+        """Returns the statistics of a batch, all of it in every replica."""
+        found = self._strategy.run(self._in_replica, args=(columns,))
+        return [
+            self._strategy.experimental_local_results(part)[0] for part in found
+        ]
 
-        Every replica computes the whole batch.
-        """
-
-        def of_batch(columns):
-            for variable in self._variables:
-                variable.assign(tf.zeros_like(variable))
-            frozen = columns.get("frozen")
-            if frozen is None:
-                frozen = network.frozen(columns["images"])
-            network.trained(frozen, training=True)
-            # They were 0, so they are (1 - momentum) * the batch's now.
-            return [
-                tf.cast(variable, tf.float32) / (1.0 - layer.momentum)
-                for layer in self._layers
-                for variable in _statistics([layer])
-            ]
-
-        def in_first(columns):
-            found = self._strategy.run(of_batch, args=(columns,))
-            return [
-                self._strategy.experimental_local_results(part)[0]
-                for part in found
-            ]
-
-        return in_first
+    def _in_replica(self, columns) -> list[tf.Tensor]:
+        for variable in self._variables:
+            variable.assign(tf.zeros_like(variable))
+        trained_outputs(self._network, columns, training=True)
+        # They were 0, so they are (1 - momentum) * the batch's now.
+        return [
+            tf.cast(variable, tf.float32) / (1.0 - layer.momentum)
+            for layer in self._layers
+            for variable in _statistics([layer])
+        ]
 
 
 def moving_normalizations(
@@ -102,10 +93,6 @@ def moving_normalizations(
         and layer.trainable
         and layer.momentum < 1
     ]
-
-
-def _of_any_size(batch: tf.Tensor) -> tf.TensorSpec:
-    return tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
 
 
 def _statistics(layers: Iterable) -> list[keras.Variable]:

@@ -23,10 +23,11 @@ def check_takes_logits(loss) -> None:
             as if they were quantities.
     """
     for item in [] if loss is None else keras.tree.flatten(loss):
+        tried = keras.losses.get(item)
         reason = (
             "takes probabilities, and the model gives logits"
-            if _takes_probabilities(item)
-            else _failure(keras.losses.get(item))
+            if _takes_probabilities(tried)
+            else _failure(tried)
         )
         if reason:
             raise ValueError(
@@ -38,8 +39,6 @@ def check_takes_logits(loss) -> None:
 
 def _takes_probabilities(loss) -> bool:
     """Whether a loss has an option `from_logits`, and it is off."""
-    if isinstance(loss, str):
-        loss = keras.losses.get(loss)
     if isinstance(loss, keras.Loss):
         return loss.get_config().get("from_logits") is False
     if not inspect.isfunction(loss):

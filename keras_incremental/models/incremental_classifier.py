@@ -238,17 +238,15 @@ class IncrementalClassifier(ExportableModel):
         model = self.from_config(config)
         copy_state(model, self)
         if self.compiled:
-            options = {**self.get_compile_config(), "optimizer": None}
-            model.compile(
-                **{
-                    **keras.saving.deserialize_keras_object(options),
-                    "optimizer": fresh_optimizer(
-                        self.optimizer,
-                        self.trainable_variables,
-                        model.trainable_variables,
-                    ),
-                }
+            options = keras.saving.deserialize_keras_object(
+                {**self.get_compile_config(), "optimizer": None}
             )
+            options["optimizer"] = fresh_optimizer(
+                self.optimizer,
+                self.trainable_variables,
+                model.trainable_variables,
+            )
+            model.compile(**options)
             model.optimizer.build(model.trainable_variables)
         return model
 

@@ -7,33 +7,22 @@ from collections.abc import Iterable
 import keras
 
 
-class OptimizerStart:
-    """Keeps the values of an optimizer that has just been built."""
+def restart(optimizer: keras.optimizers.Optimizer, variables) -> None:
+    """Sets momentum, moments and step count back to the start.
 
-    def __init__(self):
-        self._optimizer, self._values = None, []
+    The learning rate stays as it is.
 
-    def restart(self, optimizer: keras.optimizers.Optimizer, variables) -> None:
-        """Sets momentum, moments and step count back to the start.
-
-        Args:
-            optimizer: built by this method, by Keras, or not yet.
-            variables: those that are trained.
-        """
-        if not optimizer.built:
-            optimizer.build(variables)
-            self._optimizer = optimizer
-            self._values = [value.numpy() for value in optimizer.variables]
-            return
-        start = self._values
-        # Built by a plain fit, or loaded, or given a schedule since.
-        is_other = self._optimizer is not optimizer
-        if is_other or len(start) != len(optimizer.variables):
-            fresh = fresh_optimizer(optimizer)
-            fresh.build(variables)
-            start = fresh.variables
-        for variable, value in zip(optimizer.variables, start, strict=True):
-            variable.assign(value)
+    Args:
+        optimizer: built or not yet.
+        variables: those that are trained.
+    """
+    if not optimizer.built:
+        optimizer.build(variables)
+        return
+    fresh = fresh_optimizer(optimizer)
+    fresh.build(variables)
+    for mine, start in zip(optimizer.variables, fresh.variables, strict=True):
+        mine.assign(start)
 
 
 def fresh_optimizer(
@@ -93,9 +82,7 @@ def _with_rate_of(optimizer, config: dict):
     every function. Keras has no public attribute for it.
     """
     rate = getattr(optimizer, "_learning_rate", None)
-    if callable(rate) or isinstance(
-        rate, keras.optimizers.schedules.LearningRateSchedule
-    ):
+    if callable(rate):
         config["learning_rate"] = rate
     try:
         return type(optimizer).from_config(config)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.networks import Network, traced
+from keras_incremental.networks import Network, traced, trained_outputs
 
 
 class Teacher:
@@ -38,11 +38,7 @@ class Teacher:
             columns: `{"images": images}`, or `{"frozen": outputs}` of the
                 frozen part, which are the network's and the teacher's alike.
         """
-        if "frozen" in columns:
-            frozen = columns["frozen"]
-        else:
-            frozen = self._twin.frozen(columns["images"])
-        logits, _ = self._twin.trained(frozen, training=False)
+        logits, _ = trained_outputs(self._twin, columns, training=False)
         return tf.stop_gradient(logits)
 
     def all_logits(self, columns: Mapping) -> np.ndarray:
@@ -55,8 +51,5 @@ class Teacher:
             `(samples, allocated)` float32; columns without a unit are 0.
         """
         logits = self._traced_logits(dict(columns)).numpy()
-        rows = np.zeros(
-            (len(logits), self._twin.trained_head.allocated), np.float32
-        )
-        rows[:, : logits.shape[1]] = logits
-        return rows
+        without_unit = self._twin.trained_head.allocated - logits.shape[1]
+        return np.pad(logits.astype(np.float32), [(0, 0), (0, without_unit)])

@@ -12,9 +12,9 @@ from keras_incremental import distribution
 from keras_incremental.models.compiled_loss import check_takes_logits
 from keras_incremental.models.gradient_noise import NoiseSettings, add_noise
 from keras_incremental.models.network_model import NetworkModel
-from keras_incremental.models.optimizer_start import fresh_optimizer
+from keras_incremental.models.optimizer_start import fresh_optimizer, restart
 from keras_incremental.models.training_state import TrainingState
-from keras_incremental.networks import Network
+from keras_incremental.networks import Network, trained_outputs
 from keras_incremental.objectives import Batch, CrossEntropy, Objective
 from keras_incremental.score_rules import ScoreRule
 
@@ -159,7 +159,7 @@ class TrainingModel(NetworkModel):
 
     def restart_optimizer(self) -> None:
         """Sets momentum, moments and step count back to the start."""
-        self._training.start.restart(self.optimizer, self.trainable_variables)
+        restart(self.optimizer, self.trainable_variables)
 
     # The steps.
 
@@ -168,13 +168,18 @@ class TrainingModel(NetworkModel):
         self._training.train_traces += _counts_as_trace()
         x, units, weight = keras.utils.unpack_x_y_sample_weight(data)
         columns = x if isinstance(x, dict) else {"images": x}
-        count = tf.shape(units)[0]
+        count, objective = tf.shape(units)[0], self._training.objective
         with tf.GradientTape() as tape:
             logits, features = distribution.rows_of(
-                self._trained_outputs, columns, count
+                lambda rows: trained_outputs(self.network, rows, training=True),
+                columns,
+                count,
             )
             batch = self._batch(columns, units, logits, features, weight)
-            terms = self._term_means(batch, weight)
+            terms = {
+                name: _weighted_mean(term, weight)
+                for name, term in objective.objective.terms(batch).items()
+            }
             loss = tf.add_n([*terms.values(), self._regularization()])
             scaled_loss = self.optimizer.scale_loss(
                 distribution.share_of_global_mean(loss, count)
@@ -183,7 +188,7 @@ class TrainingModel(NetworkModel):
         gradients = self._with_noise(tape.gradient(scaled_loss, variables))
         self.optimizer.apply(gradients, variables)
         for name, term in terms.items():
-            _note(self._training.objective.term_means[name], term, count)
+            _note(objective.term_means[name], term, count)
         return self._results(columns, units, logits, weight, loss)
 
     def test_step(self, data):
@@ -204,12 +209,6 @@ class TrainingModel(NetworkModel):
         return tf.cast(
             scores, keras.backend.result_type(scores.dtype, "float32")
         )
-
-    def _trained_outputs(self, columns):
-        frozen = columns.get("frozen")
-        if frozen is None:
-            frozen = self.network.frozen(columns["images"])
-        return self.network.trained(frozen, training=True)
 
     def _inference_scores(self, x):
         count = tf.shape(keras.tree.flatten(x)[0])[0]
@@ -245,13 +244,6 @@ class TrainingModel(NetworkModel):
     def _regularization(self) -> tf.Tensor:
         """Returns the layers' own losses, those of trained variables alone."""
         return tf.add_n([0.0, *(tf.cast(x, tf.float32) for x in self.losses)])
-
-    def _term_means(self, batch: Batch, weight) -> dict[str, tf.Tensor]:
-        """Returns the batch mean of each term of the objective."""
-        terms = self._training.objective.objective.terms(batch)
-        return {
-            name: _weighted_mean(term, weight) for name, term in terms.items()
-        }
 
     @property
     def metrics(self):

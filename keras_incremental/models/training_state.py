@@ -7,7 +7,6 @@ import tensorflow as tf
 from keras_incremental import distribution
 from keras_incremental.models.batch_statistics import BatchStatistics
 from keras_incremental.models.gradient_noise import NoiseSettings
-from keras_incremental.models.optimizer_start import OptimizerStart
 from keras_incremental.models.teacher import Teacher
 from keras_incremental.networks import Network
 from keras_incremental.objectives import (
@@ -26,7 +25,6 @@ class TrainingState:
         objective: the one in use.
         teacher: For objectives that need one, or `None`.
         noise: Settings of the gradient noise.
-        start: The optimizer's state at its start.
         train_traces, test_traces: how often each step has been traced.
         is_testing: whether the metrics are those of the test step.
         variables, trained_variables: of the network, when it was last looked
@@ -36,7 +34,7 @@ class TrainingState:
     def __init__(self):
         self.objective = TracedObjective(CrossEntropy())
         self.teacher: Teacher | None = None
-        self.noise, self.start = NoiseSettings(), OptimizerStart()
+        self.noise = NoiseSettings()
         self.train_traces = self.test_traces = 0
         self.is_testing, self.is_distilling = False, False
         self.variables, self.trained_variables = [], []

@@ -23,7 +23,11 @@ def to_unit_data(classes: ClassIndex, x, y):
     """
     classes.check_names(carried_names(x), "The dataset")
     if isinstance(x, tf.data.Dataset):
-        return x.map(_label_mapper(classes)), y
+
+        def with_units(images, labels, *weights):
+            return (images, classes.map_labels(labels), *weights)
+
+        return x.map(with_units), y
     if isinstance(x, keras.utils.PyDataset):
         return _UnitDataset(classes, x), y
     if hasattr(x, "__next__"):
@@ -68,13 +72,6 @@ def unit_weights(classes: ClassIndex, class_weight: dict) -> dict:
     """
     units = classes.to_units(list(class_weight)).tolist()
     return dict(zip(units, class_weight.values(), strict=True))
-
-
-def _label_mapper(classes: ClassIndex):
-    def with_units(images, labels, *weights):
-        return (images, classes.map_labels(labels), *weights)
-
-    return with_units
 
 
 def _with_units(classes: ClassIndex, batch) -> tuple:

@@ -9,7 +9,11 @@ from keras_incremental.networks.branching import BranchingNetwork
 from keras_incremental.networks.frozen_trunk_network import (
     FrozenTrunkNetwork,
 )
-from keras_incremental.networks.network import Network, Traced, traced
+from keras_incremental.networks.network import (
+    Network,
+    traced,
+    trained_outputs,
+)
 from keras_incremental.networks.one_head_network import OneHeadNetwork
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import all_layers
@@ -24,8 +28,8 @@ __all__ = [
     "Network",
     "OneHeadNetwork",
     "SingleNetwork",
-    "Traced",
     "TrainedTrunkNetwork",
     "all_layers",
     "traced",
+    "trained_outputs",
 ]

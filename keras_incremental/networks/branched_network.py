@@ -130,15 +130,12 @@ class BranchedNetwork(BranchingNetwork):
         else:
             self.branches.pop()
 
-    def frozen(self, images):
-        return self.trunk_outputs(images)
-
     def trained(self, frozen, training=False):
         return self.branches[-1].trained(frozen, training)
 
     def features(self, frozen):
         if not self.branches:
-            return self._traced_tail.call(frozen)
+            return self._base.cut.tail_features(frozen)
         return self.branches[-1].features(frozen)
 
     def outputs(self, frozen):
@@ -159,7 +156,7 @@ class BranchedNetwork(BranchingNetwork):
 
     def part_outputs(self, frozen: Any) -> list[tuple]:
         """Returns logits and features of the base and of each branch."""
-        features = self._traced_tail.call(frozen)
+        features = self._base.cut.tail_features(frozen)
         parts = [branch.inference(frozen) for branch in self.branches]
         return [(self._base.head(features), features), *parts]
 

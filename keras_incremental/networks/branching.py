@@ -4,10 +4,9 @@ import abc
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Network, Traced, inference_of
+from keras_incremental.networks.network import Network
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import set_trainable
 
@@ -34,7 +33,6 @@ class BranchingNetwork(Network):
                 " keras_incremental.sharing.cut_points(backbone) lists them."
             )
         self._base = base
-        self._trace_base()
 
     @classmethod
     def on(cls, network: Network) -> "BranchingNetwork":
@@ -106,11 +104,8 @@ class BranchingNetwork(Network):
     def branch_heads(self) -> list[ExpandableDense]:
         """A layer as large as what each branch adds to the heads."""
 
-    def trunk_outputs(self, images: tf.Tensor) -> Any:
-        """Returns what the trunk makes of images, in inference mode."""
-        if self._base.branch_at == 0.0:
-            return images
-        return self._traced_trunk.call(images)
+    def frozen(self, images):
+        return self._base.cut.trunk_outputs(images)
 
     def structure(self):
         branches = keras.saving.serialize_keras_object(self.branches)
@@ -137,11 +132,6 @@ class BranchingNetwork(Network):
 
     def finalize_state(self):
         self._base.finalize_state()
-        self._trace_base()
-
-    def _trace_base(self) -> None:
-        self._traced_trunk = Traced(inference_of(self.trunk))
-        self._traced_tail = Traced(inference_of(self.tail))
 
     def get_config(self):
         return {

@@ -5,7 +5,6 @@ from typing import Any
 import keras
 
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Traced, inference_of
 from keras_incremental.networks.single_network import SingleNetwork
 from keras_incremental.networks.trainable import set_trainable
 
@@ -56,15 +55,8 @@ class FrozenTrunkNetwork(SingleNetwork):
         set_trainable(self.trunk, False)
 
     def frozen(self, images):
-        return images if self.branch_at == 0.0 else self._trunk.call(images)
+        return self.cut.trunk_outputs(images)
 
     def trained(self, frozen, training=False):
         features = self.tail(frozen, training=training)
         return self.head(features), features
-
-    def features(self, frozen):
-        return self.tail(frozen, training=False)
-
-    def finalize_state(self):
-        super().finalize_state()
-        self._trunk = Traced(inference_of(self.trunk))

@@ -1,7 +1,7 @@
 """What a classifier's network is: images to features and logits, growing."""
 
 import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -224,6 +224,23 @@ def _place_of_head(
     return places[index]
 
 
+def trained_outputs(
+    network: Network, columns: Mapping, training: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what `network.trained` does, of a batch that may be cached.
+
+    Args:
+        network: of which to run the trained part.
+        columns: `{"images": images}`, or `{"frozen": outputs}` of the frozen
+            part.
+        training: as for `network.trained`.
+    """
+    frozen = columns.get("frozen")
+    if frozen is None:
+        frozen = network.frozen(columns["images"])
+    return network.trained(frozen, training)
+
+
 def traced(function: Callable) -> Callable:
     """Returns a function of batches that is traced once for all sizes of them.
 
@@ -256,33 +273,12 @@ def _of_any_size(value):
     return tf.TensorSpec([None, *value.shape[1:]], value.dtype)
 
 
-def inference_of(network: keras.Model) -> Callable:
-    """Returns a function of a network in inference mode, without gradient."""
-    return lambda inputs: tf.stop_gradient(network(inputs, training=False))
-
-
-class Traced:
-    """Functions traced once, behind a plain object.
+def traced_inference(network: keras.Model) -> Callable:
+    """Returns a network in inference mode, traced once, without gradient.
 
     A network that calls one for each branch is traced anew when a branch is
-    added, and finds the traces of all others ready. Keras and SavedModel do not
-    look into plain objects, so they neither track nor save them.
-
-    Args:
-        *functions: of tensors.
-
-    Attributes:
-        calls: the traced functions, in the same order.
-        call: the first of them.
-
-    >>> double = Traced(lambda x: 2 * x)
-    >>> double.call(tf.constant([3])).numpy().tolist()
-    [6]
+    added, and finds the traces of all others ready.
     """
-
-    def __init__(self, *functions: Callable):
-        self.calls = [*map(traced, functions)]
-
-    @property
-    def call(self):
-        return self.calls[0]
+    return traced(
+        lambda inputs: tf.stop_gradient(network(inputs, training=False))
+    )

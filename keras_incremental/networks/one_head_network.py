@@ -15,11 +15,7 @@ from keras_incremental.graphs import (
 )
 from keras_incremental.layers import ExpandableDense
 from keras_incremental.networks.branching import BranchingNetwork
-from keras_incremental.networks.network import (
-    Network,
-    Traced,
-    inference_of,
-)
+from keras_incremental.networks.network import Network, traced_inference
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -120,9 +116,9 @@ class OneHeadNetwork(BranchingNetwork):
 
     def frozen(self, images: tf.Tensor) -> Any:
         """Returns the trunk's outputs and the features of old branches."""
-        outputs = self.trunk_outputs(images)
-        parts = [self._traced_tail.call(outputs)]
-        parts += [branch(outputs) for branch in self._traced.calls[:-1]]
+        outputs = super().frozen(images)
+        parts = [self._base.cut.tail_features(outputs)]
+        parts += [branch(outputs) for branch in self._inferences[:-1]]
         return outputs, tf.concat(parts, axis=-1)
 
     def trained(self, frozen, training=False):
@@ -144,19 +140,20 @@ class OneHeadNetwork(BranchingNetwork):
             for branch in self.branches
         ]
         twin = type(self)(self._base.twin(), branches, head)
-        for network, source in zip(twin.branches, self.branches, strict=True):
-            copy_weights(network, source)
-        twin.head.copy_from(self.head)
+        twin._copy_values(self)
         return twin
 
     def copy_from(self, other):
         if type(other) is not type(self) or not self._is_like(other):
             return False
         self._base.copy_from(other.base())
+        self._copy_values(other)
+        return True
+
+    def _copy_values(self, other: "OneHeadNetwork") -> None:
         for network, source in zip(self.branches, other.branches, strict=True):
             copy_weights(network, source)
         self.head.copy_from(other.head)
-        return True
 
     def _is_like(self, other: "OneHeadNetwork") -> bool:
         """Whether the two differ in weights alone."""
@@ -179,4 +176,4 @@ class OneHeadNetwork(BranchingNetwork):
 
     def _trace_branches(self) -> None:
         """Makes a function for each branch, traced once."""
-        self._traced = Traced(*map(inference_of, self.branches))
+        self._inferences = [*map(traced_inference, self.branches)]

@@ -17,8 +17,12 @@ from keras_incremental.graphs import (
     split,
 )
 from keras_incremental.layers import ExpandableDense
-from keras_incremental.networks.network import Network, Traced
-from keras_incremental.networks.trainable import all_layers, set_trainable
+from keras_incremental.networks.network import (
+    Network,
+    traced,
+    traced_inference,
+)
+from keras_incremental.networks.trainable import all_layers
 
 
 @keras.saving.register_keras_serializable(package="keras_incremental")
@@ -66,7 +70,9 @@ class SingleNetwork(Network):
         )
         if not self.head.built:
             self.head.build((None, backbone.output_shape[-1]))
-        self._cut = None if branch_at is None else _CutBackbone(self, branch_at)
+        self.cut = (
+            None if branch_at is None else CutBackbone(backbone, branch_at)
+        )
         self._trainable_before: list = []
         self.built = True
         self.finalize_state()
@@ -84,22 +90,22 @@ class SingleNetwork(Network):
     @property
     def branch_at(self) -> str | float | None:
         """The layer where the backbone is cut, 0.0, 1.0, or `None`."""
-        return None if self._cut is None else self._cut.branch_at
+        return None if self.cut is None else self.cut.branch_at
 
     @property
     def shared_layers(self) -> float | None:
         """The share of the weight layers before the cut, or `None`."""
-        return None if self._cut is None else self._cut.place.layers
+        return None if self.cut is None else self.cut.place.layers
 
     @property
     def trunk(self) -> keras.Model | None:
         """The backbone before the cut, or `None`."""
-        return None if self._cut is None else self._cut.trunk
+        return None if self.cut is None else self.cut.trunk
 
     @property
     def tail(self) -> keras.Model | None:
         """The backbone after the cut, or `None`."""
-        return None if self._cut is None else self._cut.tail
+        return None if self.cut is None else self.cut.tail
 
     def shrink(self, num_heads):
         self.head.truncate(num_heads)
@@ -108,14 +114,11 @@ class SingleNetwork(Network):
     def inference(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns logits and features, by a function that is traced once."""
         # A head that has grown has other variables: traced anew.
-        return self._traced.call(images, self.head.allocated)
+        return self._inference(images, self.head.allocated)
 
     def trained(self, frozen, training=False):
         features = self.backbone(frozen, training=training)
         return self.head(features), features
-
-    def features(self, frozen):
-        return self.backbone(frozen, training=False)
 
     def reinitialize(self, seed: Sequence[int]) -> None:
         """Draws anew all that training changes, heads and backbone.
@@ -201,16 +204,15 @@ class SingleNetwork(Network):
                 for part in (self.backbone, self.head)
                 for layer in all_layers(part)
             ]
-        set_trainable(self.backbone, False)
-        set_trainable(self.head, False)
         in_trunk = set(map(id, all_layers(self.trunk))) if but_trunk else ()
         for layer, trainable in self._trainable_before:
-            if id(layer) in in_trunk:
-                layer.trainable = trainable
+            layer.trainable = trainable and id(layer) in in_trunk
 
     def finalize_state(self):
         finalize_normalizations(self.backbone)
-        self._traced = Traced(lambda images, columns: self.outputs(images))
+        self._inference = traced(lambda images, columns: self.outputs(images))
+        if self.cut is not None:
+            self.cut.finalize_state()
 
     def get_config(self):
         return {
@@ -253,23 +255,26 @@ def _last_regularizer(backbone: keras.Model):
     return found[-1] if found else None
 
 
-class _CutBackbone:
+class CutBackbone:
     """Trunk and tail of a backbone; a plain object.
 
     They use the backbone's own layers, so that Keras tracks and saves them with
     the backbone alone.
     """
 
-    def __init__(self, network: SingleNetwork, branch_at: str | float):
-        graph = Graph(network.backbone)
+    def __init__(self, backbone: keras.Model, branch_at: str | float):
+        graph = Graph(backbone)
         self.place = find_cut(graph, branch_at)
         self.trunk, self.tail = split(graph, self.place)
-        self._is_first = self.place.index == 0
-        self._is_last = self.place.index == graph.output_index
+        # The cut layer's name; 0.0 or 1.0 before or after all layers.
+        ends = {graph.output_index: 1.0, 0: 0.0}
+        self.branch_at = ends.get(self.place.index, self.place.name)
 
-    @property
-    def branch_at(self) -> str | float:
-        """The cut layer's name; 0.0 or 1.0 before or after all layers."""
-        if self._is_first:
-            return 0.0
-        return 1.0 if self._is_last else self.place.name
+    def trunk_outputs(self, images: tf.Tensor) -> Any:
+        """Returns what the trunk makes of images, in inference mode."""
+        return images if self.branch_at == 0.0 else self._trunk(images)
+
+    def finalize_state(self) -> None:
+        """Traces anew, as `Network.finalize_state` asks for."""
+        self._trunk = traced_inference(self.trunk)
+        self.tail_features = traced_inference(self.tail)

@@ -2,15 +2,13 @@
 
 import dataclasses
 
-import tensorflow as tf
-
-from keras_incremental.losses import distillation_loss
 from keras_incremental.objectives.cross_entropy import CrossEntropy
+from keras_incremental.objectives.distilling import Distilling
 from keras_incremental.objectives.objective import Objective
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossDistilled(Objective):
+class CrossDistilled(Distilling):
     """Classification over all classes plus distillation of each old head.
 
     `L = L_C + sum over distilled heads f of L_Df`
@@ -33,31 +31,14 @@ class CrossDistilled(Objective):
     temperature: float = 2.0
     classification: Objective = CrossEntropy()
 
-    term_names = ("classification", "distillation")
-    needs_teacher = True
-
-    @property
-    def distils(self):
-        return self.distilled_units > 0
-
     def with_counts(self, images_per_class):
         classification = self.classification.with_counts(images_per_class)
         return dataclasses.replace(self, classification=classification)
 
     def terms(self, batch):
-        def distilled():
-            return distillation_loss(
-                batch.logits,
-                batch.teacher_logits(),
-                batch.head_of_unit,
-                self.distilled_units,
-                self.temperature,
-            )
-
-        nothing = tf.zeros_like(batch.units, tf.float32)
         return {
             **self.classification.terms(batch),
-            "distillation": tf.cond(
-                self.distilled_units > 0, distilled, lambda: nothing
+            "distillation": self.distillation(
+                batch, batch.head_of_unit, self.temperature
             ),
         }

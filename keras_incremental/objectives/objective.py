@@ -103,19 +103,19 @@ class TracedObjective:
             name: keras.metrics.Mean(f"{name}_loss")
             for name in objective.term_names
         }
-        self._plan = _plan(objective)
+        self._plan, _ = _split(objective)
         self._variables: list[tf.Variable] = []
         self.objective = self._with_variables(objective)
 
     def fits(self, objective: Objective) -> bool:
         """Whether another objective differs from this one in numbers alone."""
-        return _plan(objective) == self._plan
+        plan, _ = _split(objective)
+        return plan == self._plan
 
     def assign(self, objective: Objective) -> None:
         """Takes over the numbers of an objective that fits."""
-        for variable, value in zip(
-            self._variables, _numbers(objective), strict=True
-        ):
+        _, values = _split(objective)
+        for variable, value in zip(self._variables, values, strict=True):
             variable.assign(value)
 
     def _with_variables(self, objective: Objective) -> Objective:
@@ -123,8 +123,11 @@ class TracedObjective:
         for name, value in _fields(objective):
             if isinstance(value, Objective):
                 changes[name] = self._with_variables(value)
-            elif _is_number(value):
-                changes[name] = _variable(value)
+            elif isinstance(value, np.ndarray):
+                any_length = tf.TensorShape([None] * value.ndim)
+                changes[name] = tf.Variable(
+                    value, trainable=False, shape=any_length
+                )
                 self._variables.append(changes[name])
         # Not `replace`, which would check variables as if they were numbers.
         copy = object.__new__(type(objective))
@@ -132,57 +135,39 @@ class TracedObjective:
         return copy
 
 
-def _plan(objective: Objective) -> tuple:
-    """Returns all of an objective but its numbers; equal where a trace fits."""
-    parts = [type(objective)]
+def _split(objective: Objective) -> tuple[tuple, list[np.ndarray]]:
+    """Returns all of an objective but its numbers, and its numbers.
+
+    A trace fits all objectives that are equal in the first.
+    """
+    plan: list = [type(objective)]
+    values = []
     for name, value in _fields(objective):
         if isinstance(value, Objective):
-            value = _plan(value)
-        elif _is_number(value):
-            value = _array(value).dtype.name, _array(value).ndim
-        parts.append((name, value))
-    return tuple(parts)
-
-
-def _numbers(objective: Objective) -> list[np.ndarray]:
-    numbers_of = []
-    for _, value in _fields(objective):
-        if isinstance(value, Objective):
-            numbers_of += _numbers(value)
-        elif _is_number(value):
-            numbers_of.append(_array(value))
-    return numbers_of
+            value, inner_values = _split(value)
+            values += inner_values
+        elif isinstance(value, np.ndarray):
+            values.append(value)
+            value = value.dtype.name, value.ndim
+        plan.append((name, value))
+    return tuple(plan), values
 
 
 def _fields(objective: Objective) -> list[tuple[str, object]]:
+    """Returns names and values; numbers are arrays, which become variables."""
     return [
-        (field.name, _declared(field, getattr(objective, field.name)))
+        (field.name, _as_array(field, getattr(objective, field.name)))
         for field in dataclasses.fields(objective)
     ]
 
 
-def _declared(field: dataclasses.Field, value):
-    """Returns an integer as a float where the field is declared as one."""
-    is_float = field.type in (float, "float") and _is_number(value)
-    return float(value) if is_float and np.ndim(value) == 0 else value
-
-
-def _is_number(value) -> bool:
-    """Whether a field's value becomes a variable."""
-    if isinstance(value, (bool, np.bool_)):
-        return False
-    return isinstance(value, (numbers.Real, np.ndarray))
-
-
-def _array(value) -> np.ndarray:
-    """Returns a number or an array as int32 or float32."""
+def _as_array(field: dataclasses.Field, value):
+    """Returns a number or an array as int32 or float32, all else as it is."""
+    is_number = isinstance(value, (numbers.Real, np.ndarray))
+    if not is_number or isinstance(value, (bool, np.bool_)):
+        return value
     array = np.asarray(value)
-    return array.astype(np.int32 if array.dtype.kind in "iu" else np.float32)
-
-
-def _variable(value) -> tf.Variable:
-    """Returns a variable that takes arrays of any length."""
-    array = _array(value)
-    return tf.Variable(
-        array, trainable=False, shape=tf.TensorShape([None] * array.ndim)
-    )
+    # An integer is a float where the field is declared as one.
+    is_float = array.ndim == 0 and field.type in (float, "float")
+    is_integer = array.dtype.kind in "iu" and not is_float
+    return array.astype(np.int32 if is_integer else np.float32)

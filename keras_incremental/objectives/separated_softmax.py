@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from keras_incremental.losses import classification_loss, distillation_loss
-from keras_incremental.objectives.objective import Objective
+from keras_incremental.losses import classification_loss
+from keras_incremental.objectives.distilling import Distilling
 
 
 @dataclasses.dataclass(frozen=True)
-class SeparatedSoftmax(Objective):
+class SeparatedSoftmax(Distilling):
     """CE over the new classes or over the old ones, and distillation by head.
 
     An image of a new class has the cross-entropy over the new classes alone, an
@@ -37,19 +37,11 @@ class SeparatedSoftmax(Objective):
     0.2
     """
 
-    distilled_units: int
     temperature: float = 2.0
     exemplar_share: float = 0.2
     images_per_class: np.ndarray | None = dataclasses.field(
         default=None, compare=False
     )
-
-    term_names = ("classification", "distillation")
-    needs_teacher = True
-
-    @property
-    def distils(self):
-        return self.distilled_units > 0
 
     def with_counts(self, images_per_class):
         return dataclasses.replace(self, images_per_class=images_per_class)
@@ -61,20 +53,10 @@ class SeparatedSoftmax(Objective):
         is_own = tf.equal(is_old[:, tf.newaxis], is_old_unit[tf.newaxis])
         separated = tf.where(is_own, logits, logits.dtype.min)
         weight = self._weights(is_old, is_old_unit)
-
-        def distilled():
-            return self.temperature**2 * distillation_loss(
-                logits,
-                batch.teacher_logits(),
-                batch.head_of_unit,
-                self.distilled_units,
-                self.temperature,
-            )
-
-        loss = classification_loss(batch.units, separated)
-        distillation = tf.cond(
-            self.distilled_units > 0, distilled, lambda: tf.zeros_like(loss)
+        distillation = self.temperature**2 * self.distillation(
+            batch, batch.head_of_unit, self.temperature
         )
+        loss = classification_loss(batch.units, separated)
         return {
             "classification": weight * loss,
             "distillation": weight * distillation,

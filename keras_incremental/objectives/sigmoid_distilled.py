@@ -4,11 +4,11 @@ import dataclasses
 
 import tensorflow as tf
 
-from keras_incremental.objectives.objective import Objective
+from keras_incremental.objectives.distilling import Distilling
 
 
 @dataclasses.dataclass(frozen=True)
-class SigmoidDistilled(Objective):
+class SigmoidDistilled(Distilling):
     """A binary cross-entropy for each class, old ones by the teacher.
 
     `sum_c BCE(t_c, sigmoid(z_c)) / classes`. The target `t_c` of a new class
@@ -26,15 +26,7 @@ class SigmoidDistilled(Objective):
     ('classification', 'distillation')
     """
 
-    distilled_units: int
     classes: int
-
-    term_names = ("classification", "distillation")
-    needs_teacher = True
-
-    @property
-    def distils(self):
-        return self.distilled_units > 0
 
     def terms(self, batch):
         logits = tf.cast(batch.logits, tf.float32)

@@ -4,12 +4,12 @@ import dataclasses
 
 import tensorflow as tf
 
-from keras_incremental.losses import classification_loss, distillation_loss
-from keras_incremental.objectives.objective import Objective
+from keras_incremental.losses import classification_loss
+from keras_incremental.objectives.distilling import Distilling
 
 
 @dataclasses.dataclass(frozen=True)
-class WeightedDistillation(Objective):
+class WeightedDistillation(Distilling):
     """`(1 - l) CE + l KD`, with `l = n_old / n` and all old classes as one.
 
     CE is the softmax cross-entropy over all `n` classes, KD the distillation
@@ -28,32 +28,13 @@ class WeightedDistillation(Objective):
     2.0
     """
 
-    distilled_units: int
     old_share: float
     temperature: float = 2.0
 
-    term_names = ("classification", "distillation")
-    needs_teacher = True
-
-    @property
-    def distils(self):
-        return self.distilled_units > 0
-
     def terms(self, batch):
         loss = classification_loss(batch.units, batch.logits)
-
-        def distilled():
-            return distillation_loss(
-                batch.logits,
-                batch.teacher_logits(),
-                tf.zeros_like(batch.head_of_unit),
-                self.distilled_units,
-                self.temperature,
-            )
-
-        kept = tf.cond(
-            self.distilled_units > 0, distilled, lambda: tf.zeros_like(loss)
-        )
+        one_head = tf.zeros_like(batch.head_of_unit)
+        kept = self.distillation(batch, one_head, self.temperature)
         return {
             "classification": (1.0 - self.old_share) * loss,
             "distillation": self.old_share * kept,

@@ -7,7 +7,7 @@ from keras_incremental.objectives.objective import Objective
 
 @dataclasses.dataclass(frozen=True)
 class Wrapping(Objective):
-    """An objective that is another one's, changed; here it is not.
+    """An objective that is another one's, changed by its `terms`.
 
     Args:
         objective: the other.
@@ -31,6 +31,3 @@ class Wrapping(Objective):
         return dataclasses.replace(
             self, objective=self.objective.with_counts(images_per_class)
         )
-
-    def terms(self, batch):
-        return self.objective.terms(batch)

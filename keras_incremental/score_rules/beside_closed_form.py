@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_incremental.score_rules.closed_form import ClosedForm
 from keras_incremental.score_rules.score_rule import ScoreRule
@@ -53,13 +52,8 @@ class BesideClosedForm(ScoreRule):
 
     def grown(self, units: int) -> "BesideClosedForm":
         """Returns the rule with the logits alone, and the sums kept."""
-        old = self.closed_form
-        nothing = np.zeros((0, old.sums.dim)), np.zeros(0, int)
-        sums = old.sums.plus(*nothing, old.bias.shape[0] + units)
-        rule = ClosedForm(
-            old.solver, old.dim, sums, old.random_features, old.seed
-        )
-        return BesideClosedForm(rule, 0.0)
+        classes = self.closed_form.bias.shape[0] + units
+        return BesideClosedForm(self.closed_form.with_classes(classes), 0.0)
 
     def get_config(self):
         closed_form = keras.saving.serialize_keras_object(self.closed_form)

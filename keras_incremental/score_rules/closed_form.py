@@ -67,10 +67,10 @@ class ClosedForm(ScoreRule):
             "kernel", np.zeros((width, len(sums.counts)))
         )
         self.bias = self.add_constant("bias", np.zeros(len(sums.counts)))
-        self._counts = self._add_sums("counts", sums.counts)
-        self._totals = self._add_sums("totals", sums.totals)
-        factors = [np.zeros((0, width)), *sums.factors]
-        self._factors = self._add_sums("factors", np.concatenate(factors))
+        factors = np.concatenate([np.zeros((0, width)), *sums.factors])
+        self._counts = self.add_constant("counts", sums.counts, "float64")
+        self._totals = self.add_constant("totals", sums.totals, "float64")
+        self._factors = self.add_constant("factors", factors, "float64")
         self._projection = _gaussian(seed, dim, random_features)
         self.built = True
 
@@ -87,9 +87,16 @@ class ClosedForm(ScoreRule):
 
     def with_solver(self, solver: Solver) -> "ClosedForm":
         """Returns the rule with another solver, to be solved."""
-        return ClosedForm(
-            solver, self.dim, self.sums, self.random_features, self.seed
-        )
+        return self._with(solver, self.sums)
+
+    def with_classes(self, classes: int) -> "ClosedForm":
+        """Returns the rule for so many classes, to be solved.
+
+        Args:
+            classes: how many there are then, new ones without an image.
+        """
+        nothing = np.zeros((0, self.sums.dim)), np.zeros(0, int)
+        return self._with(self.solver, self.sums.plus(*nothing, classes))
 
     @property
     def kept_bytes(self):
@@ -155,22 +162,22 @@ class ClosedForm(ScoreRule):
                 f"There is no image of the units {missing[:10].tolist()}, and "
                 "nothing to solve them from."
             )
-        rule = ClosedForm(
-            self.solver, self.dim, sums, self.random_features, self.seed
-        )
+        rule = self._with(self.solver, sums)
         kernel, bias = rule.solver.solve(sums)
         rule.kernel.assign(kernel)
         rule.bias.assign(bias)
         return rule
+
+    def _with(self, solver: Solver, sums: Sums) -> "ClosedForm":
+        return ClosedForm(
+            solver, self.dim, sums, self.random_features, self.seed
+        )
 
     def _features(self, features):
         features = keras.ops.cast(features, "float32")
         if self._projection is None:
             return features
         return keras.ops.relu(features @ self._projection)
-
-    def _add_sums(self, name: str, values: np.ndarray):
-        return self.add_constant(name, values, "float64")
 
 
 def _gaussian(seed: int, dim: int, columns: int) -> np.ndarray | None:
