@@ -115,14 +115,9 @@ class EEILVariants:
         """Changes brightness or contrast; an original stays as it is."""
         pixels = tf.cast(images, tf.float32)
         mean = tf.reduce_mean(pixels, axis=(1, 2), keepdims=True)
-        colour, brightness, contrast = (
-            values[:, None, None, None]
-            for values in (
-                draws.variant % _COLOURS,
-                draws.brightness,
-                draws.contrast,
-            )
-        )
+        colour = windows.per_image(draws.variant % _COLOURS)
+        brightness = windows.per_image(draws.brightness)
+        contrast = windows.per_image(draws.contrast)
         shift = tf.where(colour == _BRIGHTNESS, brightness, 0.0)
         factor = tf.where(colour == _CONTRAST, contrast, 1.0)
         centre = tf.where(colour == _CONTRAST, mean, 0.0)

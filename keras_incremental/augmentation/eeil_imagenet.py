@@ -84,10 +84,8 @@ class ImageNetEEILAugmentation(EEILVariants):
 
     def _changed(self, images, draws):
         pixels = tf.cast(images, tf.float32)
-        shift, factor = (
-            values[:, None, None, None]
-            for values in (draws.brightness, draws.contrast)
-        )
+        shift = windows.per_image(draws.brightness)
+        factor = windows.per_image(draws.contrast)
         pixels = tf.where(shift == 0, pixels, self._clip(pixels + shift))
         mean = tf.reduce_mean(pixels, axis=(1, 2), keepdims=True)
         flatter = self._clip(mean + factor * (pixels - mean))
