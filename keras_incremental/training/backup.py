@@ -69,6 +69,7 @@ class Backup:
         self._writes = writes and directory is not None
         if self._writes:
             check_writable(directory)
+            self._folder.lock()
         self._blobs: dict[str, str] = {}
         self._data: dict = {}
         self._record = {
@@ -77,8 +78,6 @@ class Backup:
             "progress": None,
             "traces": 0,
         }
-        if self._writes:
-            self._folder.lock()
         found = None if directory is None else self._folder.read()
         if found is not None:
             self._record, self._blobs = found
@@ -164,12 +163,14 @@ class Backup:
         _assign(model.state_variables(), arrays, "the model")
         model.finalize_state()
         if memory is not None:
-            labels = self._record["memory_labels"]
-            stored = [
-                self._stored_images(memory, index)
-                for index in range(len(labels))
-            ]
-            memory.restore(dict(zip(labels, stored, strict=True)))
+            stored = {
+                label: ClassExemplars.from_arrays(
+                    memory.storage,
+                    self._folder.get(self._blobs[f"memory {index}"]),
+                )
+                for index, label in enumerate(self._record["memory_labels"])
+            }
+            memory.restore(stored)
 
     def check_model(self, model: IncrementalClassifier) -> None:
         """Refuses a model that is not the one of the last finished task.
@@ -187,11 +188,6 @@ class Backup:
                 f"{model.labels[:10]}. Go on with that model; make an "
                 "IncrementalCallback, and a folder, for each model."
             )
-
-    def _stored_images(self, memory, index: int) -> ClassExemplars:
-        """Returns the exemplars of the memory's class number `index`."""
-        arrays = self._folder.get(self._blobs[f"memory {index}"])
-        return ClassExemplars.from_arrays(memory.storage, arrays)
 
     def finish_task(
         self,

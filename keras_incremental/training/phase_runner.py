@@ -152,8 +152,13 @@ class PhaseRunner:
         )
         model.restart_optimizer()
         self._rate.restart()
+        columns = {}
+        if phase.objective.needs_teacher:
+            columns["teacher_logits"] = model.teacher_logits
         with told_if_long("preparing the data", task.verbose):
-            batches, steps = self._batches(phase, sources, done)
+            batches, steps = self._batches(
+                phase, sources, columns=columns, first_epoch=done
+            )
         if done:
             self._backup.restore_epoch(model)
             self._rate.factor = self._progress.factor
@@ -181,15 +186,6 @@ class PhaseRunner:
             tf.gather(weights, units),
         )
 
-    def _batches(self, phase: Phase, sources: list, first_epoch: int):
-        """Returns batches of the phase's sources, and the steps per epoch."""
-        columns = {}
-        if phase.objective.needs_teacher:
-            columns["teacher_logits"] = self._model.teacher_logits
-        return self._mixed(
-            phase, sources, columns=columns, first_epoch=first_epoch
-        )
-
     def _augment_of(self, phase: Phase):
         if not phase.augmented:
             return None
@@ -201,7 +197,7 @@ class PhaseRunner:
             return 0
         return 1 if self._augment_of(phase) is None else phase.copies
 
-    def _mixed(self, phase: Phase, sources: list, **options):
+    def _batches(self, phase: Phase, sources: list, **options):
         """Returns endless batches, and the steps per epoch.
 
         Where a part of the network is frozen, its outputs take the place of
@@ -229,7 +225,7 @@ class PhaseRunner:
         Images are augmented as they were while the weights were trained: what
         the network computes of an image depends on the others' statistics.
         """
-        batches, steps = self._mixed(phase, sources)
+        batches, steps = self._batches(phase, sources)
         steps *= max(self._cached_copies(phase), 1)
         batches = with_progress(
             batches.take(steps),
