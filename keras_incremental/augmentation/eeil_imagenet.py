@@ -1,7 +1,7 @@
 """The augmentation of EEIL's authors for ImageNet."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -61,9 +61,6 @@ class ImageNetEEILAugmentation(EEILVariants):
     >>> ImageNetEEILAugmentation()(images, seed=(0, 1)).shape
     TensorShape([2, 224, 224, 3])
     """
-
-    copies: ClassVar[int] = 1
-    stored: ClassVar[bool] = False
 
     padding: int = 16
 
