@@ -13,7 +13,7 @@ import numpy as np
 from keras_incremental.callbacks.fit_options import batch_size_of
 from keras_incremental.exemplars import storage_record
 from keras_incremental.labels import distinct_in_order, label_names
-from keras_incremental.models import FitRequest
+from keras_incremental.models import FitRequest, batches_of
 from keras_incremental.samples import Samples
 
 _READ_AT_ONCE = 256
@@ -49,9 +49,8 @@ def digest_of(samples: Samples) -> str:
     'uint8 (4, 4, 1), CRC-32 190a55ad'
     """
     value = 0
-    for first in range(0, len(samples), _READ_AT_ONCE):
-        last = min(first + _READ_AT_ONCE, len(samples))
-        images = samples.take(np.arange(first, last))
+    for rows in batches_of(np.arange(len(samples)), _READ_AT_ONCE):
+        images = samples.take(rows)
         value = zlib.crc32(np.ascontiguousarray(images), value)
     spec = samples.image_spec
     return f"{spec.dtype.name} {tuple(spec.shape)}, CRC-32 {value:08x}"
