@@ -208,7 +208,6 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self.method,
             task,
             request,
-            [item for item in request.callbacks if item is not self],
             self._backup,
             progress,
             clock,
