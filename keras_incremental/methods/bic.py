@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from keras_incremental.methods.calibration import fit_affine
-from keras_incremental.methods.method import Method
+from keras_incremental.methods.method import Method, check_share
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.task_step import TaskStep
@@ -48,11 +48,7 @@ class BiC(Method):
     needs_memory = True
 
     def __post_init__(self):
-        if not 0 < self.held_out < 1:
-            raise ValueError(
-                f"held_out={self.held_out!r}; expected a number above 0 and "
-                "below 1."
-            )
+        check_share("held_out", self.held_out)
 
     def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
         old, model = task.known_classes, task.model

@@ -75,3 +75,15 @@ def check_count(name: str, value: int, least: int) -> None:
     is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_int or value < least:
         raise ValueError(f"{name}={value!r}; expected an integer >= {least}.")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuses a share that is all or nothing.
+
+    Raises:
+        ValueError: with its name and value.
+    """
+    if not 0 < value < 1:
+        raise ValueError(
+            f"{name}={value!r}; expected a number above 0 and below 1."
+        )
