@@ -229,13 +229,12 @@ class Backup:
 
     def restore_phase_start(self, model: IncrementalClassifier) -> None:
         """Brings the weights to the start of the phase, after growth."""
-        self._assign(model, "phase")
+        self._assign("phase", model.state_variables(), "the model")
 
     def restore_epoch(self, model: IncrementalClassifier) -> None:
         """Brings weights and optimizer to the end of the last epoch."""
-        self._assign(model, "model")
-        arrays = self._folder.get(self._blobs["optimizer"])
-        _assign(model.optimizer.variables, arrays, "the optimizer")
+        self._assign("model", model.state_variables(), "the model")
+        self._assign("optimizer", model.optimizer.variables, "the optimizer")
 
     def begin_phase(self, model: IncrementalClassifier) -> None:
         """Keeps the weights at the start of a phase."""
@@ -272,9 +271,8 @@ class Backup:
     def _put(self, arrays: Callable[[], dict]) -> str | None:
         return self._folder.put(arrays()) if self._writes else None
 
-    def _assign(self, model: IncrementalClassifier, blob: str) -> None:
-        arrays = self._folder.get(self._blobs[blob])
-        _assign(model.state_variables(), arrays, "the model")
+    def _assign(self, blob: str, variables: Sequence, what: str) -> None:
+        _assign(variables, self._folder.get(self._blobs[blob]), what)
 
 
 def _check_record(record: dict, path) -> None:
