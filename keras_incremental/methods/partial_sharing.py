@@ -135,7 +135,7 @@ class PartialSharing(Method):
                 epochs=task.epochs,
                 sources=lambda: [task.samples],
                 learning_rate_factor=self.learning_rate_factor,
-                copies=self._copies(task),
+                copies=self.copies,
             )
         ]
 
@@ -146,7 +146,7 @@ class PartialSharing(Method):
 
     def _clone_source(self, network: BranchedNetwork, task: TaskStep) -> int:
         """Returns the most similar part: 0 for the base, 1 for branch 1, ..."""
-        copies = self._copies(task)
+        copies = 1 if task.augment is None else self.copies
         samples = task.samples
         if copies:
             samples = task.cached(samples, copies, network)
@@ -154,10 +154,6 @@ class PartialSharing(Method):
         source = int(np.argmax(scores))
         task.details.update(clone_source=source, similarity=scores[source])
         return source
-
-    def _copies(self, task: TaskStep) -> int:
-        """Returns how many variants of an image's trunk outputs are cached."""
-        return 1 if task.augment is None else self.copies
 
     def _clone(self, network: BranchedNetwork, source: int):
         chosen = network.networks[source]
