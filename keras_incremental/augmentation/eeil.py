@@ -33,8 +33,8 @@ class EEILDraws(NamedTuple):
 class EEILVariants:
     """What they have in common: ranges, their checks, and how they are used."""
 
-    copies: ClassVar[int]
-    stored: ClassVar[bool]
+    copies: ClassVar[int] = 1
+    stored: ClassVar[bool] = False
 
     brightness: float = 63
     contrast: tuple[float, float] = (0.2, 1.8)
@@ -89,9 +89,8 @@ class EEILVariants:
 
     def _check_type_holds_range(self, dtype):
         darkest, brightest = self.value_range
-        if dtype.is_floating:
-            return
-        if darkest < dtype.min or brightest > dtype.max:
+        fits = dtype.min <= darkest and brightest <= dtype.max
+        if not (dtype.is_floating or fits):
             raise ValueError(
                 f"value_range={self.value_range} does not fit into images of "
                 f"type {dtype.name}, which holds {dtype.min} to {dtype.max}. "
@@ -115,14 +114,9 @@ class EEILVariants:
         """Changes brightness or contrast; an original stays as it is."""
         pixels = tf.cast(images, tf.float32)
         mean = tf.reduce_mean(pixels, axis=(1, 2), keepdims=True)
-        colour, brightness, contrast = (
-            values[:, None, None, None]
-            for values in (
-                draws.variant % _COLOURS,
-                draws.brightness,
-                draws.contrast,
-            )
-        )
+        colour = windows.per_image(draws.variant % _COLOURS)
+        brightness = windows.per_image(draws.brightness)
+        contrast = windows.per_image(draws.contrast)
         shift = tf.where(colour == _BRIGHTNESS, brightness, 0.0)
         factor = tf.where(colour == _CONTRAST, contrast, 1.0)
         centre = tf.where(colour == _CONTRAST, mean, 0.0)
@@ -167,9 +161,6 @@ class EEILAugmentation(EEILVariants):
     >>> EEILAugmentation()(images, seed=(0, 1)).shape
     TensorShape([16, 32, 32, 3])
     """
-
-    copies: ClassVar[int] = 1
-    stored: ClassVar[bool] = False
 
     def draw(self, seed: tf.Tensor, batch_size: int | tf.Tensor) -> EEILDraws:
         """Returns the `EEILDraws` of `batch_size` images, one for each."""

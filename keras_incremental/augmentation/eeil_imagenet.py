@@ -1,7 +1,7 @@
 """The augmentation of EEIL's authors for ImageNet."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -62,9 +62,6 @@ class ImageNetEEILAugmentation(EEILVariants):
     TensorShape([2, 224, 224, 3])
     """
 
-    copies: ClassVar[int] = 1
-    stored: ClassVar[bool] = False
-
     padding: int = 16
 
     def draw(
@@ -84,10 +81,8 @@ class ImageNetEEILAugmentation(EEILVariants):
 
     def _changed(self, images, draws):
         pixels = tf.cast(images, tf.float32)
-        shift, factor = (
-            values[:, None, None, None]
-            for values in (draws.brightness, draws.contrast)
-        )
+        shift = windows.per_image(draws.brightness)
+        factor = windows.per_image(draws.contrast)
         pixels = tf.where(shift == 0, pixels, self._clip(pixels + shift))
         mean = tf.reduce_mean(pixels, axis=(1, 2), keepdims=True)
         flatter = self._clip(mean + factor * (pixels - mean))

@@ -43,6 +43,11 @@ def seed_pair(seed):
     return tf.cast(seed, tf.int64)
 
 
+def per_image(values):
+    """Returns `(batch,)` values as `(batch, 1, 1, 1)`, beside images."""
+    return values[:, None, None, None]
+
+
 def draw_offsets(seed, shape, padding):
     """Draws uniform window offsets (down, right) in `[0, 2 * padding]`.
 

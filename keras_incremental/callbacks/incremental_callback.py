@@ -208,7 +208,6 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
             self.method,
             task,
             request,
-            [item for item in request.callbacks if item is not self],
             self._backup,
             progress,
             clock,
@@ -251,13 +250,7 @@ class IncrementalCallback(keras.callbacks.Callback, IncrementalFit):
         """Returns how far this fit is, after a kill."""
         data = {}
         if self._is_compared(model):
-            data = data_of(
-                samples,
-                model,
-                self.class_names,
-                request,
-                batch_size_of(request, samples),
-            )
+            data = data_of(samples, model, self.class_names, request)
         progress = backup.begin_task(index, data)
         check_same_step(
             model,

@@ -10,22 +10,17 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from keras_incremental.callbacks.fit_options import batch_size_of
 from keras_incremental.exemplars import storage_record
 from keras_incremental.labels import distinct_in_order, label_names
-from keras_incremental.models import FitRequest
+from keras_incremental.models import FitRequest, batches_of
 from keras_incremental.samples import Samples
 
 _READ_AT_ONCE = 256
 _PLACES = ("keras_history", "input_layers", "output_layers")
 
 
-def data_of(
-    samples: Samples,
-    model,
-    class_names,
-    request: FitRequest,
-    batch_size: int,
-) -> dict:
+def data_of(samples: Samples, model, class_names, request: FitRequest) -> dict:
     """Returns what tells one task's data and options from another's."""
     weights = request.options.get("class_weight") or {}
     labels = json.dumps(samples.labels.tolist())
@@ -35,7 +30,7 @@ def data_of(
         "images": digest_of(samples),
         "names": _names(samples, class_names),
         "epochs": int(request.epochs),
-        "batch_size": int(batch_size),
+        "batch_size": int(batch_size_of(request, samples)),
         "optimizer": _described(model.optimizer),
         "loss": _described(model.loss),
         "class_weight": {str(k): float(w) for k, w in weights.items()},
@@ -54,9 +49,8 @@ def digest_of(samples: Samples) -> str:
     'uint8 (4, 4, 1), CRC-32 190a55ad'
     """
     value = 0
-    for first in range(0, len(samples), _READ_AT_ONCE):
-        last = min(first + _READ_AT_ONCE, len(samples))
-        images = samples.take(np.arange(first, last))
+    for rows in batches_of(np.arange(len(samples)), _READ_AT_ONCE):
+        images = samples.take(rows)
         value = zlib.crc32(np.ascontiguousarray(images), value)
     spec = samples.image_spec
     return f"{spec.dtype.name} {tuple(spec.shape)}, CRC-32 {value:08x}"
@@ -71,11 +65,10 @@ def call_of(method) -> str:
     """
     if not dataclasses.is_dataclass(method):
         return repr(method)
-    values = {f: getattr(method, f.name) for f in dataclasses.fields(method)}
     changed = [
         f"{field.name}={value!r}"
-        for field, value in values.items()
-        if repr(value) != repr(field.default)
+        for field in dataclasses.fields(method)
+        if repr(value := getattr(method, field.name)) != repr(field.default)
     ]
     return f"{type(method).__name__}({', '.join(changed)})"
 
@@ -88,25 +81,25 @@ def settings_of(model, incremental) -> dict:
         "branch_at": places.get(model.branch_at, model.branch_at),
         "not_decayed": _not_decayed(model.optimizer),
     }
-    return _arguments(incremental) | json.loads(json.dumps(structure))
+    return json.loads(json.dumps(_arguments(incremental) | structure))
 
 
 def logged_settings(
-    model, incremental, request: FitRequest, batch_size: int
+    model, incremental, request: FitRequest, samples: Samples
 ) -> dict:
     """Returns what a person wants to know of a run, as JSON types."""
     training = {
         "backbone": model.backbone.name,
         "branch_at": model.branch_at,
         "epochs": int(request.epochs),
-        "batch_size": int(batch_size),
+        "batch_size": int(batch_size_of(request, samples)),
         "optimizer": _described(model.optimizer),
     }
-    return _arguments(incremental) | json.loads(json.dumps(training))
+    return json.loads(json.dumps(_arguments(incremental) | training))
 
 
 def _arguments(incremental) -> dict:
-    """Returns the arguments of an `IncrementalCallback`, as JSON types."""
+    """Returns the arguments of an `IncrementalCallback`."""
     budget, memory = None, incremental.memory
     if memory is not None:
         budget = {
@@ -116,17 +109,13 @@ def _arguments(incremental) -> dict:
             "seed": memory.seed,
             "storage": storage_record(memory.storage),
         }
-    return json.loads(
-        json.dumps(
-            {
-                "method": _described(incremental.method),
-                "memory": budget,
-                "augment": _described(incremental.augment),
-                "seed": incremental.seed,
-                "measure_statistics": incremental.measure_statistics,
-            }
-        )
-    )
+    return {
+        "method": _described(incremental.method),
+        "memory": budget,
+        "augment": _described(incremental.augment),
+        "seed": incremental.seed,
+        "measure_statistics": incremental.measure_statistics,
+    }
 
 
 def structure_of(network: keras.Model) -> tuple[object, dict[str, int]]:

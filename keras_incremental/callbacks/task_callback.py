@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_incremental.callbacks.fit_options import batch_size_of
 from keras_incremental.callbacks.settings import logged_settings
 from keras_incremental.distribution import is_chief
 from keras_incremental.models import FitRequest, IncrementalClassifier
@@ -56,8 +55,7 @@ def tell_of_task(
     told = [c for c in request.callbacks if isinstance(c, TaskCallback)]
     if not told or not is_chief(model.distribute_strategy):
         return
-    batch_size = batch_size_of(request, samples)
-    settings = logged_settings(model, incremental, request, batch_size)
+    settings = logged_settings(model, incremental, request, samples)
     reports = incremental.reports
     for callback in told:
         callback.on_task_end(len(reports) - 1, reports[-1], settings)

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_incremental.closed_form import LDA, Solver, Sums
 from keras_incremental.graphs import check_cloneable, clone_network
-from keras_incremental.methods.method import Method
+from keras_incremental.methods.method import Method, check_count
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.task_step import TaskStep
@@ -61,10 +61,7 @@ class Analytic(Method):
     learning_rate_factor: Callable[[int], float] = StepDecay()
 
     def __post_init__(self):
-        if self.random_features < 0:
-            raise ValueError(
-                f"random_features={self.random_features}; expected 0 or more."
-            )
+        check_count("random_features", self.random_features, 0)
 
     @property
     def needs_optimizer(self):

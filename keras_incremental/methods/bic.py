@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 
-from keras_incremental.methods.method import Method
+from keras_incremental.methods.calibration import fit_affine
+from keras_incremental.methods.method import Method, check_share
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.task_step import TaskStep
@@ -15,8 +14,6 @@ from keras_incremental.models import IncrementalClassifier
 from keras_incremental.objectives import Corrected, WeightedDistillation
 from keras_incremental.samples import ChosenSamples, Samples
 from keras_incremental.score_rules import AffinePerHead
-
-_SMALLEST_SCALE = 1e-2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +48,7 @@ class BiC(Method):
     needs_memory = True
 
     def __post_init__(self):
-        if not 0 < self.held_out < 1:
-            raise ValueError(
-                f"held_out={self.held_out!r}; expected a number above 0 and "
-                "below 1."
-            )
+        check_share("held_out", self.held_out)
 
     def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
         old, model = task.known_classes, task.model
@@ -157,27 +150,9 @@ def fit_correction(
     >>> (logits * [1, a] + [0, b]).argmax(axis=1).tolist()
     [1, 1, 0, 0]
     """
-    logits = np.asarray(logits, np.float64)
-    rows, new = np.arange(len(units)), logits[:, first_new:]
-    is_new = units >= first_new
-
-    def loss_and_gradient(parameters):
-        scores = logits.copy()
-        scores[:, first_new:] = parameters[0] * new + parameters[1]
-        log_p = scores - scipy.special.logsumexp(scores, axis=1, keepdims=True)
-        error = np.exp(log_p[:, first_new:])
-        error[rows[is_new], units[is_new] - first_new] -= 1.0
-        away = parameters - [1.0, 0.0]
-        gradient = away + np.array([(error * new).sum(), error.sum()])
-        loss = away @ away / 2 - log_p[rows, units].sum()
-        return loss / len(units), gradient / len(units)
-
-    found = scipy.optimize.minimize(
-        loss_and_gradient,
-        [1.0, 0.0],
-        jac=True,
-        bounds=[(_SMALLEST_SCALE, None), (None, None)],
-        method="L-BFGS-B",
+    is_new = np.arange(logits.shape[1]) >= first_new
+    weights = np.full(len(units), 1 / len(units))
+    scales, biases = fit_affine(
+        logits, units, is_new[:, None], weights, ridge=0.5 / len(units)
     )
-    scale, bias = found.x.tolist()
-    return scale, bias
+    return scales.item(), biases.item()

@@ -7,10 +7,11 @@ import numpy as np
 
 from keras_incremental.closed_form import LDA, Sums
 from keras_incremental.graphs import check_cloneable, clone_network
-from keras_incremental.methods.eeil import EEIL, check_count
+from keras_incremental.methods.eeil import EEIL
+from keras_incremental.methods.method import check_count
 from keras_incremental.methods.phase import ClosedFormPhase, Phase
 from keras_incremental.methods.task_step import TaskStep
-from keras_incremental.methods.weight_aligning import align_newest
+from keras_incremental.methods.weight_aligning import aligning_phases
 from keras_incremental.networks import (
     Network,
     OneHeadNetwork,
@@ -151,9 +152,8 @@ class BranchedRehearsal(EEIL):
         super().grow(task)
 
     def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
-        network = task.model.network
         phases = super().phases(task)
-        if isinstance(network, OneHeadNetwork):
+        if isinstance(task.model.network, OneHeadNetwork):
             phases = [
                 dataclasses.replace(
                     phase,
@@ -161,13 +161,8 @@ class BranchedRehearsal(EEIL):
                 )
                 for index, phase in enumerate(phases)
             ]
-        if self.align and task.known_classes and task.new_labels:
-            phases.append(
-                ClosedFormPhase(
-                    "weight aligning", lambda: align_newest(network)
-                )
-            )
-        return phases
+        aligning = aligning_phases(task) if self.align else []
+        return [*phases, *aligning]
 
     def finish(self, task: TaskStep) -> None:
         model = task.model

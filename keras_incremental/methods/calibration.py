@@ -1,4 +1,4 @@
-"""One scale and one bias for each branch, so that their logits compare."""
+"""One scale and one bias for each part of the logits, so that they compare."""
 
 import numpy as np
 import scipy.optimize
@@ -39,30 +39,56 @@ def fit_calibration(
     >>> calibrated.argmax(axis=1).tolist()
     [0, 1, 1]
     """
-    logits = np.asarray(logits, np.float64)
-    branches = int(branch_of_unit.max()) + 1
-    of_branch = np.eye(branches)[branch_of_unit]  # (units, branches)
     _, inverse, counts = np.unique(
         units, return_inverse=True, return_counts=True
     )
     weights = 1.0 / (counts[inverse] * len(counts))
+    of_branch = np.eye(branch_of_unit.max() + 1)[branch_of_unit]
+    return fit_affine(logits, units, of_branch, weights, ridge)
+
+
+def fit_affine(
+    logits: np.ndarray,
+    units: np.ndarray,
+    of_part: np.ndarray,
+    weights: np.ndarray,
+    ridge: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fits a scale and a bias for each part of the logits by cross-entropy.
+
+    `sum of weight * -log softmax(s[p] * z + c[p])[y]`
+    `+ ridge * (|s - 1|^2 + |c|^2)`.
+
+    Args:
+        logits: `(samples, units)`.
+        units: `(samples,)` int, their classes.
+        of_part: `(units, parts)`, 1 where a unit is of a part, else 0; units
+            that are of none keep their logits.
+        weights: `(samples,)`.
+        ridge: weight of the penalty.
+
+    Returns:
+        `(scales, biases)`, float64 `(parts,)`; scales are above 0.
+    """
+    logits = np.asarray(logits, np.float64)
+    parts = of_part.shape[1]
     target = np.zeros_like(logits)
     target[np.arange(len(units)), units] = 1.0
 
     def loss_and_gradient(parameters):
         scales, biases = np.split(parameters, 2)
-        scores = logits * scales[branch_of_unit] + biases[branch_of_unit]
+        scores = logits * (1 + of_part @ (scales - 1)) + of_part @ biases
         log_p = scores - scipy.special.logsumexp(scores, axis=1, keepdims=True)
         error = weights[:, None] * (np.exp(log_p) - target)
         loss = -(weights @ log_p[np.arange(len(units)), units])
         gradient = np.concatenate(
-            [(error * logits).sum(0) @ of_branch, error.sum(0) @ of_branch]
+            [(error * logits).sum(0) @ of_part, error.sum(0) @ of_part]
         )
         off = parameters - start
         return loss + ridge * off @ off, gradient + 2 * ridge * off
 
-    start = np.concatenate([np.ones(branches), np.zeros(branches)])
-    bounds = [(_SMALLEST_SCALE, None)] * branches + [(None, None)] * branches
+    start = np.concatenate([np.ones(parts), np.zeros(parts)])
+    bounds = [(_SMALLEST_SCALE, None)] * parts + [(None, None)] * parts
     found = scipy.optimize.minimize(
         loss_and_gradient, start, jac=True, bounds=bounds, method="L-BFGS-B"
     )

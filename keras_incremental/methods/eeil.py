@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 
 from keras_incremental.graphs import check_cloneable
-from keras_incremental.methods.method import Method
+from keras_incremental.methods.method import Method, check_count
 from keras_incremental.methods.phase import Phase, no_noise
 from keras_incremental.methods.schedules import GradientNoise, StepDecay
 from keras_incremental.methods.task_step import TaskStep
@@ -186,9 +186,3 @@ class EEIL(Method):
                 missing[:10],
             )
         return not missing
-
-
-def check_count(name: str, value: int, least: int) -> None:
-    """Refuses a knob that is no integer, or too small."""
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise ValueError(f"{name}={value!r}; expected an integer >= {least}.")

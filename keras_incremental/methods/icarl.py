@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_incremental.methods.method import Method
+from keras_incremental.methods.method import Method, check_count
 from keras_incremental.methods.phase import Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.task_step import TaskStep
@@ -56,10 +56,8 @@ class ICaRL(Method):
             raise ValueError(
                 f"decide={self.decide!r}; expected one of {_DECISIONS}."
             )
-        if self.total_classes is not None and self.total_classes < 1:
-            raise ValueError(
-                f"total_classes={self.total_classes}; expected 1 or more."
-            )
+        if self.total_classes is not None:
+            check_count("total_classes", self.total_classes, 1)
 
     def check(self, model, memory):
         super().check(model, memory)

@@ -1,6 +1,7 @@
 """What a method is: how a classifier grows, and the phases of one task."""
 
 import abc
+import numbers
 from collections.abc import Sequence
 
 from keras_incremental.exemplars import ExemplarMemory
@@ -63,3 +64,26 @@ class Method(abc.ABC):
         `task.model.score_rule = ...`. `task.details` takes what is worth a note
         in the report.
         """
+
+
+def check_count(name: str, value: int, least: int) -> None:
+    """Refuses a knob that is no integer, or too small.
+
+    Raises:
+        ValueError: with its name and value.
+    """
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_int or value < least:
+        raise ValueError(f"{name}={value!r}; expected an integer >= {least}.")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuses a share that is all or nothing.
+
+    Raises:
+        ValueError: with its name and value.
+    """
+    if not 0 < value < 1:
+        raise ValueError(
+            f"{name}={value!r}; expected a number above 0 and below 1."
+        )

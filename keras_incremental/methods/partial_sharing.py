@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_incremental.graphs import check_cloneable, clone_network
 from keras_incremental.methods.calibration import fit_calibration
-from keras_incremental.methods.method import Method
+from keras_incremental.methods.method import Method, check_count
 from keras_incremental.methods.phase import Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.similarity import similarities
@@ -91,10 +91,7 @@ class PartialSharing(Method):
                 f"width={self.width!r}; expected a fraction of the channels, "
                 "above 0 and at most 1."
             )
-        if not isinstance(self.copies, numbers.Integral) or self.copies < 0:
-            raise ValueError(
-                f"copies={self.copies!r}; expected an integer >= 0."
-            )
+        check_count("copies", self.copies, 0)
 
     def check(self, model, memory):
         network = BranchedNetwork.on(model.network)
@@ -131,16 +128,14 @@ class PartialSharing(Method):
         )
 
     def phases(self, task: TaskStep) -> list[Phase]:
-        is_base = not task.known_classes
+        part = "a branch" if task.known_classes else "the base"
         return [
             Phase(
-                name="training of the base"
-                if is_base
-                else "training of a branch",
+                name=f"training of {part}",
                 epochs=task.epochs,
                 sources=lambda: [task.samples],
                 learning_rate_factor=self.learning_rate_factor,
-                copies=self._copies(task),
+                copies=self.copies,
             )
         ]
 
@@ -151,7 +146,7 @@ class PartialSharing(Method):
 
     def _clone_source(self, network: BranchedNetwork, task: TaskStep) -> int:
         """Returns the most similar part: 0 for the base, 1 for branch 1, ..."""
-        copies = self._copies(task)
+        copies = 1 if task.augment is None else self.copies
         samples = task.samples
         if copies:
             samples = task.cached(samples, copies, network)
@@ -160,13 +155,9 @@ class PartialSharing(Method):
         task.details.update(clone_source=source, similarity=scores[source])
         return source
 
-    def _copies(self, task: TaskStep) -> int:
-        """Returns how many variants of an image's trunk outputs are cached."""
-        return 1 if task.augment is None else self.copies
-
     def _clone(self, network: BranchedNetwork, source: int):
         chosen = network.networks[source]
-        is_thin = source > 0 and not _as_wide(chosen, network.tail)
+        is_thin = chosen.count_params() < network.tail.count_params()
         return clone_network(chosen, 1.0 if is_thin else self.width)
 
     def _calibrate(self, task: TaskStep) -> bool:
@@ -213,8 +204,3 @@ def _standardize(task: TaskStep) -> bool:
         sizes, [*scales, scale], [*biases, -scale * logits.mean()]
     )
     return True
-
-
-def _as_wide(network, other) -> bool:
-    shapes = [tuple(weight.shape) for weight in network.weights]
-    return shapes == [tuple(weight.shape) for weight in other.weights]

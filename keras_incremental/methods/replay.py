@@ -8,7 +8,7 @@ from keras_incremental.methods.phase import ClosedFormPhase, Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.task_step import TaskStep
 from keras_incremental.methods.warm_start import warm_start
-from keras_incremental.methods.weight_aligning import align_newest
+from keras_incremental.methods.weight_aligning import aligning_phases
 from keras_incremental.objectives import (
     BalancedSoftmax,
     CrossDistilled,
@@ -57,20 +57,15 @@ class Replay(Method):
             warm_start(task)
 
     def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
-        old, network = task.known_classes, task.model.network
         training = Phase(
             name="training",
             epochs=task.epochs,
             sources=lambda: [task.samples, *task.exemplars()],
             objective=CrossDistilled(
-                old, self.temperature, self.classification
+                task.known_classes, self.temperature, self.classification
             ),
             learning_rate_factor=self.learning_rate_factor,
             copies=self.copies,
         )
-        if not (self.align and old and task.new_labels):
-            return [training]
-        return [
-            training,
-            ClosedFormPhase("weight aligning", lambda: align_newest(network)),
-        ]
+        aligning = aligning_phases(task) if self.align else []
+        return [training, *aligning]

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from keras_incremental.methods.method import Method
+from keras_incremental.methods.method import Method, check_share
 from keras_incremental.methods.phase import Phase
 from keras_incremental.methods.schedules import StepDecay
 from keras_incremental.methods.task_step import TaskStep
@@ -38,11 +38,7 @@ class SeparatedSoftmax(Method):
     needs_memory = True
 
     def __post_init__(self):
-        if not 0 < self.exemplar_share < 1:
-            raise ValueError(
-                f"exemplar_share={self.exemplar_share!r}; expected a number "
-                "above 0 and below 1."
-            )
+        check_share("exemplar_share", self.exemplar_share)
 
     def phases(self, task: TaskStep) -> list[Phase]:
         return [

@@ -41,7 +41,9 @@ def warm_start(task: TaskStep) -> None:
     kernel, bias = LDA().solve(sums.plus(features, units, len(present)))
     found = np.vstack([kernel, bias])  # (dim + 1, classes)
     heads = [
-        np.vstack(network.head_weights(i)) for i in _trained_heads(network)
+        np.vstack(network.head_weights(index))
+        for index, head in enumerate(network.heads)
+        if head.start >= trained.start
     ]
     old = np.hstack(heads)[:, present - trained.start]
     is_old = present < newest.start
@@ -67,9 +69,3 @@ def _as_related(found, old, is_old) -> np.ndarray:
 def _length(columns: np.ndarray) -> float:
     """Returns the mean length of kernel columns; the bias is their last row."""
     return np.linalg.norm(columns[:-1], axis=0).mean()
-
-
-def _trained_heads(network) -> list[int]:
-    """Returns the indices of the heads whose logits are trained."""
-    first = network.trained_units.start
-    return [i for i, head in enumerate(network.heads) if head.start >= first]

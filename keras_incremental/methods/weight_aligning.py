@@ -38,7 +38,7 @@ class WeightAligning(Method):
     needs_memory = True
 
     def phases(self, task: TaskStep) -> list[Phase | ClosedFormPhase]:
-        old, network = task.known_classes, task.model.network
+        old = task.known_classes
         training = Phase(
             name="training",
             epochs=task.epochs,
@@ -48,12 +48,15 @@ class WeightAligning(Method):
             ),
             learning_rate_factor=self.learning_rate_factor,
         )
-        if not (old and task.new_labels):
-            return [training]
-        return [
-            training,
-            ClosedFormPhase("weight aligning", lambda: align_newest(network)),
-        ]
+        return [training, *aligning_phases(task)]
+
+
+def aligning_phases(task: TaskStep) -> list[ClosedFormPhase]:
+    """Returns the phase that aligns the newest head; none without old ones."""
+    if not (task.known_classes and task.new_labels):
+        return []
+    network = task.model.network
+    return [ClosedFormPhase("weight aligning", lambda: align_newest(network))]
 
 
 def align_newest(network: Network) -> float:

@@ -69,6 +69,7 @@ class Backup:
         self._writes = writes and directory is not None
         if self._writes:
             check_writable(directory)
+            self._folder.lock()
         self._blobs: dict[str, str] = {}
         self._data: dict = {}
         self._record = {
@@ -77,8 +78,6 @@ class Backup:
             "progress": None,
             "traces": 0,
         }
-        if self._writes:
-            self._folder.lock()
         found = None if directory is None else self._folder.read()
         if found is not None:
             self._record, self._blobs = found
@@ -164,12 +163,14 @@ class Backup:
         _assign(model.state_variables(), arrays, "the model")
         model.finalize_state()
         if memory is not None:
-            labels = self._record["memory_labels"]
-            stored = [
-                self._stored_images(memory, index)
-                for index in range(len(labels))
-            ]
-            memory.restore(dict(zip(labels, stored, strict=True)))
+            stored = {
+                label: ClassExemplars.from_arrays(
+                    memory.storage,
+                    self._folder.get(self._blobs[f"memory {index}"]),
+                )
+                for index, label in enumerate(self._record["memory_labels"])
+            }
+            memory.restore(stored)
 
     def check_model(self, model: IncrementalClassifier) -> None:
         """Refuses a model that is not the one of the last finished task.
@@ -187,11 +188,6 @@ class Backup:
                 f"{model.labels[:10]}. Go on with that model; make an "
                 "IncrementalCallback, and a folder, for each model."
             )
-
-    def _stored_images(self, memory, index: int) -> ClassExemplars:
-        """Returns the exemplars of the memory's class number `index`."""
-        arrays = self._folder.get(self._blobs[f"memory {index}"])
-        return ClassExemplars.from_arrays(memory.storage, arrays)
 
     def finish_task(
         self,
@@ -233,13 +229,12 @@ class Backup:
 
     def restore_phase_start(self, model: IncrementalClassifier) -> None:
         """Brings the weights to the start of the phase, after growth."""
-        self._assign(model, "phase")
+        self._assign("phase", model.state_variables(), "the model")
 
     def restore_epoch(self, model: IncrementalClassifier) -> None:
         """Brings weights and optimizer to the end of the last epoch."""
-        self._assign(model, "model")
-        arrays = self._folder.get(self._blobs["optimizer"])
-        _assign(model.optimizer.variables, arrays, "the optimizer")
+        self._assign("model", model.state_variables(), "the model")
+        self._assign("optimizer", model.optimizer.variables, "the optimizer")
 
     def begin_phase(self, model: IncrementalClassifier) -> None:
         """Keeps the weights at the start of a phase."""
@@ -276,9 +271,8 @@ class Backup:
     def _put(self, arrays: Callable[[], dict]) -> str | None:
         return self._folder.put(arrays()) if self._writes else None
 
-    def _assign(self, model: IncrementalClassifier, blob: str) -> None:
-        arrays = self._folder.get(self._blobs[blob])
-        _assign(model.state_variables(), arrays, "the model")
+    def _assign(self, blob: str, variables: Sequence, what: str) -> None:
+        _assign(variables, self._folder.get(self._blobs[blob]), what)
 
 
 def _check_record(record: dict, path) -> None:

@@ -24,9 +24,11 @@ def check_finite(
         ValueError: with what is not finite, so that the task is undone.
     """
     if not math.isfinite(loss):
-        raise _error(where, f"the loss is {loss}")
+        raise _error(f"{where}: the loss is {loss}")
     if bad := not_finite(model.state_variables()):
-        raise _error(where, f"{len(bad)} weights, {bad[:3]} among them, are")
+        raise _error(
+            f"{where}: {len(bad)} weights, {bad[:3]} among them, are not finite"
+        )
 
 
 def check_scores(task: TaskStep) -> None:
@@ -44,18 +46,13 @@ def check_scores(task: TaskStep) -> None:
         samples = task.memory.samples()
     chosen = np.linspace(0, len(samples) - 1, _MOST_IMAGES, dtype=int)
     outputs = task.logits_and_scores(samples, np.unique(chosen))
-    if not all(map(_is_finite, outputs)):
-        raise _error("at its end", "logits or scores of images are")
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise _error("at its end: logits or scores of images are not finite")
 
 
-def _is_finite(values: np.ndarray) -> bool:
-    return bool(np.isfinite(values).all())
-
-
-def _error(where: str, what: str) -> ValueError:
-    is_not = "" if what.startswith("the loss") else " not finite"
+def _error(what: str) -> ValueError:
     return ValueError(
-        f"The task is undone, {where}: {what}{is_not}. Model and memory are "
+        f"The task is undone, {what}. Model and memory are "
         "what they were before. A lower learning rate, "
         "optimizer.clipnorm=1.0, or images without extreme values may help."
     )

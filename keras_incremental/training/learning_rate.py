@@ -56,13 +56,11 @@ class LearningRate:
         if self._fixed and factor != self.factor:
             change = factor / self.factor
             self._optimizer.learning_rate = self.now * change
-            for velocity in _velocities(self._optimizer):
-                velocity.assign(velocity * change)
+            self._scale_velocity(change)
             self.factor = factor
 
-
-def _velocities(optimizer: keras.optimizers.Optimizer) -> list:
-    """The variables that hold products with the learning rate."""
-    if isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum:
-        return optimizer.momentums
-    return []
+    def _scale_velocity(self, change: float) -> None:
+        optimizer = self._optimizer
+        if isinstance(optimizer, keras.optimizers.SGD) and optimizer.momentum:
+            for velocity in optimizer.momentums:
+                velocity.assign(velocity * change)

@@ -10,6 +10,7 @@ from keras_incremental.distribution import split_batches
 from keras_incremental.methods import ClosedFormPhase, Phase, TaskStep
 from keras_incremental.models import (
     FitRequest,
+    IncrementalFit,
     evaluation_data,
     unit_validation_data,
 )
@@ -32,7 +33,6 @@ class PhaseRunner:
     Args:
         task: the model has grown.
         request: What the user passed to `fit`.
-        callbacks: the user's.
         backup: is told of each epoch.
         progress: how far an earlier process has come.
         clock: The clock of the task.
@@ -42,7 +42,6 @@ class PhaseRunner:
         self,
         task: TaskStep,
         request: FitRequest,
-        callbacks: Sequence[keras.callbacks.Callback],
         backup: Backup,
         progress: Progress,
         clock: Clock,
@@ -57,7 +56,7 @@ class PhaseRunner:
         self._heading = PhaseProgress()
         self._options = _fit_options(task.model, request)
         self._class_weight = self._options.pop("class_weight", None)
-        self._request, self._callbacks = request, callbacks
+        self._request = request
         self._index = self._first_epoch = 0
 
     @property
@@ -95,11 +94,16 @@ class PhaseRunner:
         return history
 
     def _callback_list(self, history, epochs: int) -> MultiPhaseCallbackList:
+        users = [
+            callback
+            for callback in self._request.callbacks
+            if not isinstance(callback, IncrementalFit)
+        ]
         return MultiPhaseCallbackList(
             [
                 self._steps,
                 history,
-                *self._callbacks,
+                *users,
                 keras.callbacks.LambdaCallback(on_epoch_end=self._record_epoch),
                 self._heading,
             ],
@@ -152,13 +156,18 @@ class PhaseRunner:
         )
         model.restart_optimizer()
         self._rate.restart()
+        columns = {}
+        if phase.objective.needs_teacher:
+            columns["teacher_logits"] = model.teacher_logits
         with told_if_long("preparing the data", task.verbose):
-            batches, steps = self._batches(phase, sources, done)
+            batches, steps = self._batches(
+                phase, sources, columns=columns, first_epoch=done
+            )
         if done:
             self._backup.restore_epoch(model)
             self._rate.factor = self._progress.factor
         if self._class_weight and phase.weighted:
-            batches = batches.map(self._with_weights())
+            batches = batches.map(self._with_weights)
         run.expect_steps(steps)
         model.fit_units(
             split_batches(model.distribute_strategy, batches),
@@ -169,26 +178,13 @@ class PhaseRunner:
             **self._options,
         )
 
-    def _with_weights(self):
-        """Returns a function that adds the weight of each image to a batch."""
+    def _with_weights(self, columns, units):
+        """Adds the weight of each image to a batch."""
         labels = self._model.labels[self._model.network.trained_units]
         weights = tf.constant(
             [float(self._class_weight.get(label, 1.0)) for label in labels]
         )
-        return lambda columns, units: (
-            columns,
-            units,
-            tf.gather(weights, units),
-        )
-
-    def _batches(self, phase: Phase, sources: list, first_epoch: int):
-        """Returns batches of the phase's sources, and the steps per epoch."""
-        columns = {}
-        if phase.objective.needs_teacher:
-            columns["teacher_logits"] = self._model.teacher_logits
-        return self._mixed(
-            phase, sources, columns=columns, first_epoch=first_epoch
-        )
+        return columns, units, tf.gather(weights, units)
 
     def _augment_of(self, phase: Phase):
         if not phase.augmented:
@@ -201,7 +197,7 @@ class PhaseRunner:
             return 0
         return 1 if self._augment_of(phase) is None else phase.copies
 
-    def _mixed(self, phase: Phase, sources: list, **options):
+    def _batches(self, phase: Phase, sources: list, **options):
         """Returns endless batches, and the steps per epoch.
 
         Where a part of the network is frozen, its outputs take the place of
@@ -229,7 +225,7 @@ class PhaseRunner:
         Images are augmented as they were while the weights were trained: what
         the network computes of an image depends on the others' statistics.
         """
-        batches, steps = self._mixed(phase, sources)
+        batches, steps = self._batches(phase, sources)
         steps *= max(self._cached_copies(phase), 1)
         batches = with_progress(
             batches.take(steps),
@@ -276,18 +272,17 @@ class PhaseRunner:
 
 def _fit_options(model, request: FitRequest) -> dict:
     """Returns the arguments of each phase's fit that the user has passed."""
+    options = request.options
     data, steps = evaluation_data(
         model.distribute_strategy,
-        unit_validation_data(
-            model.classes, request.options.get("validation_data")
-        ),
-        request.options.get("validation_steps"),
+        unit_validation_data(model.classes, options.get("validation_data")),
+        options.get("validation_steps"),
     )
     return {
-        **request.options,
+        **options,
         "shuffle": False,  # the batches are shuffled already
         "validation_data": data,
         "validation_steps": steps,
-        "validation_batch_size": request.options.get("validation_batch_size")
+        "validation_batch_size": options.get("validation_batch_size")
         or request.batch_size,
     }

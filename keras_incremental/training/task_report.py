@@ -59,23 +59,19 @@ class TaskReport:
     @property
     def accuracy(self) -> float | None:
         """Accuracy on all classes after the task."""
-        return self._accuracy(
-            self.accuracy_by_class, self.accuracy_by_class or ()
-        )
+        return self._accuracy(self.accuracy_by_class, self.accuracy_by_class)
 
     @property
     def old_accuracy_before(self) -> float | None:
         """Accuracy on old classes before the task."""
-        return self._accuracy(
-            self.accuracy_by_class_before, self.accuracy_by_class_before or ()
-        )
+        before = self.accuracy_by_class_before
+        return self._accuracy(before, before)
 
     @property
     def old_accuracy(self) -> float | None:
         """Accuracy on old classes after the task."""
-        return self._accuracy(
-            self.accuracy_by_class, self.accuracy_by_class_before or ()
-        )
+        before = self.accuracy_by_class_before
+        return self._accuracy(self.accuracy_by_class, before)
 
     @property
     def new_accuracy(self) -> float | None:
@@ -92,11 +88,11 @@ class TaskReport:
         }
 
     def _accuracy(
-        self, by_class: Mapping[str, float] | None, names: Iterable[str]
+        self, by_class: Mapping[str, float] | None, names: Iterable[str] | None
     ) -> float | None:
         """Returns the accuracy over all images of some classes."""
         images = self.validation_images_by_class or {}
-        names = [name for name in names if images.get(name)]
+        names = [name for name in names or () if images.get(name)]
         if not by_class or not names:
             return None
         hits = sum(by_class[name] * images[name] for name in names)

@@ -1,7 +1,5 @@
 """Learns one task, all or nothing."""
 
-from collections.abc import Sequence
-
 import keras
 
 from keras_incremental.methods import Method, TaskStep
@@ -21,7 +19,6 @@ def run_task(
     method: Method,
     task: TaskStep,
     request: FitRequest,
-    callbacks: Sequence[keras.callbacks.Callback],
     backup: Backup,
     progress: Progress,
     clock: Clock,
@@ -36,7 +33,6 @@ def run_task(
         method: says how the model grows, and which phases there are.
         task: the new data; the model has not grown.
         request: What the user passed to `fit`.
-        callbacks: the user's.
         backup: is told how far the task has come, and that it is finished.
         progress: how far an earlier process has come with it.
         clock: started when the task began.
@@ -50,9 +46,7 @@ def run_task(
         with undone_on_error(model, memory):
             method.grow(task)
             check_same_model(model)
-            phases = PhaseRunner(
-                task, request, callbacks, backup, progress, clock
-            )
+            phases = PhaseRunner(task, request, backup, progress, clock)
             history = phases.run(method.phases(task))
             _update_memory(task)
             method.finish(task)
