@@ -194,6 +194,18 @@ def test_rates_follow_each_phases_own_schedule(run):
     assert float(look.model.optimizer.learning_rate) == pytest.approx(0.5)
 
 
+def test_a_rate_that_a_callback_has_lowered_starts_anew_in_the_next_phase(run):
+    rates = []
+
+    def lower(epoch, logs):
+        rates.append(float(look.model.optimizer.learning_rate))
+        look.model.optimizer.learning_rate = 0.01
+
+    look = keras.callbacks.LambdaCallback(on_epoch_begin=lower)
+    run({"epochs": 2}, {"epochs": 1}, callbacks=[look])
+    np.testing.assert_allclose(rates, [0.5, 0.01, 0.5], rtol=1e-6)
+
+
 def test_a_factor_that_is_not_above_zero_is_refused(run, model):
     with pytest.raises(ValueError, match="learning_rate_factor gave 0"):
         run({"learning_rate_factor": lambda epoch: 0.0})
