@@ -36,6 +36,7 @@ SOLVERS = {
 _IMAGE_DIR = flags.DEFINE_string("image_dir", None, "20 class folders.")
 _PIXELS = flags.DEFINE_integer("pixels", 128, "Of each side.")
 _IMAGES = flags.DEFINE_integer("images", 20, "Of each class.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the order of the classes.")
 _TURNS = flags.DEFINE_integer("turns", 3, "Processes that learn the classes.")
 _POOLED_LAYERS = flags.DEFINE_list(
     "pooled_layers",
@@ -54,6 +55,7 @@ def scenario():
             image_size=_PIXELS.value,
             classes_per_task=SIZES,
             samples_per_class=_IMAGES.value,
+            seed=_SEED.value,
         )
     digits = sklearn.datasets.load_digits()
     dark = np.repeat(255 - digits.images[..., None] * 255 / 16, 3, axis=-1)
@@ -70,7 +72,7 @@ def scenario():
 
     train, test = place < _IMAGES.value, place >= 140
     return ki.ClassIncrementalScenario.from_arrays(
-        *chosen(train), *chosen(test), classes_per_task=SIZES, seed=0
+        *chosen(train), *chosen(test), classes_per_task=SIZES, seed=_SEED.value
     )
 
 
@@ -131,7 +133,7 @@ def main(argv):
         teach_first(pathlib.Path(folder))
         command = [sys.executable, __file__, *argv[1:], f"--folder={folder}"]
         command += [
-            f"--{f.name}={f.value}" for f in (_PIXELS, _IMAGES, _SOLVER)
+            f"--{f.name}={f.value}" for f in (_PIXELS, _IMAGES, _SEED, _SOLVER)
         ]
         if _IMAGE_DIR.value is not None:
             command.append(f"--image_dir={_IMAGE_DIR.value}")
